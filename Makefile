@@ -1,0 +1,45 @@
+# Two commands matter: `make demo` and `make test`. Everything they need is set up here.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+DEVSTAMP := $(VENV)/.installed-dev
+
+.PHONY: demo test test-full lint format bench clean sample-data
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(STAMP): pyproject.toml | $(BIN)/python
+	$(BIN)/pip install -q -e .
+	touch $@
+
+$(DEVSTAMP): pyproject.toml | $(BIN)/python
+	$(BIN)/pip install -q -e '.[dev]'
+	touch $@ $(STAMP)
+
+demo: $(STAMP)
+	$(BIN)/avatop demo
+
+lint: $(DEVSTAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# Process-heavy tests stay on one worker each (loadgroup); the rest spread over the cores.
+test: $(DEVSTAMP)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+test-full: $(DEVSTAMP)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+format: $(DEVSTAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(DEVSTAMP)
+	$(BIN)/python -m benchmarks.console
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

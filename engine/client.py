@@ -1,0 +1,34 @@
+"""The one interface through which a user interface reaches an engine.
+
+Two implementations exist by design: in process (``engine.engine.InProcessClient``) and, later,
+over a Unix socket. A user interface must work with either and know of neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Protocol
+
+from engine.messages import Command, Event, Reply, Snapshot
+
+Listener = Callable[[Event], None]
+
+
+class EngineClient(Protocol):
+    """Commands in, events out."""
+
+    def send(self, command: Command) -> Future[Reply]:
+        """Hand a command to the engine; never blocks. The future ends with the answer."""
+
+    def snapshot(self) -> Future[Snapshot]:
+        """The present state, for a first picture."""
+
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """Call ``listener`` for every event, on the engine's thread; it must return at once.
+
+        Returns a function that ends the subscription.
+        """
+
+    def close(self) -> None:
+        """Let go of the engine. In process this ends the engine and every rank."""

@@ -1,0 +1,135 @@
+"""Placement as data: where stages, weights, caches and the VAE live, and what that costs.
+
+All modes are presets of the one type ``Plan``; one executor walks any of them. No torch here:
+plans are made from JSON, safetensors headers and arithmetic.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Mode = Literal["single", "offload", "tpp", "fsdp"]
+DType = Literal["bf16", "fp32", "fp8"]
+
+
+@dataclass(frozen=True)
+class Resident:
+    """Weights lie on the device."""
+
+    kind: Literal["resident"] = "resident"
+
+
+@dataclass(frozen=True)
+class HostStream:
+    """Weights lie in host memory once per host and are copied into ``slots`` on the device."""
+
+    slots: int = 2
+    pinned: bool = True
+    kind: Literal["host_stream"] = "host_stream"
+
+
+@dataclass(frozen=True)
+class PeerGather:
+    """Weights are sharded over the ranks of ``group`` and gathered for their moment of use."""
+
+    group: tuple[int, ...]
+    wrap: Literal["block", "reference"] = "block"
+    kind: Literal["peer_gather"] = "peer_gather"
+
+
+Weights = Resident | HostStream | PeerGather
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Which timesteps and which layers run on which rank.
+
+    ``steps`` and ``layers`` are half-open ranges. A rank without a stage that holds shards is a
+    ghost: it walks the layers so that collectives complete.
+    """
+
+    rank: int
+    steps: tuple[int, int]
+    layers: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class DevicePlan:
+    """What one rank's device is predicted to hold at its peak, by owner, in bytes."""
+
+    rank: int
+    device: str  # "cuda:0" or "cpu"
+    uuid: str | None = None
+    capacity_bytes: int | None = None
+    usable_bytes: int | None = None
+    predicted_bytes: int = 0
+    by_owner: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class UnshardPlan:
+    """Bytes of unsharded parameters per unit, and the predicted transient of one gather."""
+
+    root_unit_bytes: int = 0
+    max_unit_bytes: int = 0
+    transient_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A whole placement with its predicted cost and a verdict."""
+
+    mode: Mode
+    dtype: DType
+    sample_steps: int
+    stages: tuple[Stage, ...]
+    weights: Weights
+    kv: Literal["device", "host"]
+    kv_dtype: DType
+    vae_rank: int  # the rank that encodes the portrait and decodes latents
+    encoder_rank: int  # the rank that runs umT5 and wav2vec2, once
+    order: Literal["sequential", "diagonal"]  # block by block, or a pipeline of depth = steps
+    devices: tuple[DevicePlan, ...]
+    unshard: UnshardPlan | None
+    spike_threshold_bytes: tuple[int, ...]  # per rank: predicted steady state + one block
+    fits: bool
+    reasons: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+    seconds_per_block: float | None = None
+
+    @property
+    def world_size(self) -> int:
+        return len(self.devices)
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+def plan_from_dict(data: dict[str, Any]) -> Plan:
+    """Rebuild a plan from ``Plan.to_dict`` after JSON (a rank receives it so)."""
+    kinds: dict[str, type[Resident] | type[HostStream] | type[PeerGather]] = {
+        "resident": Resident,
+        "host_stream": HostStream,
+        "peer_gather": PeerGather,
+    }
+    weights = dict(data["weights"])
+    kind = kinds[weights["kind"]]
+    if kind is PeerGather:
+        weights["group"] = tuple(weights["group"])
+    unshard = data.get("unshard")
+    return Plan(
+        **{
+            **data,
+            "weights": kind(**weights),
+            "stages": tuple(
+                Stage(s["rank"], tuple(s["steps"]), tuple(s["layers"])) for s in data["stages"]
+            ),
+            "devices": tuple(DevicePlan(**d) for d in data["devices"]),
+            "unshard": UnshardPlan(**unshard) if unshard else None,
+            "spike_threshold_bytes": tuple(data["spike_threshold_bytes"]),
+            "reasons": tuple(data["reasons"]),
+            "remarks": tuple(data["remarks"]),
+        }
+    )
