@@ -1,0 +1,211 @@
+"""Which mode the flags mean: the table of docs/cli.md, contradictions, ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from engine.parameters.problems import ParamError, Problem
+from engine.parameters.request import Request
+from engine.parameters.table import ALL_MODES, MODES_NOW
+
+# Prose only: the articles' model, named in the remark on ulysses_size.
+_HEADS_14B = 40
+# Ranks of an fsdp job on CPU when nobody says how many.
+_CPU_FSDP_RANKS = 2
+
+
+@dataclass(frozen=True)
+class ModeReading:
+    """What a request's placement flags mean.
+
+    ``num_ranks`` counts every rank: ``dit_ranks`` and, with ``own_vae_rank``, one more (the
+    last) that serves the VAE.
+    """
+
+    mode: str
+    num_ranks: int
+    dit_ranks: int
+    own_vae_rank: bool = False
+    remarks: tuple[str, ...] = ()
+
+
+def read_mode(
+    request: Request, gpus: int | None = None, *, available: Sequence[str] = MODES_NOW
+) -> ModeReading:
+    """The mode and number of ranks that a request means.
+
+    Args:
+        gpus: GPUs the job may use; 0 for CPU ranks, ``None`` where unknown (then counts are not
+            checked against it).
+        available: modes that may come out; pass ``ALL_MODES`` to only read.
+
+    Raises:
+        ParamError: flags that contradict each other, more ranks than GPUs, too few ranks for
+            the mode, or a mode that this version does not run.
+    """
+    problems = contradictions(request)
+    if problems:
+        raise ParamError(problems)
+    mode, why = _mode(request)
+    if mode not in available:
+        raise ParamError([_unavailable(request, mode, available)])
+    dit = _dit_ranks(request, mode, gpus)
+    own_vae = request.enable_vae_parallel and mode in ("tpp", "fsdp")
+    ranks = dit + own_vae
+    if gpus and ranks > gpus:
+        raise ParamError([_too_few_gpus(request, ranks, gpus, own_vae)])
+    remarks = [why] if why else []
+    if request.ulysses_size > 1:
+        remarks.append(_ulysses_remark(request.ulysses_size, dit))
+    if request.enable_vae_parallel and not own_vae:
+        remarks.append(
+            f"enable_vae_parallel has no effect: mode {mode} runs on one rank, which also "
+            "serves the VAE."
+        )
+    if dit > request.sample_steps and mode in ("tpp", "fsdp"):
+        idle = dit - request.sample_steps
+        remarks.append(
+            f"{idle} of {dit} DiT ranks compute no step, as there are {request.sample_steps}: "
+            + ("they hold shards only." if mode == "fsdp" else "they stay idle.")
+        )
+    return ModeReading(mode, ranks, dit, own_vae, tuple(remarks))
+
+
+def contradictions(request: Request) -> list[Problem]:
+    """Pairs of flags that cannot both hold; each problem names both."""
+    r = request
+    many = r.num_gpus_dit is not None and r.num_gpus_dit > 1
+    dit = f"--num_gpus_dit {r.num_gpus_dit}"
+    # (says this, says that, why)
+    pairs: list[tuple[str, str, str]] = []
+    if r.mode is not None:
+        mode = f"--mode {r.mode}"
+        if r.offload_model and r.mode != "offload":
+            pairs.append((mode, "--offload_model True", "offload_model means mode offload"))
+        if r.offload_model is False and r.mode == "offload":
+            pairs.append((mode, "--offload_model False", "mode offload offloads the model"))
+        if r.dit_fsdp and r.mode != "fsdp":
+            pairs.append((mode, "--dit_fsdp True", "dit_fsdp means mode fsdp"))
+        if r.single_gpu and r.mode not in ("single", "offload"):
+            pairs.append((mode, "--single_gpu True", f"mode {r.mode} runs on several devices"))
+        if many and r.mode == "single":
+            pairs.append((mode, dit, "mode single runs on one rank"))
+        if r.num_gpus_dit == 1 and r.mode == "fsdp":
+            pairs.append((mode, dit, "mode fsdp shards the weights over 2 or more ranks"))
+        if r.enable_vae_parallel and r.mode == "single":
+            pairs.append(
+                (mode, "--enable_vae_parallel True", "a rank of the VAE's own makes it two")
+            )
+    else:
+        if r.dit_fsdp and r.offload_model:
+            pairs.append(
+                ("--dit_fsdp True", "--offload_model True", "one means mode fsdp, one offload")
+            )
+        if r.dit_fsdp and r.num_gpus_dit == 1:
+            pairs.append(("--dit_fsdp True", dit, "fsdp shards over 2 or more ranks"))
+        if many and r.offload_model and not r.dit_fsdp:
+            pairs.append((dit, "--offload_model True", "one means mode tpp, one offload"))
+    if r.single_gpu:
+        if many:
+            pairs.append(("--single_gpu True", dit, "a single GPU holds one rank"))
+        if r.dit_fsdp:
+            pairs.append(("--single_gpu True", "--dit_fsdp True", "fsdp needs 2 or more ranks"))
+        if r.enable_vae_parallel:
+            pairs.append(
+                ("--single_gpu True", "--enable_vae_parallel True", "the VAE would need a second")
+            )
+    return [
+        Problem(f"{one} and {other}", None, f"contradict each other, {why}", "drop one of them")
+        for one, other, why in pairs
+    ]
+
+
+def _mode(request: Request) -> tuple[str, str]:
+    """The mode and, where it was read from other flags, the sentence that says so."""
+    if request.mode is not None:
+        return request.mode, ""
+    if request.dit_fsdp:
+        return "fsdp", "Mode fsdp was read from --dit_fsdp."
+    if request.num_gpus_dit is not None and request.num_gpus_dit > 1:
+        extra = " and --enable_vae_parallel" if request.enable_vae_parallel else ""
+        return "tpp", f"Mode tpp was read from --num_gpus_dit {request.num_gpus_dit}{extra}."
+    if request.offload_model:
+        return "offload", "Mode offload was read from --offload_model True on one GPU."
+    if request.single_gpu:
+        return "single", "Mode single was read from --single_gpu."
+    if request.num_gpus_dit == 1:
+        return "single", "Mode single was read from --num_gpus_dit 1."
+    return "single", ""
+
+
+def _dit_ranks(request: Request, mode: str, gpus: int | None) -> int:
+    if request.num_gpus_dit is not None:
+        return request.num_gpus_dit
+    if mode in ("single", "offload"):
+        return 1
+    if not gpus:
+        return _CPU_FSDP_RANKS if mode == "fsdp" else request.sample_steps
+    spare = gpus - request.enable_vae_parallel
+    if mode == "fsdp" and spare < 2:
+        needed = 2 + request.enable_vae_parallel
+        raise ParamError(
+            [
+                Problem(
+                    f"--mode {mode}" if request.mode else "--dit_fsdp",
+                    None,
+                    f"needs {needed} or more GPUs, {gpus} can be used here",
+                    "use --mode single, or --gpus cpu for CPU ranks",
+                )
+            ]
+        )
+    return max(1, min(spare, request.sample_steps))
+
+
+def _unavailable(request: Request, mode: str, available: Sequence[str]) -> Problem:
+    flags = {
+        "tpp": f"--num_gpus_dit {request.num_gpus_dit}",
+        "offload": "--offload_model True",
+        "fsdp": "--dit_fsdp",
+        "single": "--single_gpu",
+    }
+    given = f"--mode {mode}" if request.mode else flags[mode]
+    meaning = "" if request.mode else f"means mode {mode}, and "
+    instead = (
+        f"use --mode fsdp --num_gpus_dit {request.num_gpus_dit or 2}: the same frames, with the "
+        "weights sharded over the ranks"
+        if "fsdp" in available
+        else f"use --mode {available[0]}"
+    )
+    return Problem(
+        given,
+        None,
+        f"{meaning}this version does not run mode {mode}; it runs {' and '.join(available)}",
+        instead,
+    )
+
+
+def _too_few_gpus(request: Request, ranks: int, gpus: int, own_vae: bool) -> Problem:
+    vae = " (one of them for the VAE, --enable_vae_parallel)" if own_vae else ""
+    given = "" if request.num_gpus_dit is None else str(request.num_gpus_dit)
+    return Problem(
+        "--num_gpus_dit",
+        given or None,
+        f"makes {ranks} ranks{vae}, {gpus} GPU{'s' if gpus > 1 else ''} can be used here",
+        "lower it, choose more with --gpus, or run on CPU ranks with --gpus cpu",
+    )
+
+
+def _ulysses_remark(ulysses: int, dit_ranks: int) -> str:
+    heads = (
+        f"the 14B model's {_HEADS_14B} heads do not divide by {ulysses}, and "
+        if _HEADS_14B % ulysses
+        else "the reference itself refuses values above 1 in its pipeline, and "
+    )
+    return (
+        f"ulysses_size {ulysses} was read as 1: {heads}it would take "
+        f"{dit_ranks * ulysses} GPUs ({dit_ranks} x {ulysses})."
+    )
+
+
+__all__ = ["ALL_MODES", "MODES_NOW", "ModeReading", "contradictions", "read_mode"]

@@ -1,0 +1,344 @@
+"""The one table of parameters: flags, environment, TOML, tune screen and docs derive from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from engine.parameters.request import DEFAULTS
+
+Kind = Literal["text", "int", "float", "bool", "choice", "size", "path", "file", "bytes", "gpus"]
+
+#: Groups in the order they are shown.
+GROUPS: Final = ("inputs", "generation", "model files", "placement", "output and watching")
+
+#: Modes that this version runs, of all there are (docs/architecture.md).
+ALL_MODES: Final = ("single", "offload", "tpp", "fsdp")
+MODES_NOW: Final = ("single", "fsdp")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter: its name in the reference's spelling, its type, range and meaning.
+
+    ``env`` are the names the environment may use besides ``AVATOP_<NAME>``; ``aliases`` further
+    spellings of the flag. ``help`` says meaning, range and effect. ``no_effect`` is set for
+    flags of the reference that are understood and change nothing, with the reason.
+    """
+
+    name: str
+    kind: Kind
+    group: str
+    help: str
+    env: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+    minimum: float | None = None
+    maximum: float | None = None
+    multiple_of: int | None = None
+    hub: bool = False  # a Hub id is accepted in place of a path
+    no_effect: str = ""
+
+    @property
+    def default(self) -> Any:
+        """The value of a request that says nothing; ``None`` where something else decides."""
+        return DEFAULTS.get(self.name)
+
+    @property
+    def flag(self) -> str:
+        """As the reference writes it."""
+        return f"--{self.name}"
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """Every accepted spelling, the reference's first, then hyphenated and aliases."""
+        names = (self.name, *self.aliases)
+        both = [f"--{spelling}" for name in names for spelling in (name, name.replace("_", "-"))]
+        return tuple(dict.fromkeys(both))
+
+    @property
+    def env_names(self) -> tuple[str, ...]:
+        """Environment variables that set it; the first wins over the others."""
+        return (f"AVATOP_{self.name.upper()}", *self.env)
+
+
+_P = Parameter
+
+PARAMETERS: Final[tuple[Parameter, ...]] = (
+    _P(
+        "prompt",
+        "text",
+        "inputs",
+        "What the video shows: person, clothes, pose, scene, light, style, in any language. "
+        "Steers appearance and manner; short or contradictory prompts give vague results.",
+        env=("PROMPT",),
+    ),
+    _P(
+        "image",
+        "file",
+        "inputs",
+        "The portrait: a readable picture of at least 512x512, frontal and evenly lit. "
+        "Gives identity and, by its aspect, the shape of the frame.",
+        env=("IMAGE_PATH",),
+        aliases=("image_path",),
+    ),
+    _P(
+        "audio",
+        "file",
+        "inputs",
+        "The voice: WAV, MP3 or any audio file of at least 16 kHz. Drives lips and expression; "
+        "its length bounds the video's.",
+        env=("AUDIO_PATH",),
+        aliases=("audio_path",),
+    ),
+    _P(
+        "size",
+        "size",
+        "generation",
+        "Frame area as width*height (or WxH), at least 64*64; snapped to multiples of 64 by the "
+        "portrait's aspect. Time and memory grow with the area, attention faster.",
+        env=("INFER_RES", "RESOLUTION"),
+        aliases=("resolution",),
+    ),
+    _P(
+        "num_clip",
+        "int",
+        "generation",
+        "Most clips to make, 1 or more; the audio's end stops earlier. "
+        "Length = infer_frames x clips - 3 frames.",
+        env=("CLIP_COUNT",),
+        minimum=1,
+    ),
+    _P(
+        "infer_frames",
+        "int",
+        "generation",
+        "Video frames per clip, a multiple of 12 (one block). More per clip means fewer commits, "
+        "not more memory: the KV ring stays 12 latent frames.",
+        minimum=12,
+        maximum=1200,
+        multiple_of=12,
+    ),
+    _P(
+        "sample_steps",
+        "int",
+        "generation",
+        "Denoising steps per block, 1 to 1000; the model is distilled for 4, 3 is faster, 5-6 "
+        "finer. Time and KV memory grow in proportion.",
+        env=("SAMPLE_STEPS",),
+        minimum=1,
+        maximum=1000,
+    ),
+    _P(
+        "sample_guide_scale",
+        "float",
+        "generation",
+        "Classifier-free guidance. Only 0: the model is distilled without guidance and this "
+        "version has no second, unconditional pass.",
+        minimum=0,
+    ),
+    _P(
+        "sample_solver",
+        "choice",
+        "generation",
+        "How the flow is integrated. Only euler: the distilled schedule was trained with it.",
+        choices=("euler",),
+    ),
+    _P(
+        "sample_shift",
+        "float",
+        "generation",
+        "Shift of the noise schedule, above 0 to 20. 3 is what the model was distilled with; "
+        "higher spends the steps at higher noise.",
+        minimum=0.01,
+        maximum=20,
+    ),
+    _P(
+        "base_seed",
+        "int",
+        "generation",
+        "Seed of every random draw, 0 to 2^63-1. The same seed and request give bitwise the same "
+        "latents in every mode.",
+        minimum=0,
+        maximum=2**63 - 1,
+    ),
+    _P(
+        "enable_online_decode",
+        "bool",
+        "generation",
+        "Decode while generating. Always on here: every block is decoded as soon as it is done, "
+        "so memory does not grow with length.",
+        env=("ENABLE_ONLINE_DECODE",),
+    ),
+    _P(
+        "task",
+        "choice",
+        "generation",
+        "The model family. Only s2v-14B, speech to video; the checkpoint gives the shape.",
+        choices=("s2v-14B",),
+    ),
+    _P(
+        "ckpt_dir",
+        "path",
+        "model files",
+        "Folder of the checkpoint (Wan2.2-S2V-14B layout): DiT shards, VAE, T5, wav2vec2.",
+        env=("MODEL_CKPT_DIR", "CKPT_DIR"),
+    ),
+    _P(
+        "t5_path",
+        "path",
+        "model files",
+        "umT5 encoder weights, where they lie outside ckpt_dir.",
+        env=("T5_PATH",),
+    ),
+    _P(
+        "vae_path",
+        "path",
+        "model files",
+        "VAE weights, where they lie outside ckpt_dir.",
+        env=("VAE_PATH",),
+    ),
+    _P(
+        "wav2vec_path",
+        "path",
+        "model files",
+        "wav2vec2 folder, where it lies outside ckpt_dir.",
+        env=("WAV2VEC_PATH",),
+    ),
+    _P(
+        "load_lora",
+        "bool",
+        "model files",
+        "Merge the LoRA of lora_path_dmd into the DiT while loading. Costs load time only.",
+    ),
+    _P(
+        "lora_path_dmd",
+        "path",
+        "model files",
+        "The LoRA: a safetensors file, a folder with one, or a Hub id in the local cache. "
+        "Read only with load_lora.",
+        hub=True,
+    ),
+    _P(
+        "mode",
+        "choice",
+        "placement",
+        "Where the work runs. single: one rank holds all; fsdp: weights sharded over 2 or more "
+        "ranks, steps divided. Not in this version: offload, tpp. Latents are equal in all.",
+        choices=ALL_MODES,
+    ),
+    _P(
+        "num_gpus_dit",
+        "int",
+        "placement",
+        "Ranks that hold the DiT, 1 or more, on CPU too. More ranks: less memory each, more "
+        "speed up to the number of steps.",
+        minimum=1,
+    ),
+    _P(
+        "ulysses_size",
+        "int",
+        "placement",
+        "Sequence parallelism of the reference, 1 or more. Read as 1, and told: the reference "
+        "itself refuses larger values.",
+        minimum=1,
+    ),
+    _P(
+        "enable_vae_parallel",
+        "bool",
+        "placement",
+        "Give the VAE a rank of its own, besides num_gpus_dit.",
+    ),
+    _P(
+        "offload_model",
+        "bool",
+        "placement",
+        "The reference's flag for weights streamed from host memory: mode offload.",
+    ),
+    _P("single_gpu", "bool", "placement", "The reference's flag for mode single."),
+    _P("dit_fsdp", "bool", "placement", "The reference's flag for mode fsdp."),
+    _P(
+        "gpus",
+        "gpus",
+        "placement",
+        "Devices to use: indices (0,2), UUIDs, or cpu. Within CUDA_VISIBLE_DEVICES.",
+    ),
+    _P(
+        "dtype",
+        "choice",
+        "placement",
+        "Compute type: bf16 (default on GPUs) or fp32 (default on CPU, twice the memory).",
+        choices=("bf16", "fp32"),
+    ),
+    _P(
+        "fp8",
+        "bool",
+        "placement",
+        "Quantise the DiT's linears to fp8. Not in this version.",
+    ),
+    _P(
+        "gpu_memory_cap",
+        "bytes",
+        "placement",
+        "Most bytes a rank's allocator may take, e.g. 20GiB. A rank that needs more fails with "
+        "out of memory, other processes are safe.",
+        minimum=2**20,
+    ),
+    _P(
+        "output",
+        "path",
+        "output and watching",
+        "The MP4 to write, or a folder for it. Default: a file named after the audio and the "
+        "job under the state directory.",
+        env=("OUTPUT_DIR",),
+        aliases=("save_file", "output_path"),
+    ),
+    _P(
+        "dump_latents",
+        "path",
+        "output and watching",
+        "Also write the final latents to this .safetensors file.",
+    ),
+    _P(
+        "spike_threshold",
+        "bytes",
+        "output and watching",
+        "Bytes above which a rise of device memory is flagged, e.g. 500MiB. Default: the plan's "
+        "steady state plus one block.",
+        minimum=1,
+    ),
+    _P(
+        "accept_low_quality",
+        "bool",
+        "output and watching",
+        "Run although the portrait is under 512x512 or the audio under 16 kHz: these become "
+        "warnings.",
+    ),
+    # Flags of the reference's launch scripts that change nothing here.
+    _P(
+        "training_config",
+        "text",
+        "generation",
+        "The reference's training configuration.",
+        no_effect="the checkpoint's config.json says all that inference needs",
+    ),
+    _P(
+        "convert_model_dtype",
+        "bool",
+        "placement",
+        "The reference's switch for bf16 weights.",
+        no_effect="weights are always loaded in the compute type; see --dtype",
+    ),
+)
+
+BY_NAME: Final[dict[str, Parameter]] = {p.name: p for p in PARAMETERS}
+#: Any accepted spelling (underscored) → name.
+SPELLINGS: Final[dict[str, str]] = {
+    spelling: p.name for p in PARAMETERS for spelling in (p.name, *p.aliases)
+}
+
+
+def find(spelling: str) -> Parameter | None:
+    """The parameter behind a flag or key, hyphens and aliases understood."""
+    name = SPELLINGS.get(spelling.lstrip("-").replace("-", "_"))
+    return BY_NAME[name] if name else None
