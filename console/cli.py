@@ -1,0 +1,104 @@
+"""The ``avatop`` command: a table of verbs, each imported only when it is used."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any, Final
+
+import click
+
+from console.exits import INTERRUPTED, USAGE
+
+#: Verb → module and attribute, help in one line (so that ``--help`` imports no verb).
+VERBS: Final[dict[str, tuple[str, str]]] = {
+    "run": ("console.commands.run:run", "Make one video without a screen."),
+    "demo": ("console.commands.demo:demo", "Run the sample job; in a terminal, in the console."),
+    "jobs": ("console.commands.jobs:jobs", "List the jobs of this host."),
+    "gpus": ("console.commands.gpus:gpus", "Read every device once."),
+    "ps": ("console.commands.gpus:ps", "List the processes that matter here."),
+    "presets": ("console.commands.presets:presets", "List presets with length, time, memory."),
+    "ckpt": ("console.commands.ckpt:ckpt", "Inspect, verify or synthesise a checkpoint."),
+}
+
+
+def hyphenated(token: str) -> str:
+    """Flags are accepted in the reference's spelling (``--ckpt_dir``) and with hyphens."""
+    return token.replace("_", "-")
+
+
+class Verbs(click.Group):
+    """A group whose verbs are imported on use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        entry = VERBS.get(cmd_name)
+        if entry is None:
+            return None
+        module, _, attribute = entry[0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(
+        self,
+        ctx: click.Context,  # noqa: ARG002
+        formatter: click.HelpFormatter,
+    ) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl([(verb, text) for verb, (_, text) in VERBS.items()])
+
+
+def _print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from console.version import version
+
+        click.echo(f"avatop {version()}")
+        ctx.exit()
+
+
+@click.group(
+    cls=Verbs,
+    invoke_without_command=True,
+    context_settings={
+        "token_normalize_func": hyphenated,
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+    },
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Print the version and exit.",
+)
+@click.pass_context
+def avatop(ctx: click.Context) -> None:
+    """Run, watch, tune and rescue Live Avatar. Without a verb: the console."""
+    if ctx.invoked_subcommand is None:
+        from console.commands.console import open_console
+
+        ctx.exit(open_console())
+
+
+def main(args: list[str] | None = None) -> None:
+    """Entry point. A user's mistake is one line and exit 2, never a traceback."""
+    try:
+        code: Any = avatop.main(args=args, prog_name="avatop", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        code = USAGE
+    except click.ClickException as error:
+        click.echo(f"avatop: {error.format_message()}", err=True)
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        code = INTERRUPTED
+    except BrokenPipeError:
+        # The reader of stdout left (``avatop jobs | head``); the interpreter must not flush it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code if isinstance(code, int) else 0)

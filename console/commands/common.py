@@ -1,0 +1,89 @@
+"""What verbs share: flags out of the table of parameters, one JSON object, messages."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from console.exits import BadInput
+from engine.params import GROUPS, PARAMETERS, ParamError, Parameter, Resolved, resolve
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def parameter_options(function: F) -> F:
+    """Every parameter of a request as a flag, in the table's order and spelling.
+
+    Values stay text here: ``engine.params.resolve`` gives them their type, so that a flag, an
+    environment variable and a line of a file are refused with the same words.
+    """
+    for parameter in sorted(PARAMETERS, key=lambda p: GROUPS.index(p.group), reverse=True):
+        function = _option(parameter)(function)
+    return function
+
+
+def _option(parameter: Parameter) -> Callable[[F], F]:
+    names = [parameter.flag, *(f"--{alias}" for alias in parameter.aliases)]
+    text = parameter.help
+    if parameter.no_effect:
+        text = f"{text} No effect: {parameter.no_effect}."
+    elif parameter.default not in (None, "", False) and parameter.name != "prompt":
+        text = f"{text} [default: {parameter.default}]"
+    # ``--load_lora`` and ``--load_lora True`` are both the reference's.
+    bare: dict[str, Any] = (
+        {"is_flag": False, "flag_value": "True"} if parameter.kind == "bool" else {}
+    )
+    return click.option(
+        *names, parameter.name, type=str, metavar=_metavar(parameter), help=text, **bare
+    )
+
+
+def _metavar(parameter: Parameter) -> str:
+    match parameter.kind:
+        case "choice":
+            return "|".join(parameter.choices)
+        case "bool":
+            return "[True|False]"
+        case "size":
+            return "W*H"
+        case kind:
+            return kind.upper()
+
+
+def resolve_flags(
+    flags: Mapping[str, Any],
+    file: Path | None,
+    preset: str | None,
+    defaults: Mapping[str, Any] | None = None,
+) -> Resolved:
+    """Flags > environment > file > preset > default; ``defaults`` fill in below all of them.
+
+    Raises:
+        BadInput: with one message that names every problem.
+    """
+    given = {name: value for name, value in flags.items() if value is not None}
+    try:
+        return resolve({**(defaults or {}), **given}, os.environ, file, preset)
+    except ParamError as error:
+        raise BadInput(str(error)) from error
+
+
+def print_json(body: Mapping[str, Any]) -> None:
+    """The one JSON object of a verb, on stdout."""
+    json.dump(body, sys.stdout, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None)
+    sys.stdout.write("\n")
+    sys.stdout.flush()
+
+
+def tell(text: str) -> None:
+    """A line for the person, on stderr."""
+    click.echo(text, err=True)
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")

@@ -1,0 +1,131 @@
+"""Progress of one job without a screen: one rewritten line on a terminal, plain lines elsewhere.
+
+Everything goes to stderr, so that stdout stays free for ``--json``.
+"""
+
+from __future__ import annotations
+
+import shutil
+from typing import Final, TextIO
+
+from rich.cells import set_cell_size
+
+from console import format as fmt
+from engine.messages import (
+    BlockDone,
+    ClipCommitted,
+    Event,
+    JobChanged,
+    JobRow,
+    LogLine,
+    PlanMade,
+    RankChanged,
+    Unshards,
+)
+
+_TOLD: Final = frozenset({"WARNING", "ERROR", "CRITICAL"})
+_CLEAR: Final = "\r\x1b[K"
+MIB: Final = 1 << 20
+
+
+def memory(count: int | None) -> str:
+    """Bytes with a unit that leaves a readable figure."""
+    if count is None:
+        return fmt.NA
+    if count < fmt.GIB:
+        return f"{fmt.significant(count / MIB)} MiB"
+    return f"{fmt.gib(count)} GiB"
+
+
+class ProgressView:
+    """Draws the events of one job. Not thread safe: feed it from one thread."""
+
+    def __init__(self, stream: TextIO, rewrite: bool, blocks: int | None = None) -> None:
+        """``rewrite`` is for terminals: one line that is drawn over."""
+        self._stream = stream
+        self._rewrite = rewrite
+        self._blocks = blocks
+        self._row: JobRow | None = None
+        self._block: int | None = None
+        self._unshards = 0
+        self._state = ""
+        self._drawn = False
+
+    def show(self, event: Event) -> None:
+        """Take one event in and draw what changed."""
+        match event:
+            case LogLine(level=level) if level in _TOLD:
+                self._line(f"{level.lower()}: {fmt.inert(event.text)}")
+            case PlanMade():
+                self._plan(event)
+            case JobChanged():
+                self._changed(event.job)
+            case BlockDone():
+                self._block = event.block
+                self._draw()
+            case Unshards():
+                self._unshards += len(event.records)
+            case ClipCommitted():
+                if not self._rewrite:
+                    self._line(self._summary())
+            case RankChanged(phase="died"):
+                self._line(f"rank {event.rank} died: {event.reason or 'no reason known'}")
+            case _:
+                pass
+
+    def finish(self) -> None:
+        """Take the rewritten line away."""
+        if self._drawn:
+            self._stream.write(_CLEAR)
+            self._stream.flush()
+            self._drawn = False
+
+    def _plan(self, event: PlanMade) -> None:
+        devices = event.plan["devices"]
+        where = ", ".join(str(d["device"]) for d in devices)
+        peak = max((d["predicted_bytes"] for d in devices), default=0)
+        most = f", at most {memory(peak)} each" if peak else ""
+        self._line(f"plan: {event.plan['mode']} on {where}{most}")
+
+    def _changed(self, row: JobRow) -> None:
+        self._row = row
+        if row.state != self._state:
+            self._state = row.state
+            if not self._rewrite:
+                self._line(self._summary())
+        self._draw()
+
+    def _summary(self) -> str:
+        row = self._row
+        if row is None:
+            return ""
+        parts = [f"job {row.id}", row.state, f"clip {fmt.fraction(row.clip, row.clips)}"]
+        if self._block is not None:
+            total = "" if self._blocks is None else f"/{self._blocks}"
+            parts.append(f"block {self._block + 1}{total}")
+        if row.fps is not None:
+            parts.append(f"{fmt.significant(row.fps)} fps")
+        if row.eta_seconds is not None and row.state == "running":
+            parts.append(f"{fmt.duration(row.eta_seconds)} left")
+        if row.peak_bytes:
+            parts.append(f"peak {memory(row.peak_bytes)}")
+        if self._unshards:
+            parts.append(f"{self._unshards:,} unshards")
+        if row.spikes:
+            parts.append(fmt.plural(row.spikes, "spike"))
+        return "  ".join(parts)
+
+    def _line(self, text: str) -> None:
+        if not text:
+            return
+        self._stream.write((_CLEAR if self._drawn else "") + text + "\n")
+        self._drawn = False
+        self._stream.flush()
+
+    def _draw(self) -> None:
+        if not self._rewrite:
+            return
+        width = shutil.get_terminal_size().columns - 1
+        self._stream.write(_CLEAR + set_cell_size(self._summary(), width).rstrip())
+        self._stream.flush()
+        self._drawn = True

@@ -1,0 +1,226 @@
+"""Fan-out of events to listeners, and the bounded history a first picture is drawn from.
+
+Everything here runs on the engine's thread except ``subscribe`` and the mailboxes' own threads.
+"""
+
+from __future__ import annotations
+
+import queue
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from engine.client import Listener
+from engine.messages import (
+    DeviceReading,
+    DevicesSampled,
+    EngineStarted,
+    Event,
+    JobChanged,
+    JobRow,
+    LedgerUpdated,
+    LogLine,
+    PlanMade,
+    RankChanged,
+    Snapshot,
+)
+
+#: A listener that holds the engine's thread longer than this is moved to a thread of its own.
+SLOW_SECONDS: Final = 0.1
+#: A listener that raises this often in a row is dropped.
+MAX_FAILURES: Final = 3
+MAILBOX_EVENTS: Final = 4096
+KEPT_LOGS: Final = 2000
+KEPT_JOBS: Final = 200  # rows in the first picture
+KEPT_DETAILS: Final = 16  # jobs whose plan, ranks and ledgers are kept
+
+
+class _Mailbox:
+    """Delivers to one slow listener from a thread of its own; the oldest events are dropped."""
+
+    def __init__(self, listener: Listener, failed: Callable[[Exception], None]) -> None:
+        self._listener = listener
+        self._failed = failed
+        self._events: queue.Queue[Event | None] = queue.Queue(MAILBOX_EVENTS)
+        self.dropped = 0
+        threading.Thread(target=self._deliver, name="avatop-listener", daemon=True).start()
+
+    def put(self, event: Event | None) -> None:
+        while True:
+            try:
+                self._events.put_nowait(event)
+            except queue.Full:
+                try:
+                    self._events.get_nowait()
+                    self.dropped += 1
+                except queue.Empty:
+                    continue
+            else:
+                return
+
+    def _deliver(self) -> None:
+        while (event := self._events.get()) is not None:
+            try:
+                self._listener(event)
+            except Exception as error:  # noqa: BLE001 - a listener's fault is told, never ours
+                self._failed(error)
+
+
+class _Subscription:
+    def __init__(self, listener: Listener) -> None:
+        self.listener = listener
+        self.failures = 0
+        self.mailbox: _Mailbox | None = None
+
+
+class Bus:
+    """Publishes events and remembers the latest of each."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._subscriptions: list[_Subscription] = []
+        self._jobs: dict[int, JobRow] = {}
+        self._devices: tuple[DeviceReading, ...] = ()
+        self._ranks: dict[tuple[int, int], RankChanged] = {}
+        self._ledgers: dict[tuple[int, int], LedgerUpdated] = {}
+        self._plans: dict[int, PlanMade] = {}
+        self._logs: deque[LogLine] = deque(maxlen=KEPT_LOGS)
+        self._source = "host"
+
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """Call ``listener`` for every event from now on. Any thread.
+
+        Returns a function that ends the subscription; calling it twice does no harm.
+        """
+        subscription = _Subscription(listener)
+        with self._lock:
+            self._subscriptions = [*self._subscriptions, subscription]
+
+        def end() -> None:
+            self._end(subscription)
+
+        return end
+
+    def _end(self, subscription: _Subscription) -> None:
+        with self._lock:
+            self._subscriptions = [s for s in self._subscriptions if s is not subscription]
+            mailbox, subscription.mailbox = subscription.mailbox, None
+        if mailbox is not None:
+            mailbox.put(None)
+
+    def publish(self, event: Event) -> None:
+        """Remember an event and hand it to every listener. The engine's thread only."""
+        self._remember(event)
+        for subscription in self._subscriptions:
+            self._deliver(subscription, event)
+
+    def log(self, level: str, text: str, job: int | None = None, rank: int | None = None) -> None:
+        """Publish one line of the engine's own log, with the caller's file and line."""
+        line = LogLine(
+            level=level, source="engine", text=text, job=job, rank=rank, where=_where(2)
+        )
+        self.publish(line)
+
+    def _deliver(self, subscription: _Subscription, event: Event) -> None:
+        if subscription.mailbox is not None:
+            subscription.mailbox.put(event)
+            return
+        began = time.perf_counter()
+        try:
+            subscription.listener(event)
+            subscription.failures = 0
+        except Exception as error:  # noqa: BLE001 - a listener's fault is told, never ours
+            self._failed(subscription, error)
+        held = time.perf_counter() - began
+        if held > SLOW_SECONDS and subscription in self._subscriptions:
+            name = _name(subscription.listener)
+            subscription.mailbox = _Mailbox(
+                subscription.listener, lambda error: self._failed_aside(name, error)
+            )
+            self.log(
+                "WARNING",
+                f"listener {name} held the engine for {held:.2f} s on {type(event).__name__}; "
+                "it now gets its events on a thread of its own",
+            )
+
+    def _failed(self, subscription: _Subscription, error: Exception) -> None:
+        subscription.failures += 1
+        last = subscription.failures >= MAX_FAILURES
+        if last:
+            self._end(subscription)
+        # Not through publish: the failing listener would fail on the news of its failure.
+        line = LogLine(
+            level="ERROR",
+            source="engine",
+            text=f"listener {_name(subscription.listener)} raised {type(error).__name__}: {error}"
+            + ("; it gets no more events" if last else ""),
+            where=_where(1),
+        )
+        self._remember(line)
+        for other in self._subscriptions:
+            if other is not subscription and other.failures == 0:
+                self._deliver(other, line)
+
+    def _failed_aside(self, name: str, error: Exception) -> None:
+        # From a mailbox's thread: only the history is touched (deque.append is atomic).
+        self._logs.append(
+            LogLine(
+                level="ERROR",
+                source="engine",
+                text=f"listener {name} raised {type(error).__name__}: {error}",
+            )
+        )
+
+    def _remember(self, event: Event) -> None:
+        match event:
+            case LogLine():
+                self._logs.append(event)
+            case DevicesSampled():
+                self._devices = event.devices
+            case JobChanged():
+                self._jobs[event.job.id] = event.job
+                while len(self._jobs) > KEPT_JOBS:
+                    del self._jobs[min(self._jobs)]
+            case PlanMade():
+                self._plans[event.job] = event
+                self._trim()
+            case RankChanged():
+                self._ranks[event.job, event.rank] = event
+            case LedgerUpdated():
+                self._ledgers[event.job, event.rank] = event
+            case EngineStarted():
+                self._source = event.device_source
+            case _:
+                pass
+
+    def _trim(self) -> None:
+        for job in sorted(self._plans)[:-KEPT_DETAILS]:
+            del self._plans[job]
+            for table in (self._ranks, self._ledgers):
+                for key in [k for k in table if k[0] == job]:
+                    del table[key]
+
+    def snapshot(self) -> Snapshot:
+        """The present state. The engine's thread only."""
+        return Snapshot(
+            jobs=tuple(sorted(self._jobs.values(), key=lambda row: row.id)),
+            devices=self._devices,
+            ranks=tuple(self._ranks.values()),
+            ledgers=tuple(self._ledgers.values()),
+            plans={job: event.plan for job, event in self._plans.items()},
+            logs=tuple(self._logs),
+            device_source=self._source,
+        )
+
+
+def _where(depth: int) -> str:
+    frame = sys._getframe(depth)
+    return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+
+
+def _name(listener: Listener) -> str:
+    return getattr(listener, "__qualname__", None) or type(listener).__name__
