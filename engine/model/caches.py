@@ -24,8 +24,12 @@ def _nbytes(buffers: Iterable[dict[int, Tensor]]) -> int:
     return sum(t.nbytes for per_layer in buffers for t in per_layer.values())
 
 
-class TextMemory:
-    """Keys and values of the prompt, per layer: ``[text_len, H, D]``. Filled once per job."""
+class JobMemory:
+    """What stays the same for a whole job, computed once.
+
+    Keys and values of the prompt per layer, ``[text_len, H, D]``, and in ``times`` the embedding
+    and modulation of every timestep seen so far.
+    """
 
     def __init__(
         self,
@@ -40,6 +44,7 @@ class TextMemory:
         self.layers = _layers(layers)
         self.k = {n: torch.zeros(shape, dtype=dtype, device=device) for n in self.layers}
         self.v = {n: torch.zeros(shape, dtype=dtype, device=device) for n in self.layers}
+        self.times: dict[float, tuple[Tensor, Tensor]] = {}
         self._filled: set[int] = set()
 
     @property
@@ -60,9 +65,8 @@ class TextMemory:
 class Conditioning:
     """Conditioning of one clip epoch: keys (un-rotated) and values of reference and motion tokens.
 
-    ``reference_tokens`` come first and are the only ones whose position moves later. ``text`` may
-    be shared with another epoch; ``nbytes`` counts it, ``own_nbytes`` does not. ``times`` keeps
-    the embeddings of timesteps, which are the same in every block of a job.
+    ``reference_tokens`` come first and are the only ones whose position moves later. ``job`` may
+    be shared with another epoch; ``nbytes`` counts it, ``own_nbytes`` does not.
     """
 
     def __init__(
@@ -74,7 +78,7 @@ class Conditioning:
         head_dim: int,
         dtype: torch.dtype,
         device: torch.device | str,
-        text: TextMemory,
+        job: JobMemory,
     ) -> None:
         shape = (tokens, heads, head_dim)
         self.layers = _layers(layers)
@@ -82,9 +86,8 @@ class Conditioning:
         self.reference_tokens = reference_tokens
         self.k = {n: torch.zeros(shape, dtype=dtype, device=device) for n in self.layers}
         self.v = {n: torch.zeros(shape, dtype=dtype, device=device) for n in self.layers}
-        self.text = text
+        self.job = job
         self.motion_table: Tensor | None = None
-        self.times: dict[float, tuple[Tensor, Tensor]] = {}
         self.fills: dict[int, object] = {}  # a fresh token per fill, to know a lead by
 
     @property
@@ -93,7 +96,7 @@ class Conditioning:
 
     @property
     def nbytes(self) -> int:
-        return self.own_nbytes + self.text.nbytes
+        return self.own_nbytes + self.job.nbytes
 
     def fill(self, layer: int, k: Tensor, v: Tensor) -> None:
         """Take un-rotated keys and values ``[tokens, H, D]`` of one layer."""
@@ -105,8 +108,8 @@ class Conditioning:
         """The tensors that define this object, by name (no copies)."""
         named = {f"cond.{n}.k": t for n, t in self.k.items()}
         named |= {f"cond.{n}.v": t for n, t in self.v.items()}
-        named |= {f"text.{n}.k": t for n, t in self.text.k.items()}
-        named |= {f"text.{n}.v": t for n, t in self.text.v.items()}
+        named |= {f"text.{n}.k": t for n, t in self.job.k.items()}
+        named |= {f"text.{n}.v": t for n, t in self.job.v.items()}
         if self.motion_table is not None:
             named["motion_table"] = self.motion_table
         return named
@@ -115,7 +118,7 @@ class Conditioning:
         """Take back what ``snapshot`` gave; the object is filled afterwards."""
         for n in self.layers:
             self.fill(n, named[f"cond.{n}.k"], named[f"cond.{n}.v"])
-            self.text.fill(n, named[f"text.{n}.k"], named[f"text.{n}.v"])
+            self.job.fill(n, named[f"text.{n}.k"], named[f"text.{n}.v"])
         self.motion_table = named["motion_table"].to(self.k[self.layers[0]].device).clone()
 
 

@@ -41,7 +41,7 @@ class PrefillItem:
     """Fill ``cond`` from a reference latent ``[16,1,h,w]`` and motion latents ``[16,m,h,w]``.
 
     ``context [L, text_dim]`` is the prompt's embedding, L ≤ text_len; it is not looked at when
-    ``cond.text`` is already filled.
+    ``cond.job`` is already filled.
     """
 
     ref: Tensor
@@ -138,14 +138,14 @@ class DiT(nn.Module):
         return [None if s.block is None else self._unpatchify(s.x, s.block) for s in states]
 
     def time(self, t: float, cond: Conditioning) -> tuple[Tensor, Tensor]:
-        """Embedding ``[C]`` and modulation ``[6, C]`` of a timestep, float32, kept in ``cond``."""
-        if t not in cond.times:
+        """Embedding ``[C]`` and modulation ``[6, C]`` of a timestep in float32, made once a job."""
+        if t not in cond.job.times:
             half = self.cfg.freq_dim // 2
             index = torch.arange(half, dtype=torch.float64, device=self.head.modulation.device)
             args = torch.pow(10000.0, -index / half) * t
             e = self.time_embedding(torch.cat([args.cos(), args.sin()])[None].float())
-            cond.times[t] = (e[0], self._modulation(e))
-        return cond.times[t]
+            cond.job.times[t] = (e[0], self._modulation(e))
+        return cond.job.times[t]
 
     def _modulation(self, e: Tensor) -> Tensor:
         # A sixth at a time: a float32 copy of the whole weight would be a step's largest tensor.
@@ -182,7 +182,7 @@ class DiT(nn.Module):
             modulation=self.time(0.0, cond)[1],
             table=torch.cat([reference, cond.motion_table]),
             cond=cond,
-            text=None if cond.text.complete else self.text(item.context),
+            text=None if cond.job.complete else self.text(item.context),
         )
 
     def _embed_block(self, item: BlockItem) -> State:

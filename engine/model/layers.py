@@ -173,7 +173,7 @@ class Layer(nn.Module):
         return out
 
     def _text_attention(self, x: Tensor, state: State) -> Tensor:
-        attn, memory = self.cross_attn, state.cond.text
+        attn, memory = self.cross_attn, state.cond.job
         if state.text is not None:
             memory.fill(self.index, attn.keys(state.text), attn.values(state.text))
         y = self.norm3(x.to(self.norm3_dtype)).to(self.compute)
