@@ -1,0 +1,251 @@
+"""Inputs looked at before a device is touched (F5): portrait, voice, prompt."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.geometry import BLOCK_FRAMES, DEFAULT_FPS, clips_in_audio
+from engine.media.audio import MODEL_RATE, audio_info, load_mono16k
+from engine.media.findings import Finding, MediaError
+from engine.media.image import image_info, load_rgb
+from engine.media.words import OPPOSITES
+
+MIN_SIDE: Final = 512
+MIN_RATE: Final = 16_000
+MIN_TOKENS: Final = 10
+MAX_TOKENS: Final = 512
+#: Silence is below this level, and worth a word from this length on.
+SILENCE_DBFS: Final = -50.0
+SILENCE_SECONDS: Final = 0.5
+_QUIET_DBFS = -35.0
+_WINDOW = MODEL_RATE // 50
+
+_CJK = re.compile(r"[\u3400-\u9fff\uf900-\ufaff\u3040-\u30ff\uac00-\ud7af]")
+_WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
+
+
+@dataclass(frozen=True)
+class InputFacts:
+    """What the inputs hold; ``None`` where one could not be read."""
+
+    image_wh: tuple[int, int] | None = None
+    audio_samples: int | None = None  # at 16 kHz, as the model will hear it
+    audio_rate: int | None = None  # of the file
+    audio_channels: int | None = None
+    prompt_tokens: int | None = None
+
+    @property
+    def audio_seconds(self) -> float | None:
+        return None if self.audio_samples is None else self.audio_samples / MODEL_RATE
+
+
+@dataclass(frozen=True)
+class Lint:
+    """Findings, errors first, and the facts they rest on."""
+
+    findings: tuple[Finding, ...]
+    facts: InputFacts
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        return tuple(f for f in self.findings if f.level == "error")
+
+    @property
+    def warnings(self) -> tuple[Finding, ...]:
+        return tuple(f for f in self.findings if f.level == "warning")
+
+
+def lint_inputs(
+    image: Path,
+    audio: Path,
+    prompt: str,
+    *,
+    infer_frames: int = 48,
+    fps: int = DEFAULT_FPS,
+    count_tokens: Callable[[str], int] | None = None,
+    accept_low_quality: bool = False,
+) -> Lint:
+    """Look at all inputs of a job.
+
+    Args:
+        count_tokens: the checkpoint's tokenizer; without it words and CJK characters are counted.
+        accept_low_quality: too small a picture or too low a rate only warn.
+    """
+    findings: list[Finding] = []
+    wh, found = lint_image(image, accept_low_quality=accept_low_quality)
+    findings += found
+    facts, found = lint_audio(
+        audio, infer_frames=infer_frames, fps=fps, accept_low_quality=accept_low_quality
+    )
+    findings += found
+    tokens, found = lint_prompt(prompt, count_tokens)
+    findings += found
+    findings.sort(key=lambda f: f.level)  # "error" < "warning"
+    return Lint(
+        tuple(findings),
+        InputFacts(
+            wh, facts.audio_samples, facts.audio_rate, facts.audio_channels, prompt_tokens=tokens
+        ),
+    )
+
+
+def lint_image(
+    path: Path, *, accept_low_quality: bool = False
+) -> tuple[tuple[int, int] | None, list[Finding]]:
+    """The portrait's (width, height), ``None`` if unreadable, and findings."""
+    try:
+        info = image_info(path)
+        pixels = np.asarray(load_rgb(path).convert("L").resize((64, 64)))
+    except MediaError as error:
+        text, remedy = str(error), "give a JPEG, PNG or WebP portrait of at least 512x512"
+        return None, [Finding("error", "image_unreadable", "image", text, remedy)]
+    findings = []
+    if min(info.width, info.height) < MIN_SIDE:
+        findings.append(
+            Finding(
+                "warning" if accept_low_quality else "error",
+                "image_small",
+                "image",
+                f"{path.name} is {info.width}x{info.height}, under {MIN_SIDE}x{MIN_SIDE}",
+                "use a larger original, or --accept_low_quality to run all the same",
+            )
+        )
+    if info.frames > 1:
+        text = f"{path.name} is animated; only the first of {info.frames} frames is used"
+        findings.append(
+            Finding("warning", "image_animated", "image", text, "save the frame you want")
+        )
+    if info.alpha:
+        text = f"{path.name} has transparency; it is shown on white"
+        findings.append(
+            Finding("warning", "image_alpha", "image", text, "give a background of your choice")
+        )
+    if int(pixels.max()) - int(pixels.min()) < 8:
+        text = f"{path.name} is one flat colour, there is no face in it"
+        findings.append(
+            Finding("warning", "image_flat", "image", text, "check that it is the right file")
+        )
+    return (info.width, info.height), findings
+
+
+def lint_audio(
+    path: Path,
+    *,
+    infer_frames: int = 48,
+    fps: int = DEFAULT_FPS,
+    accept_low_quality: bool = False,
+) -> tuple[InputFacts, list[Finding]]:
+    """Facts of the sound and findings; decodes the whole file."""
+    try:
+        info = audio_info(path)
+        sound = load_mono16k(path)
+    except MediaError as error:
+        text, remedy = str(error), "give a WAV or MP3 of at least 16 kHz"
+        return InputFacts(), [Finding("error", "audio_unreadable", "audio", text, remedy)]
+    facts = InputFacts(None, len(sound), info.rate, info.channels)
+    findings = []
+    if info.rate < MIN_RATE:
+        findings.append(
+            Finding(
+                "warning" if accept_low_quality else "error",
+                "audio_rate",
+                "audio",
+                f"{path.name} has {info.rate} Hz, under {MIN_RATE} Hz",
+                "record at 16 kHz or more, or --accept_low_quality to run all the same",
+            )
+        )
+    seconds = len(sound) / MODEL_RATE
+    needed = BLOCK_FRAMES / fps
+    if not len(sound) or not clips_in_audio(len(sound), infer_frames, fps) or seconds < needed:
+        what = "is empty" if not len(sound) else f"lasts {seconds:.2f} s"
+        text = f"{path.name} {what}; at least {needed:.2f} s (one block) are needed"
+        findings.append(Finding("error", "audio_short", "audio", text, "give a longer recording"))
+        return facts, findings
+    if seconds < infer_frames / fps:
+        text = (
+            f"{path.name} lasts {seconds:.2f} s, less than one clip "
+            f"({infer_frames / fps:.2f} s); the rest of the video is silent"
+        )
+        findings.append(
+            Finding("warning", "audio_under_clip", "audio", text, "a lower infer_frames fits it")
+        )
+    return facts, findings + _levels(path.name, sound)
+
+
+def _levels(name: str, sound: NDArray[np.float32]) -> list[Finding]:
+    """Silence as a whole, at the head or the tail; too quiet."""
+    whole = sound[: len(sound) // _WINDOW * _WINDOW].reshape(-1, _WINDOW)
+    level = 20 * np.log10(np.sqrt(np.mean(np.square(whole, dtype=np.float64), axis=1)) + 1e-9)
+    loud = np.flatnonzero(level > SILENCE_DBFS)
+    if not len(loud):
+        text = f"{name} is silent throughout (nothing above {SILENCE_DBFS:.0f} dBFS)"
+        return [Finding("error", "audio_silent", "audio", text, "give a recording with a voice")]
+    findings = []
+    head = loud[0] * _WINDOW / MODEL_RATE
+    tail = (len(level) - 1 - loud[-1]) * _WINDOW / MODEL_RATE
+    for where, length, kind in (("begins", head, "head"), ("ends", tail, "tail")):
+        if length >= SILENCE_SECONDS:
+            text = f"{name} {where} with {length:.2f} s of silence"
+            remedy = "trim it: lips seem late when the voice starts late"
+            if kind == "tail":
+                remedy = "trim it, or the avatar stays mute there"
+            findings.append(Finding("warning", f"silence_{kind}", "audio", text, remedy))
+    if float(level.max()) < _QUIET_DBFS:
+        text = f"{name} is very quiet (loudest part {level.max():.0f} dBFS)"
+        findings.append(
+            Finding("warning", "audio_quiet", "audio", text, "raise the volume to about -20 dBFS")
+        )
+    return findings
+
+
+def lint_prompt(
+    prompt: str, count_tokens: Callable[[str], int] | None = None
+) -> tuple[int, list[Finding]]:
+    """The number of tokens and findings."""
+    text = prompt.strip()
+    tokens = count_tokens(text) if count_tokens and text else _rough_tokens(text)
+    advice = "say person, clothes, pose, scene, light and style"
+    if not text:
+        return 0, [Finding("error", "prompt_empty", "prompt", "it is empty", advice)]
+    findings = []
+    if tokens < MIN_TOKENS:
+        what = f"it has {tokens} tokens, under {MIN_TOKENS}: too short to steer the picture"
+        findings.append(Finding("warning", "prompt_short", "prompt", what, advice))
+    if tokens > MAX_TOKENS:
+        what = f"it has {tokens} tokens; the model reads the first {MAX_TOKENS}"
+        remedy = "put what matters first, or shorten it"
+        findings.append(Finding("warning", "prompt_long", "prompt", what, remedy))
+    for one, other in contradictory_words(text):
+        what = f"\u201c{one}\u201d and \u201c{other}\u201d contradict each other"
+        findings.append(Finding("warning", "prompt_contradiction", "prompt", what, "keep one"))
+    return tokens, findings
+
+
+def contradictory_words(prompt: str) -> list[tuple[str, str]]:
+    """The first pair of opposites found for each quality, as written in the table."""
+    lowered = prompt.lower()
+    found = []
+    for ones, others in OPPOSITES:
+        one = next((word for word in ones if _has(lowered, word)), None)
+        other = next((word for word in others if _has(lowered, word)), None)
+        if one and other:
+            found.append((one, other))
+    return found
+
+
+def _has(text: str, word: str) -> bool:
+    if _CJK.search(word):
+        return word in text
+    return re.search(rf"(?<!not )(?<!\w){re.escape(word)}(?!\w)", text) is not None
+
+
+def _rough_tokens(text: str) -> int:
+    cjk = len(_CJK.findall(text))
+    return cjk + len(_WORD.findall(_CJK.sub(" ", text)))
