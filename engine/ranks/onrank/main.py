@@ -1,0 +1,133 @@
+"""A rank's life after the fork: read the specification, run the job, report how it ended."""
+
+from __future__ import annotations
+
+import faulthandler
+import importlib
+import logging
+import os
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Final
+
+from engine.guard.identity import identify
+from engine.ranks.onrank import native
+from engine.ranks.onrank.report import Control, Lines, Reporter, start_reader
+from engine.ranks.protocol import RankSpec, decode
+
+EXIT_DONE: Final = 0
+EXIT_FAILED: Final = 1
+EXIT_NO_SPEC: Final = 4
+
+Job = Callable[[RankSpec, Reporter, Control], None]
+
+
+class ReportHandler(logging.Handler):
+    """Log records of libraries become ``log`` reports."""
+
+    def __init__(self, report: Reporter) -> None:
+        super().__init__(logging.INFO)
+        self._report = report
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            text = self.format(record)
+        except (TypeError, ValueError):  # arguments that do not fit the format
+            text = str(record.msg)
+        level = record.levelname if record.levelname in logging.getLevelNamesMapping() else "INFO"
+        for line in text.splitlines() or [""]:
+            self._report.log(level, line, f"{record.filename}:{record.lineno}")
+
+
+def rank_main(channel: socket.socket, entry: str) -> int:
+    """Run one rank to its end; returns the exit code.
+
+    Args:
+        channel: stream socket to the engine.
+        entry: ``module:function`` with the signature of ``engine.ranks.onrank.job.run``.
+    """
+    lines = Lines(channel)
+    first = lines.read()
+    if first is None:
+        return EXIT_NO_SPEC  # the engine changed its mind
+    try:
+        spec = decode(first)
+    except (ValueError, TypeError) as error:
+        print(f"no rank specification: {error}", file=sys.stderr)
+        return EXIT_NO_SPEC
+    if not isinstance(spec, RankSpec):
+        print(f"a {type(spec).__name__} is no rank specification", file=sys.stderr)
+        return EXIT_NO_SPEC
+    native.set_title(
+        f"avatop-rank{spec.rank}",
+        f"avatop-rank --job {spec.job} --rank {spec.rank} --world {spec.world_size}",
+    )
+    report = Reporter(channel, spec.rank)
+    control = Control()
+    start_reader(lines, control, report)
+    _watch_faults()
+    logging.basicConfig(handlers=[ReportHandler(report)], level=logging.INFO, force=True)
+    logging.captureWarnings(capture=True)
+    try:
+        _run(spec, entry, report, control)
+        code = EXIT_DONE
+    except BaseException as error:  # noqa: BLE001 - the last line of a process: told, then ended
+        _tell_failure(report, error)
+        code = EXIT_FAILED
+    report.close()
+    return code
+
+
+def _run(spec: RankSpec, entry: str, report: Reporter, control: Control) -> None:
+    import torch  # late: whatever fails in here is reported, not lost
+
+    from engine.ranks.onrank.setup import describe_device, prepare
+
+    spec = prepare(spec)
+    me = identify(os.getpid())
+    report.send(
+        "hello",
+        pid=os.getpid(),
+        started=None if me is None else me.started,
+        torch=str(torch.__version__),
+        **describe_device(spec),
+    )
+    job = load_entry(entry)
+    job(spec, report, control)
+    # An exit code of 0 alone could also come from a library that called exit(): this says that
+    # the job itself returned.
+    report.phase("ended")
+
+
+def load_entry(entry: str) -> Job:
+    """Import ``module:function``.
+
+    Raises:
+        ImportError, AttributeError: there is no such thing.
+    """
+    module, _, name = entry.partition(":")
+    job: Job = getattr(importlib.import_module(module), name)
+    return job
+
+
+def _watch_faults() -> None:
+    """Tracebacks of all threads to stderr: on a fatal signal, and on SIGUSR1 for a stuck rank."""
+    faulthandler.enable(file=sys.stderr)
+    faulthandler.register(signal.SIGUSR1, file=sys.stderr, all_threads=True)
+
+
+def _tell_failure(report: Reporter, error: BaseException) -> None:
+    from engine.ranks.onrank.failure import kind_of
+
+    # Our own errors (they carry ``kind``) are written for the operator; others need their class.
+    text, name = str(error), type(error).__name__
+    message = text if text and hasattr(error, "kind") else f"{name}: {text}" if text else name
+    report.send(
+        "failed",
+        kind=kind_of(error),
+        message=message,
+        traceback="".join(traceback.format_exception(error)),
+    )

@@ -1,0 +1,79 @@
+"""What must be set in a fresh rank before the job's code runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from engine.ranks.protocol import RankSpec
+
+
+def prepare(spec: RankSpec) -> RankSpec:
+    """Set environment, threads and deterministic switches; returns the spec as the job sees it.
+
+    On CUDA, where the plan names the device's UUID, the rank sees that one GPU alone (no stray
+    context can land on another), and its device is ``cuda:0`` from then on.
+    """
+    os.environ.update(
+        RANK=str(spec.rank),
+        LOCAL_RANK=str(spec.rank),
+        WORLD_SIZE=str(spec.world_size),
+        MASTER_ADDR=spec.master_addr,
+        MASTER_PORT=str(spec.master_port),
+        CUBLAS_WORKSPACE_CONFIG=":4096:8",  # cuBLAS repeats its results only with a fixed one
+    )
+    # All ranks of a group live on one host; resolving its name for an interface can fail.
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    os.environ.setdefault("NCCL_SOCKET_IFNAME", "lo")
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+    if not spec.device.startswith("cuda"):
+        torch.set_num_threads(1)  # sums are split by thread: one thread, one order
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        return spec
+    uuid = _planned_uuid(spec)
+    if uuid is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = uuid
+        spec = dataclasses.replace(spec, device="cuda:0")
+    torch.set_num_threads(1)
+    device = torch.device(spec.device)
+    torch.cuda.set_device(device)
+    if spec.gpu_memory_cap is not None:
+        total = torch.cuda.get_device_properties(device).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, spec.gpu_memory_cap / total), device)
+    return spec
+
+
+def _planned_uuid(spec: RankSpec) -> str | None:
+    for device in spec.plan.get("devices") or ():
+        if device.get("rank") == spec.rank:
+            uuid = device.get("uuid")
+            return uuid if isinstance(uuid, str) and uuid else None
+    return None
+
+
+def describe_device(spec: RankSpec) -> dict[str, Any]:
+    """``device_name`` and ``device_uuid`` for the ``hello`` report."""
+    if not spec.device.startswith("cuda"):
+        return {"device_name": _cpu_name(), "device_uuid": None}
+    properties = torch.cuda.get_device_properties(torch.device(spec.device))
+    uuid = str(getattr(properties, "uuid", "") or "")
+    if uuid and not uuid.startswith(("GPU-", "MIG-")):
+        uuid = f"GPU-{uuid}"
+    return {"device_name": properties.name, "device_uuid": uuid or None}
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                return value.strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

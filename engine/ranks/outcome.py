@@ -1,0 +1,60 @@
+"""What a group tells of its ranks: captured lines, how each ended, how the whole ended."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+from typing import Final
+
+from engine.ranks.protocol import Report
+
+_SIGNALS: Final = {int(s) for s in signal.Signals}
+
+
+@dataclass(frozen=True)
+class RankLog:
+    """One captured line of a rank."""
+
+    rank: int
+    stream: str  # "stdout" | "stderr", or "channel" for a malformed report
+    t: float  # Unix seconds
+    text: str
+
+
+@dataclass(frozen=True)
+class RankExit:
+    """How one rank ended. Code and signal are None where nobody could see them."""
+
+    rank: int
+    pid: int
+    code: int | None
+    signal: int | None
+    t: float
+    finished: bool  # the job returned on this rank
+    before_signal: bool  # it ended before the group was signalled: of itself, not as a victim
+
+    def describe(self) -> str:
+        """In words, for a log line."""
+        if self.signal is not None:
+            name = signal.Signals(self.signal).name if self.signal in _SIGNALS else "a signal"
+            if self.signal == signal.SIGKILL:
+                name += " (an operator, or the kernel when memory ran out)"
+            return f"was killed by {name}"
+        if self.code is None:
+            return "ended, its exit status unknown"
+        if self.code == 0 and not self.finished:
+            return "left with exit code 0 before its job was finished"
+        return f"exited with code {self.code}"
+
+
+@dataclass(frozen=True)
+class GroupResult:
+    """How a group ended."""
+
+    reason: str
+    ok: bool  # every rank's job returned
+    stopped: bool  # ended on request
+    root: int | None  # the rank that failed first; the others are its victims
+    failed: Report | None  # the root's ``failed`` report, if it could send one
+    exits: tuple[RankExit, ...]
+    leftover: tuple[int, ...]  # PIDs that even SIGKILL did not end in time (state D)
