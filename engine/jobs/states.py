@@ -1,0 +1,33 @@
+"""Which state of a job may follow which."""
+
+from __future__ import annotations
+
+from typing import Final
+
+_STOPS = ("cancelled", "interrupted", "failed")
+
+#: From → to. ``interrupted`` can be resumed, hence may be queued again; the others are ends.
+TRANSITIONS: Final[dict[str, frozenset[str]]] = {
+    "queued": frozenset({"preflight", "paused", *_STOPS}),
+    "preflight": frozenset({"loading", "queued", *_STOPS}),
+    "loading": frozenset({"running", "paused", *_STOPS}),
+    "running": frozenset({"decoding", "paused", *_STOPS}),
+    "decoding": frozenset({"done", *_STOPS}),
+    "paused": frozenset({"queued", *_STOPS}),
+    "interrupted": frozenset({"queued", "cancelled", "decoding"}),
+    "done": frozenset(),
+    "cancelled": frozenset(),
+    "failed": frozenset(),
+}
+
+
+class TransitionError(ValueError):
+    """A state that cannot follow the present one."""
+
+
+def check_transition(present: str, following: str) -> None:
+    """Raises ``TransitionError`` unless ``following`` may come after ``present``."""
+    allowed = TRANSITIONS.get(present, frozenset())
+    if following not in allowed:
+        ways = ", ".join(sorted(allowed)) or "nothing, it has ended"
+        raise TransitionError(f"a job that is {present} cannot become {following} (only {ways})")
