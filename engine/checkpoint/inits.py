@@ -31,8 +31,11 @@ def dit_init(name: str, shape: Shape, layers: int) -> Init:
         return Init(0.0, 0.1)
     if name == "trainable_cond_mask.weight" or name.endswith("padding_tokens"):
         return Init(0.0, 0.2)
-    writes = name.endswith((".o.weight", "ffn.2.weight"))
-    return _fan_in(shape, 1 / math.sqrt(layers) if writes else 1.0)
+    return _fan_in(shape, _depth_gain(name.removesuffix(".weight"), layers))
+
+
+def _depth_gain(path: str, layers: int) -> float:
+    return 1 / math.sqrt(layers) if path.endswith((".o", ".ffn.2")) else 1.0
 
 
 def vae_init(name: str, shape: Shape) -> Init:
@@ -66,8 +69,9 @@ def wav2vec_init(name: str, shape: Shape, table: Mapping[str, Shape]) -> Init:
     return _fan_in(shape)
 
 
-def lora_init(name: str, shape: Shape) -> Init:
+def lora_init(name: str, shape: Shape, layers: int) -> Init:
     """The merged change is about a tenth of the weight it is added to (at alpha = rank / 2)."""
     if ".lora_A." in name:
         return _fan_in(shape)
-    return Init(0.0, round(0.2 / math.sqrt(shape[1]), 9))
+    gain = _depth_gain(name.partition(".lora_")[0], layers)
+    return Init(0.0, round(0.2 * gain / math.sqrt(shape[1]), 9))

@@ -235,7 +235,10 @@ def _wav2vec_files(kind: SynthShape) -> list[FilePlan]:
 
 def _lora_files(kind: SynthShape) -> list[FilePlan]:
     table = lora_tensors(kind.dit_config, kind.lora_rank)
-    drawn = [Drawn(name, size, "BF16", inits.lora_init(name, size)) for name, size in table.items()]
+    drawn = [
+        Drawn(name, size, "BF16", inits.lora_init(name, size, kind.dit["num_layers"]))
+        for name, size in table.items()
+    ]
     return [_safetensors(LORA_FILE, drawn, {"format": "pt"})]
 
 

@@ -1,0 +1,205 @@
+"""Weights straight onto the device, unit by unit, the LoRA merged on the way.
+
+A model is built on the meta device and takes its parameters as views of one slab per unit (a
+transformer block, an injector with its AdaIN layer, the root). Above what stays, loading needs a
+staging buffer and one merge's scratch: less than a block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from engine.checkpoint.errors import CheckpointError
+from engine.checkpoint.expected import DiTShape, unit_params
+from engine.checkpoint.header import TensorInfo
+from engine.checkpoint.layout import Layout, find
+from engine.checkpoint.lora import LoraFile, read_lora
+from engine.checkpoint.onrank.files import TensorReader
+from engine.checkpoint.onrank.slab import Allocator, Spec, allocate, carve
+from engine.model import lora as merging
+from engine.model.config import DiTConfig, Numerics
+from engine.model.dit import DiT
+
+#: Called after a unit is on the device: its name, bytes loaded so far, bytes in all.
+OnUnit = Callable[[str, int, int], None]
+
+
+class DiTSource:
+    """The DiT's weights, handed out module by module.
+
+    Placement builds the model on meta and calls ``fill`` for one unit at a time, sharding each
+    before the next, so that no rank ever holds the whole model::
+
+        with DiTSource(paths, lora=path) as source:
+            dit = source.build()
+            for unit, modules in source.units(dit):
+                source.fill(modules, device)
+                ...  # fully_shard(modules)
+
+    Args:
+        paths: ``Layout.paths()``.
+        dtype: of the parameters; ``None`` keeps the file's.
+        lora: the LoRA's file, or ``None``. It is checked against the model at once.
+        lora_alpha: overrides what the file tells.
+        allocator: where slabs come from.
+
+    Raises:
+        CheckpointError: missing or damaged files, wrong shapes, a LoRA that does not fit.
+    """
+
+    def __init__(
+        self,
+        paths: Mapping[str, str],
+        *,
+        dtype: torch.dtype | None = None,
+        lora: Path | str | None = None,
+        lora_alpha: float | None = None,
+        allocator: Allocator = allocate,
+    ) -> None:
+        layout = _layout(paths)
+        self.config: dict[str, Any] = layout.config
+        self.shape = DiTShape.from_config(self.config, str(layout.config_file))
+        self.tensors: dict[str, TensorInfo] = layout.dit_header()
+        self.dtype = dtype
+        self.lora: LoraFile | None = None
+        self._allocator = allocator
+        self._reader = TensorReader(self.tensors)
+        self._prefixes: dict[int, str] = {}  # id of a module → path in front of its parameters
+        self._lora_index = merging.LoraIndex()
+        self._lora_reader = TensorReader({})
+        if lora is not None:
+            self.lora = read_lora(lora, {name: info.shape for name, info in self.tensors.items()})
+            self.lora_alpha = self.lora.alpha if lora_alpha is None else lora_alpha
+            self._lora_index = merging.index(self.lora.tensors)
+            self._lora_reader = TensorReader(self.lora.tensors)
+
+    def __enter__(self) -> DiTSource:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the files."""
+        self._reader.close()
+        self._lora_reader.close()
+
+    def build(self, numerics: Numerics | None = None) -> DiT:
+        """The DiT of this checkpoint on the meta device, checked against the files' table.
+
+        Raises:
+            CheckpointError: the files lack a tensor, have another one, or another shape.
+        """
+        try:
+            config = DiTConfig.from_dict(self.config)
+        except ValueError as error:
+            raise CheckpointError(
+                "invalid configuration",
+                where="config.json",
+                why=str(error),
+                remedy="take config.json from the model's source again",
+            ) from error
+        with torch.device("meta"):
+            dit = DiT(config, numerics)
+        for name, parameter in dit.named_parameters():
+            info = self.tensors.get(name)
+            if info is None or info.shape != tuple(parameter.shape):
+                raise CheckpointError(
+                    "a tensor is missing" if info is None else "wrong shape",
+                    where="" if info is None else info.file,
+                    why="" if info is None else f"{info.shape}, not {tuple(parameter.shape)}",
+                    tensor=name,
+                    remedy="run `avatop ckpt verify` on this directory",
+                )
+        # Modules stay the same objects when they are sharded, parameters do not.
+        self._prefixes = {id(m): f"{path}." if path else "" for path, m in dit.named_modules()}
+        return dit
+
+    def units(self, dit: DiT) -> list[tuple[str, list[nn.Module]]]:
+        """Units in loading order, each with its modules: layers, injectors, then the root."""
+        units: list[tuple[str, list[nn.Module]]] = [
+            (f"layer {n}", [layer]) for n, layer in enumerate(dit.blocks)
+        ]
+        injector = dit.audio_injector
+        pairs = zip(injector.injector_adain_layers, injector.injector, strict=True)
+        units += [(f"injector {n}", list(pair)) for n, pair in enumerate(pairs)]
+        return [*units, ("root", [dit])]
+
+    def fill(self, modules: nn.Module | list[nn.Module], device: torch.device | str) -> int:
+        """Give every parameter of ``modules`` that is still on meta its weights on ``device``.
+
+        Parameters become views of one new slab; those already there stay as they are, so filling
+        the whole model last fills the root. Returns the slab's tensors' bytes.
+        """
+        device = torch.device(device)
+        holders: dict[str, tuple[nn.Module, str]] = {}
+        for module in modules if isinstance(modules, list) else [modules]:
+            for child in module.modules():
+                for key, parameter in child.named_parameters(recurse=False):
+                    if parameter.is_meta:
+                        holders[self._prefixes[id(child)] + key] = (child, key)
+        if not holders:
+            return 0
+        specs = {name: self._spec(name) for name in holders}
+        views = carve(specs, device, self._allocator)
+        for name, view in views.items():
+            self._load(name, view)
+            holder, key = holders[name]
+            setattr(holder, key, nn.Parameter(view, requires_grad=False))
+        return sum(spec.bytes for spec in specs.values())
+
+    def _spec(self, name: str) -> Spec:
+        return Spec(self.dtype or self._reader.dtype(name), self.tensors[name].shape)
+
+    def _load(self, name: str, target: Tensor) -> None:
+        self._reader.into(name, target)
+        if name in self._lora_index.parameters:
+            read = self._lora_reader.read
+            target.copy_(merging.apply(name, target, self._lora_index, read, self.lora_alpha))
+
+
+def load_dit(
+    paths: Mapping[str, str],
+    device: torch.device | str,
+    *,
+    dtype: torch.dtype | None = None,
+    numerics: Numerics | None = None,
+    lora: Path | str | None = None,
+    on_unit: OnUnit | None = None,
+    allocator: Allocator = allocate,
+) -> DiT:
+    """The whole DiT on ``device``, in evaluation mode; arguments as of ``DiTSource``.
+
+    Raises:
+        CheckpointError: anything wrong with the files, before memory is taken where possible.
+    """
+    with DiTSource(paths, dtype=dtype, lora=lora, allocator=allocator) as source:
+        dit = source.build(numerics)
+        total = sum(source._spec(name).bytes for name, _ in dit.named_parameters())
+        done = 0
+        for unit, modules in source.units(dit):
+            done += source.fill(modules, device)
+            if on_unit is not None:
+                on_unit(unit, done, total)
+    return dit.eval()
+
+
+def largest_unit_bytes(config: Mapping[str, Any], itemsize: int) -> int:
+    """Bytes of the largest unit but the root: what a load may need above what stays."""
+    counts = unit_params(config)
+    return max(count for unit, count in counts.items() if unit != "root") * itemsize
+
+
+def _layout(paths: Mapping[str, str]) -> Layout:
+    return find(paths["dit"] if "dit" in paths else paths["root"]).require("dit")
