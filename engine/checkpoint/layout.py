@@ -127,15 +127,15 @@ def missing_component(name: str, path: Path) -> CheckpointError:
     return CheckpointError(f"{name} is missing", where=str(path), remedy=_REMEDIES[name])
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object of at most 16 MB.
+def read_json(path: Path, limit: int = _JSON_LIMIT) -> dict[str, Any]:
+    """A JSON object of at most ``limit`` bytes.
 
     Raises:
         CheckpointError: absent, too large, not JSON, or not an object.
     """
     try:
-        if path.stat().st_size > _JSON_LIMIT:
-            raise _bad_json(path, "it is larger than 16 MB")
+        if path.stat().st_size > limit:
+            raise _bad_json(path, f"it is larger than {limit:,} bytes")
         data = json.loads(path.read_bytes(), object_pairs_hook=_unique)
     except FileNotFoundError as error:
         raise CheckpointError(

@@ -32,6 +32,10 @@ _ITEMSIZE: Final = {"BF16": 2, "F32": 4}
 _MARGIN: Final = 64_000_000  # bytes of the disk left free, at least
 
 
+class DiskTooSmallError(CheckpointError):
+    """There is no room for the checkpoint; nothing was written."""
+
+
 @dataclass(frozen=True)
 class Drawn:
     """One tensor to draw."""
@@ -103,7 +107,7 @@ def synth(
     parent = next(path for path in out.parents if path.exists())
     free = shutil.disk_usage(parent).free
     if free < total + _MARGIN:
-        raise CheckpointError(
+        raise DiskTooSmallError(
             "the disk is too small",
             where=str(parent),
             why=f"{total:,} bytes are needed, {free:,} are free",
