@@ -26,6 +26,7 @@ class HostSource:
         self._proc = proc
         self._cgroup = own_cgroup(proc, cgroup)
         self._cpu = cpu_name(proc)
+        self._limit = cgroup_limit(self._cgroup)
         self._uuid = f"host-{platform.node()}"
         psutil.cpu_percent(interval=None)  # the first call only sets the mark to count from
 
@@ -33,6 +34,7 @@ class HostSource:
         return {self._uuid: self._memory()[1]}
 
     def read(self) -> tuple[DeviceReading, ...]:
+        self._limit = cgroup_limit(self._cgroup)  # rarely changed, so not at every fast sample
         total, used = self._memory()
         temperature, limit = _temperature()
         return (
@@ -55,9 +57,8 @@ class HostSource:
     def _memory(self) -> tuple[int | None, int | None]:
         total, available = host_memory(self._proc)
         used = None if total is None or available is None else total - available
-        limit = cgroup_limit(self._cgroup)
-        if limit is not None and (total is None or limit < total):
-            return limit, cgroup_used(self._cgroup)
+        if self._limit is not None and (total is None or self._limit < total):
+            return self._limit, cgroup_used(self._cgroup)
         return total, used
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,6 +12,7 @@ from typing import Final
 
 import psutil
 
+from engine.guard.identity import read_stat
 from engine.messages import DeviceReading, ProcessReading
 
 #: Shown as the state of a PID that the driver lists and ``/proc`` does not: it has ended, or it
@@ -20,6 +22,8 @@ UNSEEN: Final = "unseen"
 INVALID: Final = "invalid"
 
 _SERVER_MODULE: Final = "engine.ranks.onrank.forkserver"
+#: The kernel gives the first PID namespace this fixed inode (PROC_PID_INIT_INO).
+_FIRST_PID_NAMESPACE: Final = "pid:[4026531836]"
 _RANK_TITLE: Final = "avatop-rank"
 _STATES: Final = {
     psutil.STATUS_ZOMBIE: ("defunct", "state Z: dead, its parent has not waited for it"),
@@ -136,16 +140,15 @@ def our_processes(proc: Path = Path("/proc")) -> list[int]:
             pids.add(int(entry.name))
         elif _is_server(argv):
             pids.add(int(entry.name))
-            host = (
-                psutil.Process(int(entry.name)).ppid() if psutil.pid_exists(int(entry.name)) else 1
-            )
+            stat = read_stat(int(entry.name))
+            host = 1 if stat is None else stat.ppid
             if host > 1:
                 pids.add(host)
     return sorted(pids)
 
 
 def _is_server(argv: Sequence[str]) -> bool:
-    return any(a == "-m" and b == _SERVER_MODULE for a, b in zip(argv, argv[1:], strict=False))
+    return any(a == "-m" and b == _SERVER_MODULE for a, b in itertools.pairwise(argv))
 
 
 def survey(devices: Sequence[DeviceReading]) -> list[Seen]:
@@ -173,7 +176,7 @@ def _judge(reading: ProcessReading) -> Seen:
         return Seen(reading, kind, (text + (" of this PID namespace" if inside else ""),))
     if reading.state in _STATES:
         kind, text = _STATES[reading.state]
-        evidence = (text,)
+        evidence: tuple[str, ...] = (text,)
         if kind == "defunct" and threads is not None and threads > 1:
             evidence += (f"{threads - 1} of its threads still live and may hold memory",)
         return Seen(reading, kind, evidence, threads)
@@ -198,11 +201,8 @@ def _thread_count(pid: int) -> int | None:
 
 
 def _in_pid_namespace() -> bool:
-    """True where this process has another number outside: inside a container."""
+    """True where this process lives in a PID namespace of its own, as in most containers."""
     try:
-        lines = Path("/proc/self/status").read_text().splitlines()
+        return os.readlink("/proc/self/ns/pid") != _FIRST_PID_NAMESPACE  # noqa: PTH115 - no path
     except OSError:
         return False
-    numbers = next((line.split()[1:] for line in lines if line.startswith("NSpid:")), [])
-    # Inside, /proc shows the inner number alone; PID 1 that is no init system tells it then.
-    return len(numbers) > 1 or (os.getpid() == 1 and not Path("/run/systemd/system").exists())

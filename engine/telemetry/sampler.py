@@ -1,4 +1,4 @@
-"""The thread that looks at devices: memory often, so that spikes are seen; the rest once a second."""
+"""The thread that looks at devices: memory often, so that spikes are seen; the rest each second."""
 
 from __future__ import annotations
 

@@ -1,0 +1,117 @@
+"""``avatop gpus`` and ``avatop ps``: one look at devices, and at the processes that matter here."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from console.commands.common import json_option, print_json, tell
+from console.format import NA, fit, fit_left, gib, inert, number
+from engine.messages import DeviceReading
+from engine.telemetry.devices import pick_source
+from engine.telemetry.processes import Seen, survey
+
+_SETTLE_SECONDS = 0.2
+
+
+@click.command()
+@json_option
+def gpus(as_json: bool) -> None:
+    """Read every device once; without a GPU, the host."""
+    source, reason, devices = _look(settle=True)
+    if as_json:
+        print_json(
+            {
+                "source": source,
+                "reason": reason,
+                "devices": [dataclasses.asdict(d) for d in devices],
+            }
+        )
+        return
+    if reason is not None:
+        tell(f"No GPU readings: {reason}. This is the host itself.")
+    click.echo(
+        f"{'#':>2}  {'device':<28} {'memory GiB':>15} {'temp':>7} {'util':>6} {'power':>13}"
+        "  throttle"
+    )
+    for device in devices:
+        click.echo(_device_line(device))
+        for process in device.processes:
+            held = gib(process.memory.get(device.uuid))
+            command = inert(process.command or process.state or "")
+            click.echo(f"      {process.pid:>8}  {held:>7} GiB  {fit(command, 60).rstrip()}")
+
+
+@click.command()
+@json_option
+def ps(as_json: bool) -> None:
+    """List ranks, their server, the engine's process, and every holder of GPU memory."""
+    _, _, devices = _look(settle=False)
+    found = survey(devices)
+    if as_json:
+        print_json({"processes": [_process_object(seen) for seen in found]})
+        return
+    if not found:
+        tell("No rank, no rank server, and nothing that holds GPU memory.")
+        return
+    click.echo(
+        f"{'pid':>8}  {'user':<10} {'state':<14} {'job':>4} {'rank':>4} {'memory GiB':>10}"
+        f" {'rss GiB':>8}  command"
+    )
+    for seen in found:
+        click.echo(_process_line(seen))
+        for line in seen.evidence:
+            click.echo(f"{'':>10}{seen.kind}: {line}")
+
+
+def _look(*, settle: bool) -> tuple[str, str | None, Sequence[DeviceReading]]:
+    """(source, why it is not NVML, readings). ``settle``: wait for a load to be counted."""
+    picked = pick_source()
+    try:
+        if settle and picked.source.name == "host":
+            time.sleep(_SETTLE_SECONDS)  # the CPU's load is counted between two looks
+        return picked.source.name, picked.reason, picked.source.read()
+    finally:
+        picked.source.close()
+
+
+def _device_line(device: DeviceReading) -> str:
+    memory = f"{gib(device.memory_used)} / {gib(device.memory_total)}"
+    temperature = "".join(number(device.temperature_c, " °C"))
+    load = "".join(number(device.utilization, " %"))
+    power = NA
+    if device.power_w is not None:
+        power = f"{device.power_w:.0f}"
+        power += f" / {device.power_limit_w:.0f} W" if device.power_limit_w is not None else " W"
+    tail = device.error or ", ".join(device.throttle)
+    name = fit(inert(device.name), 28)
+    return (
+        f"{device.index:>2}  {name} {memory:>15} {temperature:>7} {load:>6} {power:>13}  "
+        f"{inert(tail)}"
+    ).rstrip()
+
+
+def _process_object(seen: Seen) -> dict[str, Any]:
+    return {
+        **dataclasses.asdict(seen.reading),
+        "threads": seen.threads,
+        "class": seen.kind,
+        "evidence": list(seen.evidence),
+    }
+
+
+def _process_line(seen: Seen) -> str:
+    reading = seen.reading
+    known = [held for held in reading.memory.values() if held is not None]
+    memory = gib(sum(known)) if known else NA
+    job = "" if reading.job is None else str(reading.job)
+    rank = "" if reading.rank is None else str(reading.rank)
+    user = fit_left(inert(reading.user or NA), 10)
+    return (
+        f"{reading.pid:>8}  {user} {fit(reading.state or NA, 14)}"
+        f" {job:>4} {rank:>4} {memory:>10} {gib(reading.rss):>8}  {inert(reading.command or NA)}"
+    )
