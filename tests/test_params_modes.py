@@ -1,0 +1,108 @@
+"""Which mode do the reference's flags mean, and which cannot stand together?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from engine.params import ALL_MODES, ModeReading, ParamError, Request, read_mode
+
+
+def reading(gpus: int | None = None, **values: Any) -> ModeReading:
+    return read_mode(Request(**values), gpus, available=ALL_MODES)
+
+
+@pytest.mark.parametrize(
+    ("values", "gpus", "mode", "ranks"),
+    [
+        ({}, 0, "single", 1),
+        ({}, 8, "single", 1),
+        ({"single_gpu": True}, 1, "single", 1),
+        ({"single_gpu": True, "offload_model": True}, 1, "offload", 1),
+        ({"offload_model": True, "num_gpus_dit": 1}, 1, "offload", 1),
+        ({"offload_model": False, "num_gpus_dit": 1}, 1, "single", 1),
+        ({"num_gpus_dit": 4, "enable_vae_parallel": True}, 5, "tpp", 5),
+        ({"num_gpus_dit": 2}, 8, "tpp", 2),
+        ({"dit_fsdp": True}, 0, "fsdp", 2),
+        ({"dit_fsdp": True, "num_gpus_dit": 4}, 8, "fsdp", 4),
+        ({"mode": "fsdp"}, 8, "fsdp", 4),
+        ({"mode": "fsdp"}, 2, "fsdp", 2),
+        ({"mode": "fsdp", "num_gpus_dit": 3, "enable_vae_parallel": True}, 4, "fsdp", 4),
+        ({"mode": "fsdp", "num_gpus_dit": 6}, 0, "fsdp", 6),
+        ({"mode": "single", "offload_model": False}, 1, "single", 1),
+    ],
+)
+def test_which_mode_is_meant(values: dict[str, Any], gpus: int, mode: str, ranks: int) -> None:
+    got = reading(gpus, **values)
+    assert (got.mode, got.num_ranks) == (mode, ranks)
+
+
+def test_how_is_the_articles_line_for_four_gpus_read() -> None:
+    got = reading(4, num_gpus_dit=3, ulysses_size=3, enable_vae_parallel=True)
+    assert (got.mode, got.dit_ranks, got.own_vae_rank, got.num_ranks) == ("tpp", 3, True, 4)
+    text = " ".join(got.remarks)
+    assert "Mode tpp was read from --num_gpus_dit 3" in text
+    assert "ulysses_size 3 was read as 1" in text
+    assert "40 heads do not divide by 3" in text
+    assert "9 GPUs" in text
+
+
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        ({"mode": "tpp", "offload_model": True}, ("--mode tpp", "--offload_model True")),
+        ({"mode": "single", "offload_model": True}, ("--mode single", "--offload_model True")),
+        ({"mode": "offload", "offload_model": False}, ("--mode offload", "--offload_model False")),
+        ({"mode": "single", "num_gpus_dit": 2}, ("--mode single", "--num_gpus_dit 2")),
+        ({"mode": "fsdp", "num_gpus_dit": 1}, ("--mode fsdp", "--num_gpus_dit 1")),
+        ({"mode": "tpp", "dit_fsdp": True}, ("--mode tpp", "--dit_fsdp True")),
+        ({"mode": "fsdp", "single_gpu": True}, ("--mode fsdp", "--single_gpu True")),
+        ({"single_gpu": True, "num_gpus_dit": 4}, ("--single_gpu True", "--num_gpus_dit 4")),
+        ({"single_gpu": True, "dit_fsdp": True}, ("--single_gpu True", "--dit_fsdp True")),
+        ({"num_gpus_dit": 2, "offload_model": True}, ("--num_gpus_dit 2", "--offload_model True")),
+        ({"dit_fsdp": True, "offload_model": True}, ("--dit_fsdp True", "--offload_model True")),
+        (
+            {"single_gpu": True, "enable_vae_parallel": True},
+            ("--single_gpu True", "--enable_vae_parallel True"),
+        ),
+    ],
+)
+def test_does_a_contradiction_name_both_flags(
+    values: dict[str, Any], names: tuple[str, str]
+) -> None:
+    with pytest.raises(ParamError) as caught:
+        reading(None, **values)
+    assert all(name in str(caught.value) for name in names)
+
+
+@pytest.mark.parametrize(
+    ("values", "given"),
+    [
+        ({"mode": "tpp"}, "--mode tpp"),
+        ({"mode": "offload"}, "--mode offload"),
+        ({"num_gpus_dit": 3}, "--num_gpus_dit 3"),
+        ({"offload_model": True}, "--offload_model True"),
+    ],
+)
+def test_is_a_mode_of_later_refused_with_those_of_now(values: dict[str, Any], given: str) -> None:
+    with pytest.raises(ParamError) as caught:
+        read_mode(Request(**values))
+    text = str(caught.value)
+    assert text.startswith(given)
+    assert "single and fsdp" in text
+    assert "--mode fsdp" in text
+
+
+def test_are_more_ranks_than_gpus_refused_with_the_numbers() -> None:
+    with pytest.raises(ParamError, match="makes 5 ranks.*2 GPUs can be used"):
+        reading(2, mode="fsdp", num_gpus_dit=4, enable_vae_parallel=True)
+    with pytest.raises(ParamError, match="needs 2 or more GPUs, 1 can be used"):
+        reading(1, mode="fsdp")
+
+
+def test_is_it_told_when_ranks_or_flags_do_nothing() -> None:
+    assert any("hold shards only" in r for r in reading(0, mode="fsdp", num_gpus_dit=6).remarks)
+    single = reading(1, num_gpus_dit=1, enable_vae_parallel=True)
+    assert single.num_ranks == 1
+    assert any("enable_vae_parallel has no effect" in r for r in single.remarks)
