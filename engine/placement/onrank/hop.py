@@ -1,0 +1,172 @@
+"""Latents between ranks: numbered messages, point to point, each with a time limit.
+
+A message is a header (sequence number, step, block) and the latent's bytes in one uint8 tensor,
+so that a lost, doubled or misrouted message is noticed and not computed with.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+_HEADER_BYTES: Final = 32
+#: Block number of the message that ends a stream.
+_END: Final = -1
+#: Finished blocks a stream may have under way: beyond that the sender waits for the VAE.
+_UNDER_WAY: Final = 2
+
+
+class HopError(RuntimeError):
+    """A latent did not arrive, or another one than was due."""
+
+    kind = "comm"
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """One latent at ``step`` of ``block`` from rank ``src`` to rank ``dst``."""
+
+    step: int
+    block: int
+    src: int
+    dst: int
+
+
+class Hop:
+    """Exchanges one tick's latents between ranks of ``group``.
+
+    Args:
+        shape, dtype: of every latent.
+        group: None is the whole world. Its time limit bounds every exchange.
+    """
+
+    def __init__(
+        self,
+        rank: int,
+        shape: Sequence[int],
+        dtype: torch.dtype,
+        device: torch.device,
+        group: dist.ProcessGroup | None = None,
+    ) -> None:
+        self.rank, self.shape, self.dtype, self.device = rank, tuple(shape), dtype, device
+        self.group = group
+        self._sent: dict[int, int] = {}
+        self._received: dict[int, int] = {}
+
+    def exchange(
+        self, transfers: Sequence[Transfer], latents: dict[tuple[int, int], Tensor]
+    ) -> dict[tuple[int, int], Tensor]:
+        """Send what is this rank's to send, receive what is its to receive.
+
+        Args:
+            transfers: all transfers of the tick, equal on every rank.
+            latents: (step, block) → latent, of those this rank sends.
+
+        Returns:
+            (step, block) → latent, of those it received.
+
+        Raises:
+            HopError: a message with another number, step or block.
+            RuntimeError: the backend's, when a time limit has passed.
+        """
+        ops: list[dist.P2POp] = []
+        waiting: list[tuple[Transfer, Tensor]] = []
+        for transfer in transfers:
+            if transfer.src == transfer.dst:
+                continue
+            if transfer.src == self.rank:
+                number = self._sent.get(transfer.dst, 0)
+                self._sent[transfer.dst] = number + 1
+                message = self._pack(number, transfer, latents[transfer.step, transfer.block])
+                ops.append(dist.P2POp(dist.isend, message, transfer.dst, self.group))
+            elif transfer.dst == self.rank:
+                message = self._empty()
+                ops.append(dist.P2POp(dist.irecv, message, transfer.src, self.group))
+                waiting.append((transfer, message))
+        if ops:
+            for work in dist.batch_isend_irecv(ops):
+                work.wait()
+        return {(t.step, t.block): self._unpack(t, message) for t, message in waiting}
+
+    def _empty(self) -> Tensor:
+        size = _HEADER_BYTES + torch.Size(self.shape).numel() * self.dtype.itemsize
+        return torch.empty(size, dtype=torch.uint8, device=self.device)
+
+    def _pack(self, number: int, transfer: Transfer, latent: Tensor) -> Tensor:
+        if tuple(latent.shape) != self.shape or latent.dtype != self.dtype:
+            raise HopError(f"a latent {tuple(latent.shape)} {latent.dtype} cannot hop here")
+        head = _header(number, transfer.step, transfer.block).to(self.device)
+        return torch.cat([head, latent.contiguous().view(-1).view(torch.uint8)])
+
+    def _unpack(self, due: Transfer, message: Tensor) -> Tensor:
+        number = self._received.get(due.src, 0)
+        self._received[due.src] = number + 1
+        found = _read_header(message)
+        if found != (number, due.step, due.block):
+            raise HopError(
+                f"rank {self.rank} expected message {number} with step {due.step} of block "
+                f"{due.block} from rank {due.src}, got message {found[0]} with step {found[1]} "
+                f"of block {found[2]}"
+            )
+        return self._latent(message)
+
+    def _latent(self, message: Tensor) -> Tensor:
+        # A copy of its own: latents start aligned wherever they come from.
+        body = message[_HEADER_BYTES:].clone()
+        return body.view(self.dtype).view(self.shape)
+
+
+class Stream(Hop):
+    """Finished blocks from the last stage's rank to a VAE rank that does nothing else.
+
+    Sending returns at once while few blocks are under way; an end message closes the stream.
+    """
+
+    def __init__(self, *args: Any, src: int, dst: int, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.src, self.dst = src, dst
+        self._under_way: deque[tuple[Any, Tensor]] = deque()
+
+    def send(self, step: int, block: int, latent: Tensor) -> None:
+        """Queue one finished block; waits for the receiver when it is too far behind."""
+        self._post(Transfer(step, block, self.src, self.dst), latent)
+
+    def end(self) -> None:
+        """Say that nothing follows, and wait until everything has arrived."""
+        nothing = torch.zeros(self.shape, dtype=self.dtype, device=self.device)
+        self._post(Transfer(0, _END, self.src, self.dst), nothing)
+        while self._under_way:
+            self._under_way.popleft()[0].wait()
+
+    def receive(self, step: int, block: int) -> Tensor | None:
+        """The next finished block, which must be ``block``; None at the stream's end."""
+        message = self._empty()
+        dist.recv(message, self.src, group=self.group)
+        if _read_header(message)[2] == _END:
+            return None
+        return self._unpack(Transfer(step, block, self.src, self.dst), message)
+
+    def _post(self, transfer: Transfer, latent: Tensor) -> None:
+        while len(self._under_way) >= _UNDER_WAY:
+            self._under_way.popleft()[0].wait()
+        number = self._sent.get(self.dst, 0)
+        self._sent[self.dst] = number + 1
+        message = self._pack(number, transfer, latent)
+        work = dist.isend(message, self.dst, group=self.group)
+        self._under_way.append((work, message))
+
+
+def _header(number: int, step: int, block: int) -> Tensor:
+    return torch.tensor([number, step, block, 0], dtype=torch.int64).view(torch.uint8)
+
+
+def _read_header(message: Tensor) -> tuple[int, int, int]:
+    # The slice is copied to the host first; there it starts aligned for int64.
+    number, step, block, _ = message[:_HEADER_BYTES].cpu().clone().view(torch.int64).tolist()
+    return number, step, block

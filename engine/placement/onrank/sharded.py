@@ -1,0 +1,237 @@
+"""Weights sharded over ranks by FSDP2 (its public API alone), every unshard measured.
+
+A unit is a transformer block, an injector with its AdaIN layer, or the root. One call of the DiT
+gathers each unit once, runs all of the rank's work items through it, and gives it up again; ranks
+without items take part all the same.
+"""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+
+from engine.messages import UnshardRecord
+from engine.model.dit import DiT
+
+
+class Books(Protocol):
+    """The part of a rank's ledger that unshards are booked in (``engine.ranks.onrank.ledger``)."""
+
+    def add(self, owner: str, change: int) -> None: ...
+    def mark(self) -> tuple[int, int]: ...
+    def observe(self, owner: str, level: int, peak: int, seconds: float) -> None: ...
+
+
+class Source(Protocol):
+    """Where weights come from, module by module (``engine.checkpoint.onrank.load.DiTSource``)."""
+
+    def units(self, dit: DiT) -> list[tuple[str, list[nn.Module]]]: ...
+    def fill(self, modules: nn.Module | list[nn.Module], device: torch.device | str) -> int: ...
+
+
+OnUnit = Callable[[str, int, int], None]
+
+# torch 2.13 renames the collective and warns of the older name.
+_all_gather: Callable[..., Any] = getattr(dist, "all_gather_single", dist.all_gather_into_tensor)
+
+
+@dataclass
+class _Open:
+    """A unit between the start of its gather and its use."""
+
+    level: int
+    peak: int
+    started: float
+    seconds: float | None = None
+    events: tuple[torch.cuda.Event, torch.cuda.Event] | None = None
+
+
+class UnshardMeter:
+    """Collects one ``UnshardRecord`` per unshard and books gathered bytes.
+
+    Durations are those of the all-gather: the call's on gloo, the device's own on NCCL. The
+    transient is the allocator's peak above the level before on CUDA. On CPU no allocator keeps
+    statistics, so it is counted from the tensors' own sizes.
+    """
+
+    def __init__(self, books: Books) -> None:
+        self.books = books
+        self.events = 0
+        self.max_bytes = 0
+        self._open: dict[str, _Open] = {}
+        self._done: list[tuple[str, int, int, _Open]] = []
+
+    def begin(self, unit: str) -> None:
+        """The gather's buffer is about to be allocated."""
+        level = self._mark()
+        self._open[unit] = _Open(level, level, time.time())
+
+    def buffer(self, buffer: Tensor) -> None:
+        """A gather buffer lives until its last reference goes."""
+        size = buffer.nbytes
+        self.books.add("gathered", size)
+        weakref.finalize(buffer, self.books.add, "gathered", -size)
+        self._mark()
+
+    def gathered(
+        self,
+        unit: str,
+        seconds: float,
+        events: tuple[torch.cuda.Event, torch.cuda.Event] | None,
+    ) -> None:
+        """The all-gather was called (and on gloo is done)."""
+        self._open[unit].seconds = seconds
+        self._open[unit].events = events
+
+    def ready(self, unit: str, size: int, padded: int) -> None:
+        """The unit's parameters are whole and about to be used."""
+        self.books.add("gathered", padded)
+        self._mark()
+        found = self._open.pop(unit)
+        self._done.append((unit, size, found.peak - found.level, found))
+        self.events += 1
+        self.max_bytes = max(self.max_bytes, size)
+        self.books.observe(
+            f"gathered: {unit}", found.level, found.peak, time.time() - found.started
+        )
+
+    def over(self, padded: int) -> None:
+        """The unit is sharded again."""
+        self.books.add("gathered", -padded)
+
+    def take(self) -> list[UnshardRecord]:
+        """Records since the last call, in order of use. On CUDA waits for the gathers' end."""
+        records = [
+            UnshardRecord(unit, size, transient, found.started, _seconds(found))
+            for unit, size, transient, found in self._done
+        ]
+        self._done.clear()
+        return records
+
+    def _mark(self) -> int:
+        level, peak = self.books.mark()
+        for found in self._open.values():
+            found.peak = max(found.peak, peak)
+        return level
+
+
+def _event() -> torch.cuda.Event:
+    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+
+
+def _seconds(found: _Open) -> float:
+    if found.events is not None:
+        found.events[1].synchronize()
+        return float(found.events[0].elapsed_time(found.events[1])) / 1e3
+    return found.seconds or 0.0
+
+
+class MeasuredAllGather:
+    """The all-gather of one unit, for ``FSDPModule.set_custom_all_gather``."""
+
+    def __init__(self, unit: str, meter: UnshardMeter) -> None:
+        self.unit = unit
+        self.meter = meter
+
+    def allocate(
+        self, size: Sequence[int | torch.SymInt], *, dtype: torch.dtype, device: torch.device
+    ) -> Tensor:
+        self.meter.begin(self.unit)
+        buffer = torch.empty(tuple(size), dtype=dtype, device=device)
+        self.meter.buffer(buffer)
+        return buffer
+
+    def __call__(
+        self,
+        output_tensor: Tensor,
+        input_tensor: Tensor,
+        group: dist.ProcessGroup,
+        async_op: bool = False,
+    ) -> Any:
+        events = None
+        if output_tensor.is_cuda:
+            events = _event(), _event()
+            events[0].record()
+        began = time.perf_counter()
+        work = _all_gather(output_tensor, input_tensor, group=group, async_op=async_op)
+        if events is not None:
+            events[1].record()
+        self.meter.gathered(self.unit, time.perf_counter() - began, events)
+        return work
+
+
+def shard(
+    dit: DiT,
+    source: Source,
+    mesh: DeviceMesh,
+    device: torch.device,
+    meter: UnshardMeter,
+    *,
+    prefetch: int,
+    on_unit: OnUnit | None = None,
+) -> int:
+    """Fill ``dit`` (on meta) unit by unit and shard each at once, so that at most one is whole.
+
+    Args:
+        prefetch: units gathered ahead of their use; 0 gathers each when it is needed.
+        on_unit: told the unit's name, how many are done, and of how many.
+
+    Returns the bytes of this rank's shards, padding included.
+
+    Raises:
+        CheckpointError: the weights cannot be read.
+    """
+    units = source.units(dit)
+    size = 0
+    for number, (name, modules) in enumerate(units):
+        source.fill(modules, device)
+        size += _shard_unit(name, modules, mesh, meter) // mesh.size()
+        if on_unit is not None:
+            on_unit(name, number + 1, len(units))
+    _order_prefetch(dit, prefetch)
+    dit.eval()
+    return size
+
+
+def _shard_unit(name: str, modules: list[nn.Module], mesh: DeviceMesh, meter: UnshardMeter) -> int:
+    """Returns the unit's gathered bytes, padding included."""
+    ranks = mesh.size()
+    params = {
+        id(p): p
+        for module in modules
+        for p in module.parameters()
+        if not hasattr(p, "to_local")  # those of inner units are sharded already
+    }.values()
+    size = sum(p.nbytes for p in params)
+    padded = sum(-(-len(p) // ranks) * ranks * (p.nbytes // len(p)) for p in params)
+    # Two modules that are used one after the other make one unit.
+    target: Any = modules if len(modules) > 1 else modules[0]
+    fully_shard(target, mesh=mesh, reshard_after_forward=True)
+    first, last = modules[0], modules[-1]
+    assert isinstance(first, FSDPModule)
+    gather: Any = MeasuredAllGather(name, meter)
+    first.set_custom_all_gather(gather)
+    first.register_forward_pre_hook(lambda *_: meter.ready(name, size, padded))
+    last.register_forward_hook(lambda *_: meter.over(padded))
+    return padded
+
+
+def _order_prefetch(dit: DiT, depth: int) -> None:
+    """Tell every unit which ones to gather ahead, in the order of the walk."""
+    walk: list[Any] = [dit]
+    for n, layer in enumerate(dit.blocks):
+        walk.append(layer)
+        if (k := dit.cfg.injector_of(n)) is not None:
+            walk.append(dit.audio_injector.injector_adain_layers[k])
+    for at, unit in enumerate(walk):
+        # A unit already on its way is not gathered twice, so overlapping lists do no harm.
+        unit.set_modules_to_forward_prefetch(walk[at + 1 : at + 1 + depth])

@@ -1,0 +1,103 @@
+"""Groups of ranks without an engine: N processes that run the executor on random inputs."""
+
+from __future__ import annotations
+
+import dataclasses
+import multiprocessing
+import os
+import tempfile
+import traceback
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from engine.checkpoint.layout import find
+from engine.messages import UnshardRecord
+from engine.parameters.modes import ModeReading
+from engine.parameters.request import Request
+from engine.placement.plan import Plan
+from engine.placement.solve import DeviceOffer, solve
+
+CKPT = Path(__file__).parents[2] / "sample_data" / "ckpt"
+SIZE = (128, 64)  # width, height: 16 × 8 latent cells
+
+
+@dataclass(frozen=True)
+class Case:
+    """What every rank computes."""
+
+    clips: int = 2
+    infer_frames: int = 24
+    prefetch: int = 0
+    dtype: str = "fp32"
+    device: str = "cpu"
+    stop_at_tick: int | None = None
+    threshold: int | None = None
+
+
+@dataclass
+class Outcome:
+    """What one rank saw."""
+
+    latents: dict[int, Any] = field(default_factory=dict)  # block → float32 array
+    ticks: int = 0
+    records: list[list[UnshardRecord]] = field(default_factory=list)  # per tick
+    spikes: list[Any] = field(default_factory=list)
+    peak_by_owner: dict[str, int] = field(default_factory=dict)
+    clips: int = 0
+
+
+def plan_for(mode: str, ranks: int = 1, *, vae: bool = False, steps: int = 4, **case: Any) -> Plan:
+    """A plan on CPU ranks for the sample checkpoint."""
+    return solve(
+        Request(sample_steps=steps, dtype=case.get("dtype", "fp32")),
+        ModeReading(mode, ranks + vae, ranks, vae),
+        find(CKPT).config,
+        [DeviceOffer("cpu")],
+        size=SIZE,
+        clips=case.get("clips", 2),
+    )
+
+
+def run(plan: Plan, case: Case, timeout: float = 90) -> list[Outcome]:
+    """All ranks' outcomes. Raises ``AssertionError`` with the traceback of a rank that failed."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.placement.onrank_worker"])
+    with tempfile.TemporaryDirectory() as folder:
+        ends = [context.Pipe(duplex=False) for _ in range(plan.world_size)]
+        ranks = [
+            context.Process(
+                target=_rank, args=(rank, plan, case, folder, ends[rank][1]), daemon=True
+            )
+            for rank in range(plan.world_size)
+        ]
+        for process in ranks:
+            process.start()
+        try:
+            answers = []
+            for rank, (receiver, _) in enumerate(ends):
+                assert receiver.poll(timeout), f"rank {rank} said nothing for {timeout} s"
+                answer = receiver.recv()
+                assert not isinstance(answer, str), f"rank {rank}: {answer}"
+                answers.append(answer)
+            return answers
+        finally:
+            for process in ranks:
+                process.join(10)
+                if process.is_alive():
+                    process.kill()
+                    process.join()
+
+
+def _rank(rank: int, plan: Plan, case: Case, folder: str, sender: Any) -> None:
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    try:
+        from tests.placement.onrank_worker import work
+
+        sender.send(work(rank, plan, case, folder))
+    except BaseException:  # noqa: BLE001 - told to the test
+        sender.send(traceback.format_exc())
+
+
+def replace(case: Case, **changes: Any) -> Case:
+    return dataclasses.replace(case, **changes)

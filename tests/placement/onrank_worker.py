@@ -1,0 +1,111 @@
+"""The part of the harness that runs inside a rank; imports torch."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from engine.checkpoint.layout import find
+from engine.checkpoint.onrank.load import DiTSource
+from engine.model.config import DiTConfig, Numerics
+from engine.model.generate import Generation, Inputs, Options
+from engine.placement.onrank.executor import Executor, steps_of
+from engine.placement.onrank.groups import dit_ranks, make_groups
+from engine.placement.onrank.schedule import Tick, Work
+from engine.placement.onrank.sharded import UnshardMeter, shard
+from engine.placement.plan import Plan
+from engine.ranks.onrank.ledger import Ledger, Threshold
+from engine.ranks.onrank.probe import probe_for
+from tests.placement.harness import CKPT, SIZE, Case, Outcome
+
+SEED = 7
+
+
+class Watch:
+    def __init__(self, ledger: Ledger, meter: UnshardMeter, outcome: Outcome) -> None:
+        self.ledger, self.meter, self.outcome = ledger, meter, outcome
+
+    @contextlib.contextmanager
+    def window(self, label: str) -> Iterator[None]:
+        with self.ledger.window(label):
+            yield
+
+    def tick_done(self, tick: Tick, mine: tuple[Work, ...], seconds: float) -> None:
+        self.outcome.ticks += 1
+        self.outcome.records.append(self.meter.take())
+        if (spike := self.ledger.take_spike()) is not None:
+            self.outcome.spikes.append(spike)
+
+
+def inputs(cfg: DiTConfig, case: Case) -> Inputs:
+    g = torch.Generator().manual_seed(3)
+    width, height = SIZE[0] // 8, SIZE[1] // 8
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=g)
+
+    return Inputs(
+        ref=draw(cfg.in_dim, 1, height, width),
+        motion=draw(cfg.in_dim, cfg.motion_latents, height, width),
+        context=draw(11, cfg.text_dim),
+        audio=draw(1, cfg.audio_states, cfg.audio_dim, case.clips * case.infer_frames),
+    )
+
+
+def work(rank: int, plan: Plan, case: Case, folder: str) -> Outcome:
+    torch.set_num_threads(1)
+    device = torch.device(case.device if case.device == "cpu" else f"cuda:{rank}")
+    if plan.world_size > 1:
+        dist.init_process_group(
+            "gloo" if device.type == "cpu" else "nccl",
+            init_method=f"file://{folder}/store",
+            rank=rank,
+            world_size=plan.world_size,
+        )
+    outcome = Outcome()
+    dtype = torch.float32 if case.dtype == "fp32" else torch.bfloat16
+    ledger = Ledger(probe_for(device))
+    if case.threshold is not None:
+        ledger.threshold = Threshold(case.threshold, absolute=True)
+    meter = UnshardMeter(ledger)
+    groups = make_groups(plan, rank, device, 60)
+    with torch.no_grad(), DiTSource(find(CKPT).paths(), dtype=dtype) as source:
+        dit = source.build(Numerics(compute=dtype))
+        if rank in dit_ranks(plan):
+            if groups.mesh is not None:
+                size = shard(dit, source, groups.mesh, device, meter, prefetch=case.prefetch)
+            else:
+                size = sum(source.fill(modules, device) for _, modules in source.units(dit))
+            ledger.book("weights", size)
+        generation = Generation(
+            dit.cfg,
+            Options(case.clips, plan.sample_steps, infer_frames=case.infer_frames, seed=SEED),
+            inputs(dit.cfg, case),
+            dtype=dtype,
+            device=device,
+            local_steps=steps_of(plan, rank),
+        )
+        asked = iter(range(1_000_000))
+        executor = Executor(
+            plan,
+            rank,
+            generation,
+            dit,
+            groups,
+            frame=(SIZE[1] // 8, SIZE[0] // 8),
+            stop=lambda: case.stop_at_tick is not None and next(asked) >= case.stop_at_tick,
+            observer=Watch(ledger, meter, outcome),
+        )
+        for finished in executor.run():
+            outcome.latents[finished.block] = finished.latent.float().cpu().numpy().astype(np.float32)
+    outcome.clips = executor.clips
+    ledger.book("kv", generation.kv_nbytes)
+    outcome.peak_by_owner = ledger.peak_by_owner
+    groups.barrier()
+    if dist.is_initialized():
+        dist.destroy_process_group()
+    return outcome
