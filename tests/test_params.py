@@ -22,38 +22,15 @@ from engine.params import (
     resolve,
 )
 
-F2 = [
-    "prompt",
-    "image",
-    "audio",
-    "size",
-    "num_clip",
-    "infer_frames",
-    "sample_steps",
-    "sample_guide_scale",
-    "num_gpus_dit",
-    "ulysses_size",
-    "enable_vae_parallel",
-    "offload_model",
-    "enable_online_decode",
-    "ckpt_dir",
-    "load_lora",
-    "lora_path_dmd",
-    "base_seed",
-    "sample_solver",
-    "fp8",
-]
-B3 = [
-    "MODEL_CKPT_DIR",
-    "INFER_RES",
-    "SAMPLE_STEPS",
-    "ENABLE_ONLINE_DECODE",
-    "PROMPT",
-    "IMAGE_PATH",
-    "AUDIO_PATH",
-    "RESOLUTION",
-    "CLIP_COUNT",
-]
+F2 = """
+    prompt image audio size num_clip infer_frames sample_steps sample_guide_scale num_gpus_dit
+    ulysses_size enable_vae_parallel offload_model enable_online_decode ckpt_dir load_lora
+    lora_path_dmd base_seed sample_solver fp8
+"""
+B3 = """
+    MODEL_CKPT_DIR INFER_RES SAMPLE_STEPS ENABLE_ONLINE_DECODE PROMPT IMAGE_PATH AUDIO_PATH
+    RESOLUTION CLIP_COUNT
+"""
 
 
 def of(flags: dict[str, Any], env: dict[str, str] | None = None, **more: Any) -> Resolved:
@@ -68,8 +45,8 @@ def refusal(flags: dict[str, Any], env: dict[str, str] | None = None, **more: An
 
 
 def test_are_all_parameters_and_names_of_the_articles_there() -> None:
-    assert set(F2) <= {p.name for p in PARAMETERS}
-    assert set(B3) <= {name for p in PARAMETERS for name in p.env_names}
+    assert set(F2.split()) <= {p.name for p in PARAMETERS}
+    assert set(B3.split()) <= {name for p in PARAMETERS for name in p.env_names}
 
 
 def test_does_the_table_describe_exactly_the_request() -> None:

@@ -95,7 +95,7 @@ def test_is_a_mode_of_later_refused_with_those_of_now(values: dict[str, Any], gi
 
 
 def test_are_more_ranks_than_gpus_refused_with_the_numbers() -> None:
-    with pytest.raises(ParamError, match="makes 5 ranks.*2 GPUs can be used"):
+    with pytest.raises(ParamError, match=r"makes 5 ranks.*2 GPUs can be used"):
         reading(2, mode="fsdp", num_gpus_dit=4, enable_vae_parallel=True)
     with pytest.raises(ParamError, match="needs 2 or more GPUs, 1 can be used"):
         reading(1, mode="fsdp")

@@ -63,6 +63,7 @@ class SegmentWriter:
         self._frames = 0
         self._open = True
         try:
+            self.temporary.touch()  # PyAV opens the file at the first packet; fail now instead
             self._container = av.open(str(self.temporary), "w", format="mp4")
         except (OSError, av.error.FFmpegError) as error:
             raise MediaError(f"cannot write {self.temporary}: {error}") from error
