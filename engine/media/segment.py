@@ -67,7 +67,11 @@ class SegmentWriter:
             self._container = av.open(str(self.temporary), "w", format="mp4")
         except (OSError, av.error.FFmpegError) as error:
             raise MediaError(f"cannot write {self.temporary}: {error}") from error
-        self._stream = self._encoder()
+        try:
+            self._stream = self._encoder()
+        except (MediaError, ValueError, av.error.FFmpegError) as error:
+            self.abort()
+            raise MediaError(f"no encoder takes {width}x{height} frames: {error}") from error
 
     def write(self, frames: NDArray[np.uint8]) -> None:
         """Append frames, uint8 ``[n, H, W, 3]``."""
