@@ -1,0 +1,29 @@
+"""A theme of ours as a theme of Textual's, for the few widgets of its that the console uses."""
+
+from __future__ import annotations
+
+from textual.theme import Theme as TextualTheme
+
+from console.theme import Theme
+
+_DEFAULT = "ansi_default"
+
+
+def dressed(look: Theme) -> TextualTheme:
+    """Colours for inputs, the palette and dialog grounds; ANSI ones where there are few."""
+    return TextualTheme(
+        name=f"avatop-{look.name}",
+        primary=look.hex("accent", _DEFAULT),
+        secondary=look.hex("soft", _DEFAULT),
+        accent=look.hex("accent", _DEFAULT),
+        warning=look.hex("state.watch", _DEFAULT),
+        error=look.hex("state.act", _DEFAULT),
+        success=look.hex("state.good", _DEFAULT),
+        foreground=look.hex("text", _DEFAULT),
+        background=_DEFAULT if look.base == "default" else look.base,
+        surface=_DEFAULT if look.raised == "default" else look.raised,
+        panel=_DEFAULT if look.raised == "default" else look.raised,
+        boost=_DEFAULT if look.raised == "default" else look.raised,
+        dark=look.dark,
+        ansi=look.colors != "truecolor",
+    )

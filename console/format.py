@@ -1,0 +1,234 @@
+"""Numbers, states and untrusted text as the console writes them. Pure functions, no Textual.
+
+Three significant digits, the unit apart from the figure so that it can be dimmed, ``n/a`` where a
+thing is unknown (never 0). A state is a shape, a word and a colour role, with an ASCII twin.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import Final
+
+from rich.cells import cell_len, set_cell_size
+
+NA: Final = "n/a"
+GIB: Final = 1 << 30
+
+
+@dataclass(frozen=True)
+class State:
+    """How one state of a job, a rank or a remark is shown."""
+
+    shape: str
+    ascii: str
+    word: str
+    role: str  # colour role of the theme
+
+
+STATES: Final[dict[str, State]] = {
+    # jobs
+    "queued": State("○", ".", "queued", "state.idle"),
+    "preflight": State("◐", "~", "preflight", "state.busy"),
+    "loading": State("◐", "~", "loading", "state.busy"),
+    "running": State("●", "*", "running", "state.good"),
+    "decoding": State("●", "*", "decoding", "state.good"),
+    "paused": State("‖", "|", "paused", "state.watch"),
+    "done": State("✓", "+", "done", "state.good"),
+    "cancelled": State("⊘", "0", "cancelled", "state.idle"),
+    "interrupted": State("↻", "=", "interrupted", "state.watch"),
+    "failed": State("✗", "x", "failed", "state.act"),
+    # ranks
+    "spawned": State("◐", "~", "starting", "state.busy"),
+    "encoding": State("◐", "~", "encoding", "state.busy"),
+    "idle": State("○", ".", "idle", "state.idle"),
+    "ended": State("✓", "+", "ended", "state.idle"),
+    "died": State("✗", "x", "died", "state.act"),
+    # remarks
+    "warning": State("⚠", "!", "warning", "state.watch"),
+    "spike": State("▲", "^", "spike", "spike"),
+}
+_UNKNOWN: Final = State("?", "?", "unknown", "state.watch")
+
+
+def state(name: str) -> State:
+    """The look of a state; a name from a newer engine is shown as it is, with a question mark."""
+    known = STATES.get(name)
+    return known if known else State(_UNKNOWN.shape, _UNKNOWN.ascii, name, _UNKNOWN.role)
+
+
+def significant(value: float) -> str:
+    """Three significant digits without an exponent up to a million: 0.26, 61.2, 141, 1,230."""
+    if math.isnan(value) or math.isinf(value):
+        return NA
+    if value == 0:
+        return "0"
+    size = abs(value)
+    if size >= 999.5:
+        return f"{value:,.0f}"
+    if size >= 99.95:
+        return f"{value:.0f}"
+    if size >= 9.995:
+        return f"{value:.1f}"
+    if size >= 0.995:
+        return f"{value:.2f}"
+    digits = min(2 - math.floor(math.log10(size)), 5)
+    text = f"{value:.{digits}f}".rstrip("0")
+    return "0" if text in ("0.", "-0.") else text
+
+
+def gib(count: int | float | None) -> str:
+    """Bytes as GiB without the unit, for columns and pairs such as ``61.2 / 141 GiB``.
+
+    Below a hundredth of a GiB two decimals are kept, so that columns stay narrow.
+    """
+    if count is None:
+        return NA
+    value = count / GIB
+    if 0 < abs(value) < 0.995:
+        return f"{value:.2f}" if abs(value) >= 0.005 else f"{value:.3f}"
+    return significant(value)
+
+
+def number(value: float | None, unit: str) -> tuple[str, str]:
+    """Figure and unit of a reading; the unit is empty where there is no reading."""
+    return (NA, "") if value is None else (significant(value), unit)
+
+
+def whole(value: float | None, unit: str) -> tuple[str, str]:
+    """Like :func:`number` for readings whose fractions mean nothing: degrees, watts, percent."""
+    return (NA, "") if value is None else (f"{value:,.0f}", unit)
+
+
+def duration(seconds: float | None) -> str:
+    """A length of time as a person reads it: 0.26 s, 42 s, 1:34, 2:05:10, 3 d 4 h."""
+    if seconds is None or math.isnan(seconds) or math.isinf(seconds):
+        return NA
+    if seconds < 10:
+        return f"{significant(max(seconds, 0.0))} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60}:{whole % 60:02d}"
+    if whole < 86400:
+        return f"{whole // 3600}:{whole % 3600 // 60:02d}:{whole % 60:02d}"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def clock(t: float) -> str:
+    """Local wall-clock time, HH:MM:SS."""
+    return time.strftime("%H:%M:%S", time.localtime(t))
+
+
+def fraction(part: int | None, whole: int | None) -> str:
+    """Progress such as 12/50; 0 of an unknown whole is 12/?."""
+    if part is None:
+        return NA
+    return f"{part}/{whole if whole else '?'}"
+
+
+def plural(count: int, noun: str) -> str:
+    """ "1 job", "2 jobs"."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+# ---------------------------------------------------------------------------------------------
+# Text from outside
+
+
+def _pictures() -> dict[int, str]:
+    table = {code: chr(0x2400 + code) for code in range(0x20)}
+    table[0x7F] = "\u2421"
+    # C1 controls act as escape sequences on some terminals; bidirectional and zero-width format
+    # characters let a line look like another one.
+    for code in (*range(0x80, 0xA0), 0x61C, *range(0x200B, 0x2010), *range(0x2028, 0x202F)):
+        table[code] = "\u00b7"
+    for code in (*range(0x2060, 0x2070), 0xFEFF, 0xAD, *range(0xFFF9, 0xFFFC)):
+        table[code] = "\u00b7"
+    table[0x09] = "    "
+    return table
+
+
+_PICTURES: Final = _pictures()
+LONGEST: Final = 4000  # characters of one outside line that are kept for the screen
+
+
+def inert(text: str, limit: int = LONGEST) -> str:
+    """Text from outside made harmless: every control character becomes a visible sign.
+
+    Nothing in the result moves a cursor, changes a colour or reorders its neighbours. Lines over
+    ``limit`` characters are cut and say so.
+    """
+    if len(text) > limit:
+        text = f"{text[:limit]} … [{len(text) - limit:,} more characters]"
+    if text.isascii() and text.isprintable():
+        return text
+    text = text.translate(_PICTURES)
+    # Lone surrogates (undecodable bytes) and private or unassigned planes cannot be encoded safely.
+    return "".join("\ufffd" if 0xD800 <= ord(c) <= 0xDFFF else c for c in text)
+
+
+def plain(text: str) -> str:
+    """The same for a terminal without UTF-8: everything outside ASCII is written as an escape."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        c if " " <= c <= "~" else _TWINS.get(c) or c.encode("unicode_escape", "replace").decode()
+        for c in text
+    )
+
+
+_TWINS: Final = {
+    "…": "...", "·": "-", "×": "x", "→": "->", "–": "-", "—": "-", "°": "", "▲": "^",
+    "█": "#", "┈": ".", "─": "-", "│": "|", "▌": ">", "↑": "^", "↓": "v", "←": "<", "▸": ">",
+    "◂": "<", "✓": "+", "✗": "x", "●": "*", "◐": "~", "○": ".", "↻": "=", "⊘": "0", "‖": "|",
+    "⚠": "!", "↵": "Enter", "⏎": "Enter", "’": "'",
+}  # fmt: skip
+
+
+def fit(text: str, width: int, ellipsis: str = "…") -> str:
+    """Exactly ``width`` cells: cut with an ellipsis or padded; wide characters measured."""
+    if width <= 0:
+        return ""
+    length = cell_len(text)
+    if length == width:
+        return text
+    if length < width:
+        return text + " " * (width - length)
+    if width <= len(ellipsis):
+        return set_cell_size(text, width)
+    kept = set_cell_size(text, width - len(ellipsis)).rstrip() + ellipsis
+    return kept + " " * (width - cell_len(kept))
+
+
+def fit_left(text: str, width: int, ellipsis: str = "…") -> str:
+    """Like :func:`fit`, but keeps the end (file names matter more than folders)."""
+    if cell_len(text) <= width:
+        return fit(text, width)
+    kept = text
+    while kept and cell_len(kept) > width - len(ellipsis):
+        kept = kept[1:]
+    return fit(ellipsis + kept, width)
+
+
+def wrap(text: str, width: int) -> list[str]:
+    """Words laid into lines of at most ``width`` cells; a longer word is broken."""
+    lines: list[str] = []
+    line = ""
+    for word in text.split():
+        while cell_len(word) > width:
+            head = set_cell_size(word, width).rstrip()
+            if line:
+                lines.append(line)
+                line = ""
+            lines.append(head)
+            word = word[len(head) :]
+        joined = f"{line} {word}" if line else word
+        if cell_len(joined) <= width:
+            line = joined
+        else:
+            lines.append(line)
+            line = word
+    return [*lines, line] if line or not lines else lines

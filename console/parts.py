@@ -1,0 +1,121 @@
+"""Parts of the console's picture: devices, ranks and panels with their history, frames, lines."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Final
+
+from console.history import Series
+from engine.messages import DeviceReading, LedgerUpdated, RankChanged, Spike, StepDone
+
+SPIKES_KEPT: Final = 512
+GONE: Final = frozenset({"ended", "died"})
+
+
+@dataclass
+class LogEntry:
+    """One line of the log pane; ``number`` never repeats."""
+
+    number: int
+    t: float
+    level: str
+    source: str
+    text: str
+    where: str | None = None
+
+
+@dataclass
+class Track:
+    """A rank: its last words and its memory over time."""
+
+    job: int
+    rank: int
+    change: RankChanged | None = None
+    ledger: LedgerUpdated | None = None
+    memory: Series = field(default_factory=lambda: Series(hold=30.0))
+    spikes: deque[Spike] = field(default_factory=lambda: deque(maxlen=SPIKES_KEPT))
+    step: StepDone | None = None
+
+    @property
+    def gone(self) -> bool:
+        return self.change is not None and self.change.phase in GONE
+
+
+@dataclass
+class DeviceTrack:
+    """A device: its last reading and its history."""
+
+    reading: DeviceReading
+    memory: Series = field(default_factory=lambda: Series(hold=6.0))
+    temperature: Series = field(default_factory=lambda: Series(hold=6.0))
+    utilization: Series = field(default_factory=lambda: Series(hold=6.0))
+
+
+@dataclass
+class Preview:
+    """The newest decoded frame, as it came."""
+
+    job: int
+    clip: int
+    block: int
+    width: int
+    height: int
+    rgb: bytes
+
+
+@dataclass(frozen=True)
+class Panel:
+    """What one panel of the overview shows: a GPU, a CPU rank, or the host."""
+
+    key: str
+    kind: str  # "device" | "rank" | "host"
+    name: str
+    device: DeviceTrack | None
+    tracks: tuple[Track, ...]
+
+    @property
+    def memory(self) -> Series:
+        if self.device is not None:
+            return self.device.memory
+        return self.tracks[0].memory
+
+    @property
+    def used(self) -> int | None:
+        if self.device is not None:
+            return self.device.reading.memory_used
+        ledger = self.tracks[0].ledger
+        return ledger.total if ledger else None
+
+    @property
+    def capacity(self) -> int | None:
+        if self.device is not None:
+            return self.device.reading.memory_total
+        ledger = self.tracks[0].ledger
+        return ledger.capacity if ledger else None
+
+    @property
+    def predicted(self) -> int | None:
+        """The plan's peak for everything of ours on this device."""
+        known = [t.ledger.predicted for t in self.tracks if t.ledger and not t.gone]
+        found = [p for p in known if p is not None]
+        return sum(found) if found else None
+
+    @property
+    def spikes(self) -> list[Spike]:
+        return [spike for track in self.tracks for spike in track.spikes]
+
+    @property
+    def phase(self) -> str | None:
+        """The most telling phase of the ranks here: died before anything else."""
+        phases = [t.change.phase for t in self.tracks if t.change]
+        for phase in ("died", "running", "decoding", "encoding", "loading", "spawned"):
+            if phase in phases:
+                return phase
+        return phases[0] if phases else None
+
+    @property
+    def role(self) -> str:
+        """What the ranks here do, in the plan's words."""
+        roles = [t.change.role for t in self.tracks if t.change and t.change.role]
+        return " + ".join(dict.fromkeys(roles))

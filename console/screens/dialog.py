@@ -1,0 +1,108 @@
+"""Dialogs: a title, sentences, choices that say what will happen; the safe one has the focus."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.screen import ModalScreen
+from textual.strip import Strip
+
+from console import format as fmt
+from console.state import Model
+from console.widgets.lines import Lines
+from console.widgets.paint import Paint
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One thing a dialog offers: what it returns, and what it says will happen."""
+
+    value: str
+    text: str
+    danger: bool = False
+
+
+class DialogBody(Lines):
+    """The lines of a dialog; drawn, not composed, so that it looks the same in every theme."""
+
+    def __init__(
+        self, model: Model, paint: Paint, title: str, sentences: Sequence[str],
+        choices: Sequence[Choice],
+    ) -> None:  # fmt: skip
+        super().__init__(model, paint)
+        self.dialog_title = title
+        self.sentences = sentences
+        self.choices = choices
+        self.at = 0
+
+    def needed(self, width: int) -> int:
+        """Rows it takes at a width."""
+        text = sum(len(fmt.wrap(s, width - 6)) + 1 for s in self.sentences)
+        return 4 + text + len(self.choices)
+
+    def draw(self, width: int, height: int) -> Sequence[Strip]:  # noqa: ARG002
+        paint = self.paint
+        lines = [paint.blank(width)]
+        lines.append(paint.row(width).put("   ").outside(self.dialog_title, "title.focus").strip())
+        lines.append(paint.blank(width))
+        for sentence in self.sentences:
+            parts = fmt.wrap(fmt.inert(sentence), width - 6)
+            lines += [paint.row(width).put("   ").outside(part).strip() for part in parts]
+            lines.append(paint.blank(width))
+        for n, choice in enumerate(self.choices):
+            here = n == self.at
+            row = paint.row(width, cursor=here).put(" ▌ " if here else "   ", "accent")
+            role = "state.act" if choice.danger else "text"
+            lines.append(
+                row.outside(choice.text, role if here or choice.danger else "soft").strip()
+            )
+        return lines
+
+
+class Dialog(ModalScreen[str]):
+    """Ask; the result is the chosen value, ``choices[0].value`` on Escape (the safe one)."""
+
+    DEFAULT_CSS = """
+    Dialog { align: center middle; background: $background 60%; }
+    Dialog > DialogBody { width: 72; max-width: 96%; background: $surface; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up,k,shift+tab", "move(-1)", show=False),
+        Binding("down,j,tab", "move(1)", show=False),
+        Binding("enter,space", "take", show=False),
+        Binding("escape,q", "leave", show=False),
+    ]
+
+    def __init__(
+        self, model: Model, paint: Paint, title: str, sentences: Sequence[str],
+        choices: Sequence[Choice],
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.body = DialogBody(model, paint, title, sentences, choices)
+
+    def compose(self) -> ComposeResult:
+        yield self.body
+
+    def on_mount(self) -> None:
+        self._fit()
+
+    def on_resize(self) -> None:
+        self._fit()
+
+    def _fit(self) -> None:
+        width = min(72, max(self.app.size.width * 96 // 100, 20))
+        self.body.styles.height = self.body.needed(width)
+
+    def action_move(self, by: int) -> None:
+        self.body.at = (self.body.at + by) % len(self.body.choices)
+        self.body.update()
+
+    def action_take(self) -> None:
+        self.dismiss(self.body.choices[self.body.at].value)
+
+    def action_leave(self) -> None:
+        self.dismiss(self.body.choices[0].value)

@@ -1,0 +1,105 @@
+"""Submit a job: a preset, the inputs, and what one changes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from textual.widgets import Input
+
+from console.screens.form import Form, Pick, entry
+from console.state import Model
+from console.widgets.paint import Paint
+from engine import params
+
+#: Field → parameter of the request (engine.params).
+PARAMETERS = {
+    "image": "image", "audio": "audio", "prompt": "prompt", "ckpt": "ckpt_dir", "size": "size",
+    "clips": "num_clip", "steps": "sample_steps", "mode": "mode", "ranks": "num_gpus_dit",
+}  # fmt: skip
+AUTO = "auto"
+
+
+class SubmitForm(Form):
+    """The result is ``Request.to_dict()``, or None when left.
+
+    Fields start from the job submitted last, so that a second one takes two keys. What is left
+    empty comes from the preset, the environment and the defaults, in the command line's order.
+    """
+
+    def __init__(self, model: Model, paint: Paint, environ: Mapping[str, str]) -> None:
+        super().__init__(
+            model, paint, "Submit a job",
+            "Enter submits   Esc leaves   ↑ ↓ between fields   ← → change a choice",
+        )  # fmt: skip
+        self.environ = environ
+        last = max(model.jobs.values(), key=lambda job: job.id, default=None)
+        before = last.request if last else {}
+        presets = params.presets()
+        self.presets = {preset.name: preset for preset in presets}
+        self.preset = Pick(
+            model, paint, [(p.name, p.purpose) for p in presets], presets[0].name, id="preset"
+        )
+        modes = [(AUTO, "what the devices and flags mean")]
+        modes += [(mode, "") for mode in params.MODES_NOW]
+        asked = before.get("mode") or AUTO
+        self.mode = Pick(model, paint, modes, str(asked), id="mode")
+        hints = {
+            "image": "portrait, at least 512×512", "audio": "speech, any sample rate",
+            "prompt": "empty: a neutral talking head", "ckpt": "directory of the checkpoint",
+            "ranks": "empty: as many as the mode wants",
+        }  # fmt: skip
+        kept = ("image", "audio", "prompt", "ckpt")
+        self.inputs: dict[str, Input] = {}
+        for name, parameter in PARAMETERS.items():
+            if name == "mode":
+                continue
+            value = before.get(parameter) if name in kept else None
+            if name == "prompt" and value == params.DEFAULT_PROMPT:
+                value = None
+            if name == "ranks":
+                value = before.get(parameter)
+            text = "" if value is None else str(value)
+            self.inputs[name] = entry(text, hints.get(name, ""), name)
+
+    def fields(self) -> Sequence[tuple[str, Input | Pick]]:
+        fields: dict[str, Input | Pick] = {"mode": self.mode, **self.inputs}
+        return [("preset", self.preset), *((name, fields[name]) for name in PARAMETERS)]
+
+    def on_mount(self) -> None:
+        super().on_mount()
+        self._preset_hints()
+        self.preset.focus()
+
+    def on_pick_changed(self) -> None:
+        self._preset_hints()
+
+    def on_input_changed(self) -> None:
+        if self.problems.sentences:
+            self.problems.say([])
+
+    def _preset_hints(self) -> None:
+        """Show what the preset brings where nothing is typed."""
+        values = self.presets[self.preset.value].values
+        for name in ("size", "clips", "steps"):
+            self.inputs[name].placeholder = f"{values[PARAMETERS[name]]}, from the preset"
+        preset = self.presets[self.preset.value]
+        length = f"{preset.predicted_frames:,} frames, {preset.predicted_seconds:.1f} s at 25 fps"
+        self.about.say([("", "text"), (f"If the sound lasts: {length}.", "soft")])
+
+    def values(self) -> dict[str, Any]:
+        """What was typed, under the parameters' names."""
+        typed = {PARAMETERS[name]: field.value.strip() for name, field in self.inputs.items()}
+        flags: dict[str, Any] = {name: text for name, text in typed.items() if text}
+        if self.mode.value != AUTO:
+            flags["mode"] = self.mode.value
+        return flags
+
+    def send(self) -> None:
+        try:
+            resolved = params.resolve(self.values(), self.environ, preset=self.preset.value)
+        except params.ParamError as error:
+            said = [(problem.text, "state.act") for problem in error.problems]
+            self.problems.say([("", "text"), *said])
+            return
+        self.dismiss(resolved.request.to_dict())

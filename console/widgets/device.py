@@ -1,0 +1,284 @@
+"""How one device looks: a full panel, or one line. Live view, replay and tests draw it here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from textual.strip import Strip
+
+from console import format as fmt
+from console.history import Stack
+from console.parts import Panel
+from console.widgets import plot
+from console.widgets.paint import Paint, Row
+from engine.messages import OWNERS
+
+AXIS = 5  # cells of the labels left of a plot
+SPARE = 1.25  # a zoomed plot's top over its highest value
+
+
+@dataclass(frozen=True)
+class View:
+    """How panels are looked at: the moment, the time they cover, what is selected."""
+
+    now: float
+    span: float
+    selected: str | None = None
+    focused: bool = False
+
+
+def full(paint: Paint, panel: Panel, width: int, height: int, view: View) -> list[Strip]:
+    """Title, plots and, from 7 rows on, a legend with figures."""
+    lines = [title(paint, panel, width, view).strip()]
+    legend_rows = 1 if height >= 6 else 0
+    rows = height - 1 - legend_rows
+    if rows > 0:
+        lines += [row.strip() for row in _plots(paint, panel, width, rows, view)]
+    if legend_rows:
+        lines.append(legend(paint, panel, width, view.span).strip())
+    return lines
+
+
+def _marker(row: Row, panel: Panel, view: View) -> Row:
+    chosen = panel.key == view.selected and view.focused
+    return row.put("▌" if chosen else " ", "accent")
+
+
+def _name_role(panel: Panel, view: View) -> str:
+    return "title.focus" if panel.key == view.selected and view.focused else "title"
+
+
+def title(paint: Paint, panel: Panel, width: int, view: View) -> Row:
+    """Name, what it does, and the readings at the right edge."""
+    row = _marker(paint.row(width), panel, view)
+    readings = _readings(paint, panel, width, short=width < 64)
+    row.outside(panel.name, _name_role(panel, view)).put(" ")
+    if panel.phase is not None and panel.kind != "host":
+        look = fmt.state(panel.phase)
+        row.raw(paint.shape(panel.phase) + " ", look.role)
+        if panel.phase not in ("running", "idle"):
+            row.put(f"{look.word} ", look.role)
+    free = width - readings.x - row.x - 1
+    about = panel.role if panel.role else _about(panel)
+    if free > 3 and about:
+        row.outside(fmt.fit(about, free, "…" if paint.unicode else "."), "soft")
+    return row.right(readings)
+
+
+def _about(panel: Panel) -> str:
+    if panel.device is not None:
+        return panel.device.reading.name
+    change = panel.tracks[0].change
+    return change.device if change else ""
+
+
+def _readings(paint: Paint, panel: Panel, width: int, short: bool) -> Row:
+    """Memory against capacity, temperature, power, utilisation, spikes; n/a where none."""
+    row = paint.row(width)
+    reading = panel.device.reading if panel.device else None
+    if reading is not None and reading.error:
+        return row.put("⚠ ", "state.watch").outside(
+            fmt.fit(reading.error, 40).rstrip(), "state.watch"
+        )
+    spikes = len(panel.spikes)
+    if spikes:
+        row.put(f"▲{spikes} ", "spike")
+    if reading is not None and reading.throttle:
+        row.put("⚠ ", "state.watch").outside(reading.throttle[0] + " ", "state.watch")
+    _memory(row, panel)
+    if reading is None:
+        return row.put(" ")
+    hot = (
+        reading.temperature_c is not None
+        and reading.temperature_limit_c is not None
+        and reading.temperature_c >= reading.temperature_limit_c - 3
+    )
+    row.put("  ").whole(reading.temperature_c, "°C", "state.act" if hot else "text", 2)
+    if not short or width >= 56:
+        row.put("  ").whole(reading.power_w, "W", width=3)
+    return row.put("  ").whole(reading.utilization, "%", width=3).put(" ")
+
+
+def _memory(row: Row, panel: Panel) -> None:
+    used, capacity, predicted = panel.used, panel.capacity, panel.predicted
+    over = used is not None and predicted is not None and used > predicted * 1.02
+    if used is None:
+        row.put(fmt.NA, "na")
+        return
+    row.raw(fmt.gib(used), "over" if over else "text")
+    if capacity is not None:
+        row.put(" / ", "unit").raw(fmt.gib(capacity), "soft")
+    row.put(" GiB", "unit")
+
+
+def _scale(panel: Panel, columns: list[Stack | None]) -> tuple[float, bool]:
+    """The plot's top in bytes, and whether that is the capacity."""
+    peak = max((value[0] for value in columns if value), default=0.0)
+    highest = max(peak, float(panel.predicted or 0))
+    capacity = float(panel.capacity or 0)
+    if capacity and highest >= capacity * 0.2:
+        return max(capacity, peak), True
+    if highest <= 0:
+        return (capacity or 1.0), bool(capacity)
+    return highest * SPARE, False
+
+
+def _plots(paint: Paint, panel: Panel, width: int, rows: int, view: View) -> list[Row]:
+    """Memory, and beside it temperature where the device has one."""
+    heat = panel.device is not None and panel.device.temperature.first is not None
+    heat_width = max(width // 3, 16) if heat and width >= 56 else 0
+    wide = width - heat_width - 2
+    out = [paint.row(width) for _ in range(rows)]
+    _memory_plot(paint, panel, out, wide, rows, view)
+    if heat_width:
+        for row in out:
+            row.to(wide + 2)
+        _heat_plot(paint, panel, out, heat_width - 1, rows, view)
+    return out
+
+
+def _columns_of(view: View, cells: int, paint: Paint) -> tuple[int, float]:
+    """How many columns of time a plot has, and how many seconds each covers."""
+    count = cells * plot.per_cell(paint)
+    return count, max(round(view.span / max(count, 1) * 2) / 2, 0.5)
+
+
+def _memory_plot(
+    paint: Paint, panel: Panel, out: list[Row], width: int, rows: int, view: View
+) -> None:
+    cells = width - AXIS - 1
+    if cells < 4:
+        return
+    count, seconds = _columns_of(view, cells, paint)
+    columns = panel.memory.columns(view.now, count, seconds)
+    top, at_capacity = _scale(panel, columns)
+    plan = panel.predicted
+    marks = set()
+    step = plot.per_cell(paint)
+    last = int(view.now / seconds)
+    for spike in panel.spikes:
+        back = last - int(spike.t / seconds)
+        if 0 <= back < count:
+            marks.add((count - 1 - back) // step)
+    cells_drawn = plot.area(
+        paint, columns, rows, top, plan=plan, marks=marks,
+        capacity=float(panel.capacity or 0) if at_capacity else None,
+    )  # fmt: skip
+    labels: dict[int, tuple[str, str]] = {0: (fmt.gib(int(top)), "axis")}
+    if plan and plan <= top:
+        dots = rows * (4 if paint.unicode else 1)
+        line = plot.level(plan, top, 0.0, dots)
+        if line is not None:
+            y = rows - 1 - line // (dots // rows)
+            labels[y] = (fmt.gib(plan), "plan")
+    if rows > 2:
+        labels.setdefault(rows - 1, ("0", "axis"))
+    if all(column is None for column in columns):
+        text = "waiting for the first report" if panel.kind == "rank" else "no reading yet"
+        for y, row in enumerate(out):
+            row.raw(labels.get(y, ("", "axis"))[0].rjust(AXIS) + " ", "axis")
+            if y == rows // 2:
+                row.put(text, "na")
+        return
+    for y, row in enumerate(out):
+        label, role = labels.get(y, ("", "axis"))
+        row.raw(label.rjust(AXIS) + " ", role).cells(cells_drawn[y])
+
+
+def _heat_plot(
+    paint: Paint, panel: Panel, out: list[Row], width: int, rows: int, view: View
+) -> None:
+    device = panel.device
+    cells = width - AXIS
+    if device is None or cells < 4:
+        return
+    count, seconds = _columns_of(view, cells, paint)
+    columns = device.temperature.columns(view.now, count, seconds)
+    limit = device.reading.temperature_limit_c
+    top = max([100.0 if limit is None else limit + 5] + [c[0] for c in columns if c])
+    drawn = plot.area(paint, columns, rows, top, floor=20.0, capacity=limit)
+    for y, row in enumerate(out):
+        label = f"{top:.0f}°" if y == 0 else "20°" if y == rows - 1 and rows > 2 else ""
+        row.put(label.rjust(AXIS - 1) + " ", "axis").cells(drawn[y])
+
+
+_SHORT = {"conditioning": "cond", "activations": "act", "context": "ctx"}
+
+
+def legend(paint: Paint, panel: Panel, width: int, span: float) -> Row:
+    """Owners that hold something here, with GiB; what does not fit is left out from the end."""
+    level = panel.memory.level
+    row = paint.row(width).put(" " * (AXIS + 1))
+    amounts = dict(level[1]) if level else {}
+    if panel.tracks and all(track.gone for track in panel.tracks):
+        change = panel.tracks[0].change
+        reason = change.reason if change else None
+        return row.outside(reason or "ended", "state.act" if panel.phase == "died" else "soft")
+    tail = paint.row(width)
+    tail.put(f"{span / 60:.0f} min  ", "faint")
+    if panel.predicted is not None:
+        tail.put("plan ", "plan").raw(fmt.gib(panel.predicted), "plan")
+    for owner in OWNERS:
+        amount = amounts.get(owner, 0)
+        if amount <= 0:
+            continue
+        name = owner if width >= 90 else _SHORT.get(owner, owner)
+        figure = fmt.gib(int(amount))
+        if row.x + len(name) + len(figure) + 3 > width - tail.x - 2:
+            continue
+        row.raw(paint.swatch(owner), f"owner.{owner}")
+        row.put(f" {name} ", "soft").raw(figure, "text").put("  ")
+    return row.right(tail.put(" ")) if tail.x else row
+
+
+def line(paint: Paint, panel: Panel, width: int, view: View, name_width: int) -> Strip:
+    """A device in one line: name, bar by owner against capacity with the plan's tick, readings."""
+    row = _marker(paint.row(width), panel, view)
+    row.outside(fmt.fit(panel.name, name_width), _name_role(panel, view)).put(" ")
+    phase = panel.phase
+    row.raw(
+        (paint.shape(phase) if phase else " ") + " ", fmt.state(phase).role if phase else "text"
+    )
+    readings = _line_readings(paint, panel, width)
+    free = width - row.x - readings.x - 2
+    role_width = 22 if free >= 60 and panel.role else 0
+    spark = min(free // 2, 60) if free >= 40 else 0
+    bar_width = min(free - spark - role_width - (1 if spark else 0), 40)
+    level = panel.memory.level
+    top = float(panel.capacity or 0) or float(panel.predicted or 0) * SPARE
+    if top == 0 and level:
+        top = level[0] * SPARE
+    used = level[0] if level else 0.0
+    # Small against a large capacity: the plan is the better yardstick.
+    if panel.predicted and used < top * 0.1 and panel.predicted < top * 0.1:
+        top = max(panel.predicted, used) * SPARE
+    if role_width:
+        row.outside(fmt.fit(panel.role, role_width - 1), "soft").put(" ")
+    if bar_width > 0:
+        row.cells(plot.bar(paint, level[1] if level else (), bar_width, top, panel.predicted))
+    if spark:
+        count, seconds = _columns_of(view, spark, paint)
+        columns = panel.memory.columns(view.now, count, seconds)
+        highest = max([c[0] for c in columns if c] + [float(panel.predicted or 0), 1.0])
+        row.put(" ").cells(plot.area(paint, columns, 1, highest)[0])
+    return row.right(readings.put(" ")).strip()
+
+
+def _line_readings(paint: Paint, panel: Panel, width: int) -> Row:
+    row = paint.row(width)
+    reading = panel.device.reading if panel.device else None
+    if reading is not None and reading.error:
+        return row.put("⚠ ", "state.watch").outside(fmt.fit(reading.error, 30), "state.watch")
+    used, capacity = panel.used, panel.capacity
+    row.raw(fmt.gib(used).rjust(6), "na" if used is None else "text")
+    if capacity is not None:
+        row.put("/", "unit").raw(fmt.gib(capacity).ljust(4), "soft")
+    if width >= 50:
+        row.put(" GiB", "unit")
+    if reading is not None:
+        row.put(" ").whole(reading.temperature_c, "°C", width=3)
+        if width >= 72:
+            row.put(" ").whole(reading.power_w, "W", width=4)
+        row.put(" ").whole(reading.utilization, "%", width=4)
+    spikes = len(panel.spikes)
+    return row.put(f" ▲{spikes}".ljust(4) if spikes else "    ", "spike")

@@ -1,0 +1,167 @@
+"""All devices in one widget: panels where there is room, lines where there is not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from textual.strip import Strip
+
+from console import actions, history
+from console import format as fmt
+from console.parts import Panel
+from console.state import Model
+from console.widgets import device
+from console.widgets.lines import Lines
+from console.widgets.paint import Paint
+
+PANEL_WIDTH = 50  # narrowest full panel
+PANEL_ROWS = 5  # lowest full panel: title, four rows of plot
+PANEL_HIGH = 14  # a panel does not grow beyond this
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How panels are laid out: full ones in columns, or lines in columns."""
+
+    columns: int
+    rows: int  # rows of cells each panel takes
+    full: bool
+    lead: int = 0  # rows of a full panel for the selected device above lines
+
+    def height(self, count: int) -> int:
+        return self.lead + -(-count // self.columns) * self.rows
+
+
+def arrange(count: int, width: int, room: int) -> Grid:
+    """The densest picture that shows every device: panels, one panel and lines, or lines."""
+    if count == 0:
+        return Grid(1, max(min(room, 4), 1), full=True)
+    for columns in range(1, max(width // PANEL_WIDTH, 1) + 1):
+        rows = room // -(-count // columns)
+        enough = 7 if columns < width // PANEL_WIDTH else PANEL_ROWS
+        if rows >= enough:
+            return Grid(columns, min(rows, PANEL_HIGH), full=True)
+    columns = 1
+    while -(-count // columns) > room and width // (columns + 1) >= 38:
+        columns += 1
+    if columns == 1 and width >= 160 and count > 4:
+        columns = 2
+    lines = -(-count // columns)
+    lead = min(room - lines, 9) if room - lines >= 6 else 0
+    return Grid(columns, 1, full=False, lead=lead)
+
+
+class Devices(Lines, can_focus=True):
+    """The devices of the host, or the ranks of a job on a host without one."""
+
+    SHOWS = frozenset({"devices"})
+    SCOPE = "devices"
+    BINDINGS = actions.bindings("devices")
+
+    def __init__(self, model: Model, paint: Paint, *, id: str | None = None) -> None:  # noqa: A002
+        super().__init__(model, paint, id=id)
+        self.selected: str | None = None
+        self.span: float | None = None  # seconds, None chooses by age
+
+    def view(self, panels: Sequence[Panel]) -> device.View:
+        keys = [panel.key for panel in panels]
+        if self.selected not in keys:
+            self.selected = keys[0] if keys else None
+        now = self.model.now
+        span = self.span or history.span_for((p.memory.first for p in panels), now)
+        return device.View(now, span, self.selected, self.has_focus)
+
+    def draw(self, width: int, height: int) -> Sequence[Strip]:
+        panels = self.model.panels()
+        view = self.view(panels)
+        if not panels:
+            row = self.paint.row(width).put(" ")
+            text = (
+                "Waiting for the engine's first reading"
+                if self.model.stopped is None
+                else ("The engine has ended")
+            )
+            return [self.paint.blank(width), row.put(text, "soft").strip()]
+        host_line = self._host(panels, width)
+        grid = arrange(len(panels), width, height - len(host_line))
+        lines = list(host_line)
+        if grid.full:
+            rows = min(grid.rows, (height - len(host_line)) // -(-len(panels) // grid.columns))
+            return lines + self._grid(panels, width, rows, grid.columns, view)
+        if grid.lead:
+            chosen = next(p for p in panels if p.key == view.selected)
+            lines += device.full(self.paint, chosen, width, grid.lead, view)
+        return lines + self._lines_of(panels, width, grid.columns, view)
+
+    def _grid(
+        self, panels: Sequence[Panel], width: int, rows: int, columns: int, view: device.View
+    ) -> list[Strip]:
+        out: list[Strip] = []
+        each = width // columns
+        for start in range(0, len(panels), columns):
+            group = panels[start : start + columns]
+            widths = [each] * columns
+            widths[-1] = width - each * (columns - 1)
+            drawn = [
+                device.full(self.paint, panel, widths[i], rows, view)
+                for i, panel in enumerate(group)
+            ]
+            drawn += [[self.paint.blank(widths[i])] * rows for i in range(len(group), columns)]
+            out += [Strip.join(parts) for parts in zip(*drawn, strict=True)]
+        return out
+
+    def _lines_of(
+        self, panels: Sequence[Panel], width: int, columns: int, view: device.View
+    ) -> list[Strip]:
+        names = max(len(panel.name) for panel in panels)
+        each = width // columns
+        widths = [each] * columns
+        widths[-1] = width - each * (columns - 1)
+        per_column = -(-len(panels) // columns)
+        out = []
+        for y in range(per_column):
+            parts = []
+            for column in range(columns):
+                index = column * per_column + y
+                if index < len(panels):
+                    panel = panels[index]
+                    parts.append(device.line(self.paint, panel, widths[column], view, names))
+                else:
+                    parts.append(self.paint.blank(widths[column]))
+            out.append(Strip.join(parts))
+        return out
+
+    def _host(self, panels: Sequence[Panel], width: int) -> list[Strip]:
+        """A row for the host where ranks run on it and no GPU panel stands for it."""
+        host = self.model.host_track()
+        if host is None or all(panel.kind != "rank" for panel in panels):
+            return []
+        reading = host.reading
+        row = self.paint.row(width).put(" host ", "title").outside(f"{reading.name}  ", "soft")
+        row.put("memory ", "soft")
+        if reading.memory_used is None:
+            row.put("n/a", "na")
+        else:
+            row.raw(fmt.gib(reading.memory_used)).put(" / ", "unit")
+            row.raw(fmt.gib(reading.memory_total), "soft").put(" GiB", "unit")
+        row.put("   CPU ", "soft").whole(reading.utilization, "%")
+        row.put("   temperature ", "soft").whole(reading.temperature_c, "°C")
+        row.put("   power ", "soft").whole(reading.power_w, "W")
+        return [row.strip()]
+
+    def action_panel(self, by: int) -> None:
+        keys = [panel.key for panel in self.model.panels()]
+        if keys:
+            at = keys.index(self.selected) if self.selected in keys else 0
+            self.selected = keys[(at + by) % len(keys)]
+            self.update()
+
+    def action_span(self, by: int) -> None:
+        now = self.view(self.model.panels()).span
+        at = min(range(len(history.SPANS)), key=lambda i: abs(history.SPANS[i] - now))
+        self.span = history.SPANS[min(max(at + by, 0), len(history.SPANS) - 1)]
+        self.update()
+
+    def action_open(self) -> None:
+        self.console_app.action_history()

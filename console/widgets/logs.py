@@ -1,0 +1,260 @@
+"""The log pane: follows until one scrolls up, filters by level, searches.
+
+A line's place is known by its number, so that nothing moves under the reader while lines come in.
+Lines are outside text: every control character is shown, none is obeyed.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Sequence
+
+from rich.cells import cell_len
+from textual import events
+from textual.strip import Strip
+
+from console import actions
+from console import format as fmt
+from console.parts import LogEntry
+from console.state import Model
+from console.widgets.bars import heading
+from console.widgets.lines import Lines
+from console.widgets.paint import Paint, Row
+from engine.messages import LOG_LEVELS
+
+_ROLES = {
+    "DEBUG": "log.debug", "INFO": "log.info", "WARNING": "log.warning",
+    "ERROR": "log.error", "CRITICAL": "log.error",
+}  # fmt: skip
+_WORDS = {
+    "DEBUG": "debug",
+    "INFO": "info",
+    "WARNING": "WARN",
+    "ERROR": "ERROR",
+    "CRITICAL": "FATAL",
+}
+FILTERS = ("DEBUG", "INFO", "WARNING", "ERROR")
+
+
+def log_row(
+    paint: Paint, entry: LogEntry, width: int, needle: str = "", current: bool = False
+) -> Strip:
+    """One line: time, level, source, text; matches of a search stand out."""
+    row = paint.row(width).put(" ").put(fmt.clock(entry.t), "faint").put(" ")
+    role = _ROLES[entry.level]
+    row.put(_WORDS[entry.level].ljust(5), role).put(" ")
+    if width >= 60:
+        row.outside(fmt.fit(entry.source, 8), "faint").put(" ")
+    text = fmt.inert(entry.text)
+    if not paint.unicode:
+        text = fmt.plain(text)
+    body = "text" if role == "log.info" else role
+    tail = f"  {entry.where}" if entry.where and width >= 110 else ""
+    _matches(row, text, body, needle, current)
+    if tail and row.left > len(tail):
+        row.to(width - len(tail) - 1).outside(tail, "faint")
+    return row.strip()
+
+
+def _matches(row: Row, text: str, role: str, needle: str, current: bool) -> None:
+    if not needle:
+        row.raw(text, role)
+        return
+    folded, wanted = text.casefold(), needle.casefold()
+    if len(folded) != len(text):  # a folding that changes length: positions would not fit
+        row.raw(text, role)
+        return
+    at = 0
+    while (found := folded.find(wanted, at)) >= 0:
+        row.raw(text[at:found], role)
+        row.raw(text[found : found + len(wanted)], "match.current" if current else "match")
+        at = found + len(wanted)
+    row.raw(text[at:], role)
+
+
+class Logs(Lines, can_focus=True):
+    """The pane; ``following`` is a state one can see and rely on."""
+
+    SHOWS = frozenset({"logs"})
+    SCOPE = "logs"
+    BINDINGS = actions.bindings("logs")
+
+    def __init__(self, model: Model, paint: Paint, *, id: str | None = None) -> None:  # noqa: A002
+        super().__init__(model, paint, id=id)
+        self.following = True
+        self.least = "INFO"
+        self.needle = ""
+        self.prompt: str | None = None  # text being typed after "/"
+        self.current: int | None = None  # number of the line of the current match
+        self._bottom = 0  # number of the lowest line shown while not following
+        self._rows: list[LogEntry] = []  # what passes the filter, oldest first
+        self._seen = 0
+
+    # -- what is shown -----------------------------------------------------------------------
+
+    def rows(self) -> list[LogEntry]:
+        """Lines that pass the filter; only new ones are looked at."""
+        for entry in self.model.log_after(self._seen):
+            self._seen = entry.number
+            if self._passes(entry):
+                self._rows.append(entry)
+        if self.model.logs and self._rows:
+            oldest = self.model.logs[0].number
+            if self._rows[0].number < oldest:
+                del self._rows[: self._index(oldest - 1)]
+        return self._rows
+
+    def _passes(self, entry: LogEntry) -> bool:
+        return LOG_LEVELS.index(entry.level) >= LOG_LEVELS.index(self.least)
+
+    def _index(self, number: int) -> int:
+        """How many rows have a number up to ``number``."""
+        return bisect.bisect_right(self._rows, number, key=lambda entry: entry.number)
+
+    def _end(self) -> int:
+        """Index past the lowest row shown."""
+        rows = self.rows()
+        room = self._room()
+        if self.following:
+            return len(rows)
+        return max(self._index(self._bottom), min(room, len(rows)))
+
+    def _room(self) -> int:
+        return max(self.size.height - 1 - (self.prompt is not None), 1)
+
+    def draw(self, width: int, height: int) -> Sequence[Strip]:
+        end = self._end()
+        rows = self.rows()
+        room = max(height - 1 - (self.prompt is not None), 1)
+        shown = rows[max(end - room, 0) : end]
+        lines = [heading(self.paint, "Log", width, self.has_focus, self._note(len(rows) - end))]
+        for entry in shown:
+            current = entry.number == self.current
+            lines.append(log_row(self.paint, entry, width, self.needle, current))
+        if not shown:
+            text = (
+                "  Nothing logged yet."
+                if not self.model.logs
+                else (f"  No line of level {self.least} or above.")
+            )
+            lines.append(self.paint.row(width).put(text, "soft").strip())
+        lines += [self.paint.blank(width)] * (height - len(lines) - (self.prompt is not None))
+        if self.prompt is not None:
+            row = self.paint.row(width).put(" / ", "accent").outside(self.prompt)
+            lines.append(row.put("▏" if self.paint.unicode else "_", "accent").strip())
+        return lines
+
+    def _note(self, below: int) -> Row:
+        note = self.paint.row(72)
+        if self.needle:
+            note.put("search ", "soft").outside(
+                fmt.fit(self.needle, min(cell_len(self.needle), 20))
+            )
+            note.put("  ")
+        note.put(f"{self.least.lower()} and above", "soft").put("  ")
+        if self.following:
+            return note.put("▸ following" if self.paint.unicode else "following", "state.good")
+        return note.put(f"‖ held, {below:,} newer", "state.watch")
+
+    # -- keys --------------------------------------------------------------------------------
+
+    def _hold(self, end: int) -> None:
+        """Stop following with the view ending at row index ``end``."""
+        rows = self.rows()
+        end = min(max(end, min(self._room(), len(rows))), len(rows))
+        self.following = False
+        self._bottom = rows[end - 1].number if rows else 0
+        self.update()
+
+    def action_scroll(self, by: int) -> None:
+        end = self._end() + by
+        if by > 0 and end >= len(self.rows()):
+            self._hold(len(self.rows()))
+            return
+        self._hold(end)
+
+    def action_page(self, by: int) -> None:
+        self.action_scroll(by * max(self._room() - 1, 1))
+
+    def action_first(self) -> None:
+        self._hold(0)
+
+    def action_follow(self) -> None:
+        if self.following:
+            self._hold(len(self.rows()))
+        else:
+            self.following = True
+            self.update()
+
+    def action_level(self) -> None:
+        self.least = FILTERS[(FILTERS.index(self.least) + 1) % len(FILTERS)]
+        self._rows = []
+        self._seen = 0
+        self.update()
+
+    def action_search(self) -> None:
+        self.prompt = self.needle
+        self.update()
+
+    def action_match(self, by: int) -> None:
+        """Go to the match above (-1) or below (1) the current one."""
+        if not self.needle:
+            self.action_search()
+            return
+        rows = self.rows()
+        wanted = self.needle.casefold()
+        at = self._index(self.current) - 1 if self.current is not None else len(rows)
+        index = at + by
+        while 0 <= index < len(rows):
+            if wanted in fmt.inert(rows[index].text).casefold():
+                self.current = rows[index].number
+                end = self._end()
+                if not end - self._room() <= index < end:
+                    end = index + self._room() // 2 + 1
+                self._hold(end)
+                return
+            index += by
+        where = "above" if by < 0 else "below"
+        self.console_app.say(f"No further match of {self.needle!r} {where}.", "state.watch")
+
+    def on_key(self, event: events.Key) -> None:
+        """While a search is typed, keys are its text."""
+        if self.prompt is None:
+            return
+        event.stop()
+        event.prevent_default()
+        if event.key == "escape":
+            self.prompt, self.needle, self.current = None, "", None
+        elif event.key == "enter":
+            self.needle, self.prompt, self.current = self.prompt, None, None
+            if self.needle:
+                self.action_match(-1)
+        elif event.key == "backspace":
+            self.prompt = self.prompt[:-1]
+        elif event.key == "ctrl+u":
+            self.prompt = ""
+        elif event.character and event.is_printable:
+            self.prompt += event.character
+        self.update()
+
+    def check_consume_key(self, key: str, character: str | None) -> bool:  # noqa: ARG002
+        """Printable keys belong to the search while one is typed."""
+        return self.prompt is not None and character is not None and character.isprintable()
+
+    def check_action(
+        self,
+        action: str,  # noqa: ARG002
+        parameters: tuple[object, ...],  # noqa: ARG002
+    ) -> bool | None:
+        return self.prompt is None
+
+    def on_mouse_scroll_up(self) -> None:
+        self.action_scroll(-3)
+
+    def on_mouse_scroll_down(self) -> None:
+        end = self._end() + 3
+        if end >= len(self.rows()):
+            self.following = True
+            self.update()
+        else:
+            self._hold(end)

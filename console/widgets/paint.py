@@ -1,0 +1,170 @@
+"""Rows of styled cells: the one way the console's widgets write text.
+
+A :class:`Row` is filled from left to right with (text, role) pieces, never wider than asked, and
+becomes a Textual ``Strip``. :class:`Paint` holds what all rows share: the theme and whether the
+terminal shows more than ASCII.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from rich.cells import cell_len, set_cell_size
+from rich.segment import Segment
+from rich.style import Style
+from textual.strip import Strip
+
+from console import format as fmt
+from console.theme import Theme
+
+#: One letter per owner where neither colour nor pattern can be shown.
+OWNER_LETTERS: Final = {
+    "weights": "w", "gathered": "g", "streamed": "s", "kv": "k", "conditioning": "c",
+    "activations": "a", "vae": "v", "context": "x", "slack": "_", "other": "o", "foreign": "f",
+}  # fmt: skip
+
+#: Which of a braille cell's dots an owner may set in monochrome (see plot.py for the bits).
+OWNER_PATTERNS: Final = {
+    "weights": 0xFF, "gathered": 0x95, "streamed": 0x47, "kv": 0x2D, "conditioning": 0xD2,
+    "activations": 0x6A, "vae": 0xDB, "context": 0xB8, "slack": 0x11, "other": 0x81,
+    "foreign": 0xF6,
+}  # fmt: skip
+
+
+class Paint:
+    """Theme and character set of one console."""
+
+    def __init__(self, theme: Theme, unicode: bool = True) -> None:
+        self.theme = theme
+        self.unicode = unicode
+        self._styles: dict[tuple[str, bool], Style] = {}
+
+    def change(self, theme: Theme) -> None:
+        """Wear another theme from now on."""
+        self.theme = theme
+        self._styles.clear()
+
+    def style(self, role: str, cursor: bool = False) -> Style:
+        style = self._styles.get((role, cursor))
+        if style is None:
+            style = self.theme.style(role)
+            if cursor:
+                style = style + self.theme.cursor
+            self._styles[role, cursor] = style
+        return style
+
+    def text(self, text: str) -> str:
+        """Our own text in the terminal's character set."""
+        return text if self.unicode else fmt.plain(text)
+
+    def shape(self, state: str) -> str:
+        look = fmt.state(state)
+        return look.shape if self.unicode else look.ascii
+
+    def swatch(self, owner: str) -> str:
+        """One cell that stands for an owner of memory in legends and bars."""
+        if not self.unicode:
+            return OWNER_LETTERS[owner]
+        if self.theme.patterned:
+            return chr(0x2800 | OWNER_PATTERNS[owner])
+        return "█"
+
+    def row(self, width: int, cursor: bool = False) -> Row:
+        return Row(self, width, cursor)
+
+    def blank(self, width: int) -> Strip:
+        return Row(self, width).strip()
+
+    def rule(self, width: int) -> Strip:
+        return Row(self, width).put("─" * width, "rule").strip()
+
+
+class Row:
+    """One line under construction; pieces beyond the width are cut."""
+
+    __slots__ = ("_cursor", "_paint", "_pieces", "width", "x")
+
+    def __init__(self, paint: Paint, width: int, cursor: bool = False) -> None:
+        self._paint = paint
+        self._cursor = cursor
+        self._pieces: list[tuple[str, str]] = []
+        self.width = width
+        self.x = 0
+
+    @property
+    def left(self) -> int:
+        """Cells still free."""
+        return self.width - self.x
+
+    def put(self, text: str, role: str = "text") -> Row:
+        """Append our own text. Characters outside ASCII get their twins where needed."""
+        return self.raw(self._paint.text(text), role)
+
+    def raw(self, text: str, role: str = "text") -> Row:
+        """Append text as it is (already inert, already in the terminal's character set)."""
+        if not text or self.x >= self.width:
+            return self
+        length = len(text) if text.isascii() else cell_len(text)
+        if length > self.width - self.x:
+            text = set_cell_size(text, self.width - self.x)
+            length = self.width - self.x
+        if self._pieces and self._pieces[-1][1] == role:
+            self._pieces[-1] = (self._pieces[-1][0] + text, role)
+        else:
+            self._pieces.append((text, role))
+        self.x += length
+        return self
+
+    def outside(self, text: str, role: str = "text") -> Row:
+        """Append text that came from outside: control characters shown, never obeyed."""
+        text = fmt.inert(text)
+        return self.raw(text if self._paint.unicode else fmt.plain(text), role)
+
+    def to(self, x: int) -> Row:
+        """Pad with blanks up to column ``x``."""
+        return self.raw(" " * (min(x, self.width) - self.x), "text")
+
+    def number(self, value: float | None, unit: str, role: str = "text", width: int = 0) -> Row:
+        """A figure right-aligned in ``width`` cells, then its unit dimmed; n/a where unknown."""
+        figure, unit = fmt.number(value, unit)
+        return self.figure(figure, unit, role, width)
+
+    def whole(self, value: float | None, unit: str, role: str = "text", width: int = 0) -> Row:
+        """The same for readings whose fractions mean nothing: degrees, watts, percent."""
+        figure, unit = fmt.whole(value, unit)
+        return self.figure(figure, unit, role, width)
+
+    def figure(self, figure: str, unit: str, role: str = "text", width: int = 0) -> Row:
+        if figure == fmt.NA:
+            return self.raw(figure.rjust(width + (len(unit) + 1 if unit else 0)), "na")
+        self.raw(figure.rjust(width), role)
+        return self.put(f" {unit}", "unit") if unit else self
+
+    def state(self, name: str, width: int = 0) -> Row:
+        """Shape, word and colour of a state."""
+        look = fmt.state(name)
+        self.raw(f"{self._paint.shape(name)} ", look.role)
+        return self.put(fmt.fit(look.word, width) if width else look.word, look.role)
+
+    def cells(self, cells: Iterable[tuple[str, str]]) -> Row:
+        """Append single-width cells of a plot, equal neighbours joined."""
+        for text, role in cells:
+            self.raw(text, role)
+        return self
+
+    def right(self, other: Row) -> Row:
+        """Append another row so that it ends at the right edge."""
+        self.to(self.width - other.x)
+        for text, role in other._pieces:
+            self.raw(text, role)
+        return self
+
+    def text(self) -> str:
+        return "".join(text for text, _role in self._pieces)
+
+    def strip(self) -> Strip:
+        """The finished line, padded to its width."""
+        self.to(self.width)
+        style, cursor = self._paint.style, self._cursor
+        return Strip([Segment(t, style(role, cursor)) for t, role in self._pieces], self.width)
