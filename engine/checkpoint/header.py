@@ -118,14 +118,16 @@ def _truncated(where: str, why: str) -> HeaderError:
 def _length(where: str, size: int, first: bytes) -> int:
     if size == 0:
         raise _truncated(where, "it is empty")
-    if first.startswith(b"version "):
+    # A length within the limit has zeros in its upper half; text has none.
+    text = not first.endswith(bytes(4))
+    if text and first.startswith(b"version "):
         raise HeaderError(
             "a Git LFS pointer, not the weights",
             where=where,
             why=f"it has only {size} bytes",
             remedy="run `git lfs pull` in the repository, or download the file itself",
         )
-    if first.lstrip()[:1] == b"<":
+    if text and first.lstrip()[:1] == b"<":
         raise HeaderError(
             "a web page, not the weights",
             where=where,
@@ -295,6 +297,11 @@ def _check_coverage(where: str, start: int, size: int, tensors: dict[str, Tensor
                 remedy=DOWNLOAD_AGAIN,
             )
         if info.offset > at:
+            beyond = next((n for n, t in tensors.items() if t.offset + t.bytes > size), None)
+            if beyond is not None:
+                end = tensors[beyond].offset + tensors[beyond].bytes
+                why = f"it ends at byte {end:,}, the file has {size:,}"
+                raise _out_of_range(where, beyond, why)
             raise _out_of_range(where, name, f"{info.offset - at:,} bytes before it belong to none")
         at, before = info.offset + info.bytes, name
     if at > size:

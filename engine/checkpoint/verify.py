@@ -45,15 +45,17 @@ def verify(layout: Layout, *, deep: bool = False, headers_only: bool = False) ->
     shape = _config(layout, findings)
     tensors, whole = _shards(layout, findings)
     expected = None if shape is None else dit_tensors(shape)
+    fits = expected is not None
     if expected is not None and tensors:
-        _compare(layout, findings, tensors, expected, whole=whole)
+        fits = _compare(layout, findings, tensors, expected, whole=whole)
     for name in REQUIRED:
         if name in layout.missing and name != "dit":
             findings.add_error(missing_component(name, layout.missing[name]))
     verify_encoders(layout, shape, findings, headers_only=headers_only)
     if "lora" in layout.missing:
         findings.add_error(missing_component("lora", layout.missing["lora"]))
-    if layout.lora is not None and expected is not None:
+    # A configuration of another model would make every LoRA look wrong.
+    if layout.lora is not None and expected is not None and fits:
         try:
             read_lora(layout.lora, expected)
         except CheckpointError as error:
@@ -189,8 +191,11 @@ def _compare(
     expected: Mapping[str, tuple[int, ...]],
     *,
     whole: bool,
-) -> None:
-    """Names, shapes and dtypes against the configuration; one finding per kind of fault."""
+) -> bool:
+    """Names, shapes and dtypes against the configuration; one finding per kind of fault.
+
+    False when the configuration seems to be another model's.
+    """
     shapes = [n for n, info in tensors.items() if n in expected and info.shape != expected[n]]
     if shapes:
         first = shapes[0]
@@ -213,7 +218,7 @@ def _compare(
             else f"{found} in a {dtype} model",
         )
     if not whole or shapes:
-        return
+        return not shapes
     lost = [name for name in expected if name not in tensors]
     where = layout.dit_index or layout.dit_files[0]
     findings.add_group(where, lost, "the shards lack a tensor", _OTHER_MODEL)
@@ -225,6 +230,7 @@ def _compare(
             "a tensor the configuration does not know",
             _OTHER_MODEL,
         )
+    return not lost and not extra
 
 
 def _dtype(config: Mapping[str, Any], tensors: Mapping[str, TensorInfo]) -> str:
