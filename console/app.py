@@ -17,6 +17,7 @@ from textual import events, work
 from textual.app import App, SystemCommand
 from textual.message import Message
 from textual.screen import Screen
+from textual.strip import Strip
 
 from console import actions
 from console import theme as themes
@@ -63,7 +64,6 @@ class AvatopApp(App[Leave]):
     TITLE = "avatop"
     ENABLE_COMMAND_PALETTE = True
     BINDINGS = actions.bindings("app")
-    CSS = "Screen { background: $background; }"
     ESCAPE_TO_MINIMIZE: ClassVar[bool] = False
 
     def __init__(
@@ -285,7 +285,10 @@ class AvatopApp(App[Leave]):
         dark = self.look.dark
         ink = self.look.hex("text", "#d6dae1" if dark else "#22272f")
         ground = self.look.base if self.look.base != "default" else "#101010"
-        lines = self.screen._compositor.render_strips()
+        update = self.screen._compositor.render_update(
+            full=True, screen_stack=self._background_screens
+        )
+        lines = [Strip.join(line) for line in getattr(update, "strips", ())]
         return shot.svg(lines, ink if ink.startswith("#") else "#d0d0d0", ground)
 
     def action_help(self) -> None:

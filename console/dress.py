@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textual.theme import BUILTIN_THEMES
 from textual.theme import Theme as TextualTheme
 
 from console.theme import Theme
@@ -11,6 +12,7 @@ _DEFAULT = "ansi_default"
 
 def dressed(look: Theme) -> TextualTheme:
     """Colours for inputs, the palette and dialog grounds; ANSI ones where there are few."""
+    ansi = look.colors != "truecolor"
     return TextualTheme(
         name=f"avatop-{look.name}",
         primary=look.hex("accent", _DEFAULT),
@@ -25,5 +27,6 @@ def dressed(look: Theme) -> TextualTheme:
         panel=_DEFAULT if look.raised == "default" else look.raised,
         boost=_DEFAULT if look.raised == "default" else look.raised,
         dark=look.dark,
-        ansi=look.colors != "truecolor",
+        ansi=ansi,
+        variables=dict(BUILTIN_THEMES["ansi-dark"].variables) if ansi else {},
     )

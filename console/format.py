@@ -175,9 +175,12 @@ def plain(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     return "".join(
-        c if " " <= c <= "~" else _TWINS.get(c) or c.encode("unicode_escape", "replace").decode()
-        for c in text
+        c if " " <= c <= "~" else _TWINS[c] if c in _TWINS else _escaped(c) for c in text
     )
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape", "replace").decode()
 
 
 _TWINS: Final = {

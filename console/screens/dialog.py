@@ -42,7 +42,7 @@ class DialogBody(Lines):
     def needed(self, width: int) -> int:
         """Rows it takes at a width."""
         text = sum(len(fmt.wrap(s, width - 6)) + 1 for s in self.sentences)
-        return 4 + text + len(self.choices)
+        return 5 + text + len(self.choices)
 
     def draw(self, width: int, height: int) -> Sequence[Strip]:  # noqa: ARG002
         paint = self.paint
@@ -60,7 +60,7 @@ class DialogBody(Lines):
             lines.append(
                 row.outside(choice.text, role if here or choice.danger else "soft").strip()
             )
-        return lines
+        return [*lines, paint.blank(width)]
 
 
 class Dialog(ModalScreen[str]):
@@ -82,7 +82,7 @@ class Dialog(ModalScreen[str]):
         choices: Sequence[Choice],
     ) -> None:  # fmt: skip
         super().__init__()
-        self.body = DialogBody(model, paint, title, sentences, choices)
+        self.body = DialogBody(model, paint.raised(), title, sentences, choices)
 
     def compose(self) -> ComposeResult:
         yield self.body

@@ -107,8 +107,8 @@ class Form(ModalScreen[Any]):
     Form > Vertical { width: 84; max-width: 98%; height: auto; max-height: 98%;
                       background: $surface; padding: 1 1; }
     Form Horizontal { height: 1; }
-    Form Input, Form Input:focus { width: 1fr; height: 1; border: none; padding: 0 1;
-                                   background: $surface; }
+    Form Input, Form Input:focus { width: 1fr; height: 1; border: none; padding: 0 3;
+                                   background: $surface; background-tint: transparent 0%; }
     Form Input:focus { background: $background; }
     Form Words { height: auto; }
     """
@@ -122,7 +122,7 @@ class Form(ModalScreen[Any]):
     def __init__(self, model: Model, paint: Paint, title: str, keys: str) -> None:
         super().__init__()
         self.model = model
-        self.paint = paint
+        self.paint = paint = paint.raised()
         self.form_title = title
         self.title_words = Words(model, paint, id="form-title")
         self.about = Words(model, paint, id="about")
@@ -155,4 +155,4 @@ class Form(ModalScreen[Any]):
 
 def entry(value: str, hint: str, name: str) -> Input:
     """A text field without a box."""
-    return Input(value, placeholder=hint, id=name, compact=True, select_on_focus=False)
+    return Input(value, placeholder=hint, id=name, select_on_focus=False)

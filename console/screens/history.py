@@ -53,10 +53,10 @@ class HistoryBody(Lines):
         plan, capacity = panel.predicted, panel.capacity
         lines += self._plot(panel.memory, width, high, right, 1 / fmt.GIB,
                             plan / fmt.GIB if plan else None,
-                            capacity / fmt.GIB if capacity else None)  # fmt: skip
+                            capacity / fmt.GIB if capacity else None, "owner.weights")  # fmt: skip
         if low and heat is not None:
             lines.append(heading(self.paint, "temperature, °C", width, False))
-            lines += self._plot(heat, width, low, right, 1.0, None, None)
+            lines += self._plot(heat, width, low, right, 1.0, None, None, "temperature")
         lines.append(self._facts(panel, width, right))
         lines.append(self.paint.rule(width))
         lines.append(footer(self.paint, "history", None, width).strip())
@@ -81,9 +81,9 @@ class HistoryBody(Lines):
 
     def _plot(
         self, series: Series, width: int, height: int, right: float, scale: float,
-        plan: float | None, capacity: float | None,
+        plan: float | None, capacity: float | None, role: str,
     ) -> list[Strip]:  # fmt: skip
-        count = max((width - 8) * (2 if self.paint.unicode else 1), 10)
+        count = max((width - 6) * (2 if self.paint.unicode else 1), 10)
         seconds = max(round(self.window / count * 2) / 2, 0.5)
         columns = series.columns(right, max(int(self.window / seconds), 2), seconds)
         points = [(n, column[0] * scale) for n, column in enumerate(columns) if column is not None]
@@ -91,45 +91,54 @@ class HistoryBody(Lines):
             text = "  Nothing was seen in this time." if height >= 1 else ""
             blank = [self.paint.blank(width)] * max(height - 1, 0)
             return [self.paint.row(width).put(text, "soft").strip(), *blank][:height]
-        return self._draw_points(points, len(columns), width, height, right, plan, capacity)
+        edge = (right, plan, capacity, role)
+        return self._draw_points(points, len(columns), width, height, *edge)
 
     def _draw_points(
         self, points: Sequence[tuple[int, float]], count: int, width: int, height: int,
-        right: float, plan: float | None, capacity: float | None,
+        right: float, plan: float | None, capacity: float | None, role: str,
     ) -> list[Strip]:  # fmt: skip
         import plotext
 
-        figure: Any = plotext
-        figure.clear_figure()
-        figure.plotsize(width, height)
-        figure.theme("clear")
-        marker = "braille" if self.paint.unicode else "*"
+        plotext.terminal.limit(False, False)  # the size is ours, not that of file descriptor 1
+        figure: Any = plotext.figure
+        figure.clear()
+        figure.plot_size(width, height)
         highest = max(value for _n, value in points)
-        figure.plot([n for n, _v in points], [v for _n, v in points], marker=marker, fillx=True)
+        marker = "braille" if self.paint.unicode else "*"
+        # Each point four times: the canvas is a little wider than the points, no gaps may show.
+        xs = [n + part / 4 for n, _v in points for part in range(4)]
+        ys = [value for _n, value in points for _part in range(4)]
+        signal = figure.signal(xs, ys, marker=marker)
+        signal.fillx()
+        figure.draw(signal)
         top = max(highest, plan or 0.0) * 1.08
         if capacity and highest > capacity * 0.5:
             top = max(capacity * 1.02, highest)
-            figure.hline(capacity)
+            figure.line(capacity)
         if plan:
-            figure.hline(plan)
-        figure.ylim(0, top)
-        figure.xlim(0, count - 1)
+            figure.line(plan)
+        figure.ruler("y").lim(0, top)
+        figure.ruler("x").lim(0, count - 1)
         ticks = [0, count // 4, count // 2, count * 3 // 4, count - 1]
         step = self.window / max(count - 1, 1)
-        figure.xticks(ticks, [fmt.clock(right - (count - 1 - n) * step) for n in ticks])
-        figure.xaxes(True, False)
-        figure.yaxes(True, False)
-        lines = _ANSI.sub("", figure.build()).split("\n")
-        figure.clear_figure()
-        return [self._styled(line, width, n, height) for n, line in enumerate(lines[:height])]
+        labels = [fmt.clock(right - (count - 1 - n) * step) for n in ticks]
+        figure.ruler("x").ticks(ticks, labels)
+        figure.axes(False, side=1)
+        lines = _ANSI.sub("", str(figure.build().string())).split("\n")
+        figure.clear()
+        return [self._styled(line, width, role) for line in lines[:height]]
 
-    def _styled(self, line: str, width: int, _n: int, _height: int) -> Strip:
-        """Plot marks in the data's colour, everything else as axis."""
-        text = line if self.paint.unicode else fmt.plain(line)
+    def _styled(self, line: str, width: int, mark: str) -> Strip:
+        """The data in its colour, lines of plan and capacity in theirs, the rest as axis."""
         row = self.paint.row(width)
-        for character in text:
-            mark = 0x2800 <= ord(character) <= 0x28FF or character == "*"
-            row.raw(character, "owner.weights" if mark else "axis")
+        for x, character in enumerate(line):
+            role = "axis"
+            if 0x2800 <= ord(character) <= 0x28FF or character == "*":
+                role = mark
+            elif character == "─" and "├" in line and x > 3:
+                role = "plan"
+            row.put(character, role)
         return row.strip()
 
 

@@ -30,9 +30,10 @@ class SubmitForm(Form):
     def __init__(self, model: Model, paint: Paint, environ: Mapping[str, str]) -> None:
         super().__init__(
             model, paint, "Submit a job",
-            "Enter submits   Esc leaves   ↑ ↓ between fields   ← → change a choice",
+            "Enter submits · Esc leaves · ↑ ↓ go between fields · ← → change a choice",
         )  # fmt: skip
         self.environ = environ
+        paint = self.paint
         last = max(model.jobs.values(), key=lambda job: job.id, default=None)
         before = last.request if last else {}
         presets = params.presets()
@@ -95,11 +96,24 @@ class SubmitForm(Form):
             flags["mode"] = self.mode.value
         return flags
 
+    def _sentence(self, problem: params.Problem) -> str:
+        """A problem in the words of this form."""
+        name = problem.parameter.removeprefix("--")
+        field = next((f for f, parameter in PARAMETERS.items() if parameter == name), None)
+        if field is None:
+            return problem.text
+        if problem.reason == "is required":
+            return f"{field} is required."
+        said = f"{field}: {problem.reason}."
+        advice = problem.suggestion
+        end = "" if advice.endswith("?") else "."
+        return f"{said} {advice[0].upper()}{advice[1:]}{end}" if advice else said
+
     def send(self) -> None:
         try:
             resolved = params.resolve(self.values(), self.environ, preset=self.preset.value)
         except params.ParamError as error:
-            said = [(problem.text, "state.act") for problem in error.problems]
+            said = [(self._sentence(problem), "state.act") for problem in error.problems]
             self.problems.say([("", "text"), *said])
             return
         self.dismiss(resolved.request.to_dict())

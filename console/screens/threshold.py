@@ -18,7 +18,7 @@ class ThresholdForm(Form):
 
     def __init__(self, model: Model, paint: Paint, job: JobRow) -> None:
         super().__init__(
-            model, paint, f"Spike threshold of job {job.id}", "Enter sets it   Esc leaves"
+            model, paint, f"Spike threshold of job {job.id}", "Enter sets it · Esc leaves"
         )
         self.job = job
         self.gib = entry("", "empty: the plan's own", "gib")

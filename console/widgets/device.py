@@ -93,10 +93,11 @@ def _readings(paint: Paint, panel: Panel, width: int, short: bool) -> Row:
         and reading.temperature_limit_c is not None
         and reading.temperature_c >= reading.temperature_limit_c - 3
     )
-    row.put("  ").whole(reading.temperature_c, "°C", "state.act" if hot else "text", 2)
+    gap = " " if short else "  "
+    row.put(gap).whole(reading.temperature_c, "°C", "state.act" if hot else "text", 2)
     if not short or width >= 56:
-        row.put("  ").whole(reading.power_w, "W", width=3)
-    return row.put("  ").whole(reading.utilization, "%", width=3).put(" ")
+        row.put(gap).whole(reading.power_w, "W", width=3)
+    return row.put(gap).whole(reading.utilization, "%", width=3).put(" ")
 
 
 def _memory(row: Row, panel: Panel) -> None:
@@ -215,8 +216,8 @@ def legend(paint: Paint, panel: Panel, width: int, span: float) -> Row:
         reason = change.reason if change else None
         return row.outside(reason or "ended", "state.act" if panel.phase == "died" else "soft")
     tail = paint.row(width)
-    tail.put(f"{span / 60:.0f} min  ", "faint")
-    if panel.predicted is not None:
+    tail.put(f"{span / 60:.0f} min ", "faint")
+    if panel.predicted is not None and width >= 80:  # narrower: the plot's axis says it
         tail.put("plan ", "plan").raw(fmt.gib(panel.predicted), "plan")
     for owner in OWNERS:
         amount = amounts.get(owner, 0)
@@ -224,10 +225,10 @@ def legend(paint: Paint, panel: Panel, width: int, span: float) -> Row:
             continue
         name = owner if width >= 90 else _SHORT.get(owner, owner)
         figure = fmt.gib(int(amount))
-        if row.x + len(name) + len(figure) + 3 > width - tail.x - 2:
+        if row.x + len(name) + len(figure) + 3 > width - tail.x - 1:
             continue
         row.raw(paint.swatch(owner), f"owner.{owner}")
-        row.put(f" {name} ", "soft").raw(figure, "text").put("  ")
+        row.put(f" {name} ", "soft").raw(figure, "text").put("  " if width >= 80 else " ")
     return row.right(tail.put(" ")) if tail.x else row
 
 

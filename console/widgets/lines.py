@@ -78,10 +78,8 @@ class Lines(Widget):
     def on_resize(self) -> None:
         self.update()
 
-    def on_focus(self) -> None:
-        self.update()
-
-    def on_blur(self) -> None:
+    def watch_has_focus(self, has_focus: bool) -> None:
+        super().watch_has_focus(has_focus)
         self.update()
 
 

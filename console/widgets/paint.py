@@ -35,9 +35,10 @@ OWNER_PATTERNS: Final = {
 class Paint:
     """Theme and character set of one console."""
 
-    def __init__(self, theme: Theme, unicode: bool = True) -> None:
+    def __init__(self, theme: Theme, unicode: bool = True, raised: bool = False) -> None:
         self.theme = theme
         self.unicode = unicode
+        self._raised = raised
         self._styles: dict[tuple[str, bool], Style] = {}
 
     def change(self, theme: Theme) -> None:
@@ -45,10 +46,18 @@ class Paint:
         self.theme = theme
         self._styles.clear()
 
+    def raised(self) -> Paint:
+        """The same on the ground of dialogs."""
+        return Paint(self.theme, self.unicode, raised=True)
+
     def style(self, role: str, cursor: bool = False) -> Style:
         style = self._styles.get((role, cursor))
         if style is None:
             style = self.theme.style(role)
+            if self._raised and self.theme.raised != self.theme.base:
+                ground = self.theme.style("text").bgcolor
+                if style.bgcolor == ground:
+                    style = style + Style(bgcolor=self.theme.raised)
             if cursor:
                 style = style + self.theme.cursor
             self._styles[role, cursor] = style

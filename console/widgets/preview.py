@@ -91,7 +91,9 @@ class NewestFrame(Lines):
             lines = [heading(self.paint, "Newest frame", width, False)]
             text = "  appears with the first block"
             return [*lines, self.paint.row(width).put(text, "soft").strip()]
-        text = f"job {preview.job} clip {preview.clip + 1}"
+        text = f"clip {preview.clip + 1}"
+        if width >= 34:
+            text = f"job {preview.job} {text}"
         if width >= 48:
             text += f" block {preview.block}"
         note = self.paint.row(40).put(text, "soft")
