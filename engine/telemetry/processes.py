@@ -105,7 +105,7 @@ def _read_fixed(process: psutil.Process) -> _Fixed:
         user = None
     try:
         argv = process.cmdline()
-        command = " ".join(argv) or process.name()
+        command = " ".join(filter(None, argv)) or process.name()  # a title is padded with NULs
     except psutil.Error:
         return _Fixed(user, None, None, None)
     job, rank = rank_of(argv)

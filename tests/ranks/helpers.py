@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -100,4 +101,5 @@ def all_ended(pids: list[int], within: float) -> bool:
             handles.append(PidFd(pid))
         except ProcessGone:
             continue
-    return all(handle.exited(within) for handle in handles)
+    deadline = time.monotonic() + within
+    return all(handle.exited(max(0.0, deadline - time.monotonic())) for handle in handles)

@@ -27,6 +27,7 @@ import signal
 import socket
 import sys
 import time
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -268,6 +269,15 @@ class ForkServer:
         self._end_children()
 
 
+def _threads() -> list[str]:
+    """Names of this process's threads, native ones included."""
+    names = []
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):
+            names.append((task / "comm").read_text().strip())
+    return names
+
+
 def _children() -> set[int]:
     """PIDs of this process's children; empty where the kernel does not list them."""
     path = Path(f"/proc/self/task/{os.getpid()}/children")
@@ -316,15 +326,17 @@ def main(argv: list[str] | None = None) -> int:
     began = time.monotonic()
     server = ForkServer(socket.socket(fileno=options.control))
     missing = preload(tuple(filter(None, options.preload.split(","))))
-    threads = sum(1 for _ in Path("/proc/self/task").iterdir())
-    if threads > 1:
-        text = f"{threads} threads before the first fork; ranks may inherit held locks"
+    names = _threads()
+    if len(names) > 1:
+        text = f"threads before the first fork: {', '.join(names)}; ranks may inherit held locks"
         server.say(say="log", level="WARNING", text=text)
+        # Said once, by name; Python 3.12 would say it again at every fork.
+        warnings.filterwarnings("ignore", ".*multi-threaded, use of fork", DeprecationWarning)
     for line in missing:
         server.say(say="log", level="WARNING", text=f"not preloaded: {line}")
     gc.collect()
     gc.freeze()  # keeps the collector from touching, and so copying, every page in every rank
-    server.say(say="ready", pid=os.getpid(), threads=threads, seconds=time.monotonic() - began)
+    server.say(say="ready", pid=os.getpid(), threads=len(names), seconds=time.monotonic() - began)
     server.serve()
     return 0
 
