@@ -18,7 +18,10 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "jobs": ("console.commands.jobs:jobs", "List the jobs of this host."),
     "gpus": ("console.commands.gpus:gpus", "Read every device once."),
     "ps": ("console.commands.gpus:ps", "List the processes that matter here."),
-    "presets": ("console.commands.presets:presets", "List presets with length, time, memory."),
+    "presets": (
+        "console.commands.presets:presets_command",
+        "List presets with length, time, memory.",
+    ),
     "ckpt": ("console.commands.ckpt:ckpt", "Inspect, verify or synthesise a checkpoint."),
 }
 

@@ -50,6 +50,7 @@ class ProgressView:
         self._unshards = 0
         self._state = ""
         self._drawn = False
+        self._told_plan = ""
 
     def show(self, event: Event) -> None:
         """Take one event in and draw what changed."""
@@ -85,7 +86,10 @@ class ProgressView:
         where = ", ".join(str(d["device"]) for d in devices)
         peak = max((d["predicted_bytes"] for d in devices), default=0)
         most = f", at most {memory(peak)} each" if peak else ""
-        self._line(f"plan: {event.plan['mode']} on {where}{most}")
+        line = f"plan: {event.plan['mode']} on {where}{most}"
+        if line != self._told_plan:  # it is made again when the job's turn comes
+            self._told_plan = line
+            self._line(line)
 
     def _changed(self, row: JobRow) -> None:
         self._row = row

@@ -120,9 +120,7 @@ class Bus:
 
     def log(self, level: str, text: str, job: int | None = None, rank: int | None = None) -> None:
         """Publish one line of the engine's own log, with the caller's file and line."""
-        line = LogLine(
-            level=level, source="engine", text=text, job=job, rank=rank, where=_where(2)
-        )
+        line = LogLine(level=level, source="engine", text=text, job=job, rank=rank, where=_where(2))
         self.publish(line)
 
     def _deliver(self, subscription: _Subscription, event: Event) -> None:

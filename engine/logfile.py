@@ -62,6 +62,8 @@ class LogFile:
         record = logging.LogRecord("avatop", 0, "", 0, format_line(line), None, None)
         if handler.shouldRollover(record):
             handler.doRollover()
+        if handler.stream is None:
+            handler.stream = handler._open()
         handler.stream.write(record.msg + handler.terminator)
         handler.stream.flush()
 

@@ -74,6 +74,19 @@ class Tally:
     spikes: int = 0
     result: dict[str, Any] | None = None
 
+    @property
+    def unshard_count(self) -> int:
+        """Gathers of this rank: its own count, or what was heard of a rank that did not end."""
+        return int(self._unshard().get("events", self.unshard_events))
+
+    @property
+    def unshard_largest(self) -> int:
+        """Unsharded parameter bytes of its largest unit."""
+        return int(self._unshard().get("max_bytes", self.unshard_max_bytes))
+
+    def _unshard(self) -> dict[str, Any]:
+        return (self.result or {}).get("unshard") or {}
+
 
 class Progress:
     """Folds the reports of one job's ranks into its row and the events to publish."""
@@ -87,6 +100,12 @@ class Progress:
         self.ranks = [Tally(device=d.device, device_uuid=d.uuid) for d in plan.devices]
         self.failures: list[Failure] = []
         self._block_times: deque[float] = deque(maxlen=ETA_BLOCKS + 1)
+
+    def replan(self, plan: Plan, blocks: int) -> None:
+        """Take the plan the job really runs by; only before its first report."""
+        self.plan = plan
+        self.blocks = blocks
+        self.ranks = [Tally(device=d.device, device_uuid=d.uuid) for d in plan.devices]
 
     def change(self, **fields: Any) -> None:
         """Replace fields of the row."""

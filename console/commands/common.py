@@ -56,20 +56,15 @@ def _metavar(parameter: Parameter) -> str:
             return kind.upper()
 
 
-def resolve_flags(
-    flags: Mapping[str, Any],
-    file: Path | None,
-    preset: str | None,
-    defaults: Mapping[str, Any] | None = None,
-) -> Resolved:
-    """Flags > environment > file > preset > default; ``defaults`` fill in below all of them.
+def resolve_flags(flags: Mapping[str, Any], file: Path | None, preset: str | None) -> Resolved:
+    """Flags > environment > file > preset > default.
 
     Raises:
         BadInput: with one message that names every problem.
     """
     given = {name: value for name, value in flags.items() if value is not None}
     try:
-        return resolve({**(defaults or {}), **given}, os.environ, file, preset)
+        return resolve(given, os.environ, file, preset)
     except ParamError as error:
         raise BadInput(str(error)) from error
 

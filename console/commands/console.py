@@ -1,0 +1,70 @@
+"""``avatop`` without a verb: the console, and what becomes of the engine when it is left."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from console import exits
+from console.commands.common import tell
+
+if TYPE_CHECKING:
+    from console.leave import Leave
+    from engine.engine import InProcessClient
+
+
+def has_terminal() -> bool:
+    """Whether a screen can be drawn and keys can be read."""
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def open_console(request: Mapping[str, Any] | None = None) -> int:
+    """Run the console; with ``request``, submit that job at once. Returns the exit code."""
+    if not has_terminal():
+        tell(
+            "avatop: the console needs a terminal, and there is none here. "
+            "Run it in one, or make a video without a screen: avatop run --help, avatop demo"
+        )
+        return exits.USAGE
+    # Textual first: the picture is drawn while the engine's modules are still being imported.
+    from console.app import AvatopApp
+
+    started: list[InProcessClient] = []
+
+    def connect() -> InProcessClient:
+        from console.version import version
+        from engine.engine import start_engine
+        from engine.messages import Submit
+
+        client = start_engine(version=version())
+        started.append(client)
+        if request is not None:
+            client.send(Submit(request=dict(request)))
+        return client
+
+    leave = AvatopApp(connect).run()
+    client = started[0] if started else None
+    if client is None:
+        return _say(leave)
+    return _let_go(client, leave)
+
+
+def _let_go(client: InProcessClient, leave: Leave) -> int:
+    """End the engine, or let it finish when it was the terminal that went away."""
+    if leave.reason == "terminal_gone":
+        # Nobody is there to see a signal's effect any more; the queue ends, then the process.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        client.when_idle().result()
+    elif leave.reason == "after_clip":
+        client.engine.join()
+    client.close()
+    return _say(leave)
+
+
+def _say(leave: Leave) -> int:
+    if leave.message and leave.reason != "terminal_gone":
+        tell(f"avatop: {leave.message}")
+    codes: dict[str, int] = {"failed": exits.FAILED, "terminated": exits.INTERRUPTED}
+    return codes.get(leave.reason, exits.DONE)

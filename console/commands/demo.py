@@ -1,0 +1,74 @@
+"""``avatop demo``: the sample job, in the console where there is a terminal, else without a screen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from console.commands.common import json_option, parameter_options, resolve_flags, tell
+from console.exits import Failed
+
+PROMPT: Final = (
+    "A young woman with dark hair in a blue jacket looks into the camera and speaks with a calm "
+    "smile, upper body, plain studio background, soft even light, illustrated portrait style"
+)
+#: Small, so that two CPU cores end it within a minute; any of them gives way to a flag.
+SETTINGS: Final = {"mode": "fsdp", "size": "128*128", "num_clip": "2"}
+_SUFFIXES: Final = {"portraits": (".png", ".jpg", ".webp"), "speech": (".wav", ".mp3", ".flac")}
+
+
+@click.command(short_help="Run the sample job; in a terminal, in the console.")
+@click.option("--headless", is_flag=True, help="Without a screen, in a terminal too.")
+@json_option
+@parameter_options
+@click.pass_context
+def demo(ctx: click.Context, /, headless: bool, as_json: bool, **flags: Any) -> None:
+    """Make a short video of a sample portrait that speaks, with weights sharded over ranks.
+
+    Ranks run on the GPUs of this host, or on its CPU where it has none. Every flag of "run" may be
+    given and changes the job.
+    """
+    resolved = resolve_flags({**_sample(), **_given(flags)}, None, None)
+    for remark in resolved.remarks:
+        tell(f"note: {remark}")
+    from console.commands.console import has_terminal, open_console
+
+    if headless or as_json or not has_terminal():
+        from console.headless import run_headless
+
+        ctx.exit(run_headless(resolved.request, as_json))
+    ctx.exit(open_console(resolved.request.to_dict()))
+
+
+def _given(flags: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in flags.items() if value is not None}
+
+
+def _sample() -> dict[str, str]:
+    """The sample job's flags.
+
+    Raises:
+        Failed: the installation lacks its sample data.
+    """
+    from engine.resources import sample_data
+
+    try:
+        folder = sample_data()
+    except FileNotFoundError as error:
+        raise Failed(str(error)) from error
+    return {
+        **SETTINGS,
+        "image": str(_first(folder, "portraits")),
+        "audio": str(_first(folder, "speech")),
+        "ckpt_dir": str(folder / "ckpt"),
+        "prompt": PROMPT,
+    }
+
+
+def _first(folder: Path, kind: str) -> Path:
+    found = sorted(p for p in folder.glob(f"{kind}/*") if p.suffix in _SUFFIXES[kind])
+    if not found:
+        raise Failed(f"{folder / kind} is empty: the installation is incomplete, reinstall avatop")
+    return found[0]

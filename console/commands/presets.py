@@ -1,0 +1,98 @@
+"""``avatop presets``: named sets of values, and what each leads to."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import click
+
+from console import format as fmt
+from console.commands.common import json_option, print_json
+from console.exits import BadInput
+from console.progress import memory
+from engine.checkpoint.errors import CheckpointError
+from engine.checkpoint.expected import DiTShape
+from engine.checkpoint.layout import find
+from engine.checkpoint.shapes import DIT_14B
+from engine.geometry import snap_size
+from engine.params import Preset, Request, parse_size, presets, read_mode
+from engine.placement.plan import Plan
+from engine.placement.solve import DeviceOffer, solve
+
+#: Ranks of the sharded plan that is shown beside ``single``, and the portrait's aspect.
+_SHARDED_RANKS = 4
+_PORTRAIT = (1920, 1080)
+
+
+@click.command("presets", short_help="List presets with length, time, memory.")
+@click.option(
+    "--ckpt_dir", metavar="DIR", help="Predict memory for this checkpoint. [default: the 14B shape]"
+)
+@json_option
+def presets_command(ckpt_dir: str | None, as_json: bool) -> None:
+    """List presets with the length of video, the time and the memory they lead to.
+
+    Length holds if the audio lasts. Memory is predicted per GPU in bf16 for a 16:9 portrait. Time
+    is told where this host has measured it.
+    """
+    shape, name = _shape(ckpt_dir or os.environ.get("MODEL_CKPT_DIR"))
+    found = [_object(preset, shape) for preset in presets()]
+    if as_json:
+        print_json({"model": name, "presets": found})
+        return
+    click.echo(f"memory per GPU for {name}, bf16, 16:9\n")
+    click.echo(
+        f"{'preset':<10} {'size':<9} {'runs as':<9} {'clips':>5} {'steps':>5} {'length':>8} "
+        f"{'single':>10} {f'fsdp x{_SHARDED_RANKS}':>10}  purpose"
+    )
+    for preset in found:
+        values, bytes_ = preset["values"], preset["memory_bytes"]
+        click.echo(
+            f"{preset['name']:<10} {values['size']:<9} {preset['runs_as']:<9} "
+            f"{values['num_clip']:>5} {values['sample_steps']:>5} "
+            f"{fmt.duration(preset['predicted_seconds']):>8} {memory(bytes_['single']):>10} "
+            f"{memory(bytes_[f'fsdp_{_SHARDED_RANKS}']):>10}  {preset['purpose']}"
+        )
+
+
+def _shape(ckpt_dir: str | None) -> tuple[DiTShape, str]:
+    if not ckpt_dir:
+        return DiTShape.from_config(DIT_14B), "Wan2.2-S2V-14B"
+    try:
+        layout = find(ckpt_dir)
+        return DiTShape.from_config(layout.config, str(layout.config_file)), str(layout.root)
+    except CheckpointError as error:
+        raise BadInput(str(error)) from error
+
+
+def _object(preset: Preset, shape: DiTShape) -> dict[str, Any]:
+    size = snap_size(*parse_size(preset.values["size"]), *_PORTRAIT)
+    single = _plan(preset, shape, size, mode="single")
+    sharded = _plan(preset, shape, size, mode="fsdp", num_gpus_dit=_SHARDED_RANKS)
+    return {
+        "name": preset.name,
+        "purpose": preset.purpose,
+        "values": dict(preset.values),
+        "runs_as": f"{size[0]}*{size[1]}",
+        "predicted_frames": preset.predicted_frames,
+        "predicted_seconds": preset.predicted_seconds,
+        "seconds_per_block": single.seconds_per_block,
+        "memory_bytes": {
+            "single": max(d.predicted_bytes for d in single.devices),
+            f"fsdp_{_SHARDED_RANKS}": max(d.predicted_bytes for d in sharded.devices),
+        },
+    }
+
+
+def _plan(preset: Preset, shape: DiTShape, size: tuple[int, int], **placement: Any) -> Plan:
+    request = Request(**{**preset.values, **placement})
+    gpus = request.num_gpus_dit or 1
+    return solve(
+        request,
+        read_mode(request, gpus),
+        shape,
+        [DeviceOffer(f"cuda:{n}") for n in range(gpus)],
+        size=size,
+        clips=request.num_clip,
+    )

@@ -1,0 +1,157 @@
+"""One job from submit to end without a screen: progress, signals, the summary, the exit code."""
+
+from __future__ import annotations
+
+import queue
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, Final
+
+from console import exits
+from console import format as fmt
+from console.commands.common import print_json, tell
+from console.progress import ProgressView, memory
+from console.version import version
+from engine.engine import InProcessClient, start_engine
+from engine.messages import END_STATES, Cancel, Event, JobChanged, JobRow, Reply, Submit
+from engine.outcome import read_result
+from engine.params import Request
+
+_EXIT: Final = {
+    "done": exits.DONE,
+    "cancelled": exits.INTERRUPTED,
+    "interrupted": exits.FAILED,
+    "failed": exits.FAILED,
+}
+
+
+def run_headless(request: Request, as_json: bool) -> int:
+    """Run one job in an engine of this process and return the exit code.
+
+    Raises:
+        BadInput, Refused: the engine would not take the job; nothing is left behind.
+    """
+    client = start_engine(version=version())
+    try:
+        return _Headless(client, request, as_json).run()
+    finally:
+        client.close()
+
+
+class _Headless:
+    def __init__(self, client: InProcessClient, request: Request, as_json: bool) -> None:
+        self._client = client
+        self._request = request
+        self._as_json = as_json
+        self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+        self._job: int | None = None
+        self._signals = 0
+        self._view = ProgressView(sys.stderr, rewrite=sys.stderr.isatty())
+
+    def run(self) -> int:
+        end = self._client.subscribe(self._events.put)
+        try:
+            with self._signals_handled():
+                reply = self._submit()
+                if reply is None:
+                    return exits.INTERRUPTED
+                row = self._follow(reply.job)
+        finally:
+            end()
+            self._view.finish()
+        return self._report(row)
+
+    def _submit(self) -> Reply | None:
+        """The engine's answer; None when a signal came before there was a job."""
+        future = self._client.send(Submit(request=self._request.to_dict()))
+        reply = future.result()
+        if not reply.ok:
+            error = exits.Refused if reply.state == "refused" else exits.BadInput
+            raise error(reply.message)
+        self._job = reply.job
+        if self._signals:  # it came while the engine was checking the inputs
+            self._cancel("interrupted by a signal")
+        return reply
+
+    def _follow(self, job: int | None) -> JobRow:
+        while True:
+            event = self._events.get()
+            about = getattr(event, "job", None)
+            number = about.id if isinstance(about, JobRow) else about
+            if event is None or (number is not None and number != job):
+                continue
+            self._view.show(event)
+            if isinstance(event, JobChanged) and event.job.state in END_STATES:
+                return event.job
+
+    # -- signals -------------------------------------------------------------------------------
+
+    @contextmanager
+    def _signals_handled(self) -> Iterator[None]:
+        """INT and TERM cancel the job, the second time at once; a hang-up changes nothing."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {
+            signal.SIGINT: signal.signal(signal.SIGINT, self._on_signal),
+            signal.SIGTERM: signal.signal(signal.SIGTERM, self._on_signal),
+            signal.SIGHUP: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+        }
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _on_signal(self, number: int, _: FrameType | None) -> None:
+        self._signals += 1
+        name = signal.Signals(number).name
+        if self._signals > 1:
+            raise KeyboardInterrupt
+        self._cancel(f"interrupted by {name}")
+
+    def _cancel(self, reason: str) -> None:
+        if self._job is not None:
+            self._client.send(Cancel(job=self._job, reason=reason))
+
+    # -- the end -------------------------------------------------------------------------------
+
+    def _report(self, row: JobRow) -> int:
+        result = read_result(self._client.engine.places.job(row.id), row)
+        done = row.state == "done"
+        if self._as_json:
+            print_json(result)
+        elif done:
+            print(row.output)
+        if done:
+            tell(_summary(result))
+            return exits.DONE
+        tell(f"avatop: job {row.id} {row.state}: {row.error or 'no reason given'}")
+        if row.clip:
+            kept = fmt.plural(row.clip, "committed clip")
+            tell(f"{kept} kept; manifest: {row.manifest}")
+        return exits.INTERRUPTED if self._signals else _EXIT[row.state]
+
+
+def _summary(result: dict[str, Any]) -> str:
+    """One line: what was made, how fast, and what it took."""
+    clips = result["clips"]
+    work = sum(clip["seconds"] for clip in clips)
+    made = sum(clip["frames"] for clip in clips)
+    unshard = result["unshard"]
+    peak = max((rank["peak_bytes"] for rank in result["ranks"]), default=None)
+    parts = [
+        f"{result['frames']} frames, {fmt.duration(result['video_seconds'])} of video",
+        f"{fmt.significant(made / work)} fps while generating" if work else "",
+        f"{fmt.duration(result['seconds'])} in all",
+        f"peak {memory(peak)} per rank" if peak else "",
+        f"{unshard['events']:,} unshards, largest {memory(unshard['max_bytes'])}"
+        if unshard["events"]
+        else "",
+        fmt.plural(result["spikes"], "spike") if result["spikes"] else "",
+    ]
+    return "; ".join(part for part in parts if part)

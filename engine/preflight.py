@@ -1,0 +1,234 @@
+"""Everything that can be known before a device is touched: inputs, checkpoint, plan, disk.
+
+Synchronous and free of side effects; the engine calls it in a thread.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from engine.checkpoint import layout as layouts
+from engine.checkpoint.errors import CheckpointError
+from engine.checkpoint.layout import Layout
+from engine.checkpoint.verify import verify
+from engine.geometry import DEFAULT_FPS, Forecast, blocks_per_clip, forecast
+from engine.media.lint import Lint, lint_inputs
+from engine.messages import DeviceReading
+from engine.offers import offers
+from engine.parameters.modes import read_mode
+from engine.parameters.problems import ParamError
+from engine.parameters.request import Request
+from engine.placement.plan import Plan
+from engine.placement.solve import solve
+from engine.telemetry.devices import DeviceSelectionError
+
+#: Bits per pixel and frame a segment may take at most on disk; the encoder stays well below.
+DISK_BITS_PER_PIXEL: Final = 1.0
+#: Free bytes to leave on a disk.
+DISK_RESERVE: Final = 64 << 20
+
+
+class PreflightError(Exception):
+    """A job that must not start. ``kind``: the input is bad, or a plan or a guard refuses."""
+
+    def __init__(self, message: str, kind: Literal["bad_input", "refused"] = "bad_input") -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the host offers at this moment. Bytes; ``None`` where unknown."""
+
+    devices: tuple[DeviceReading, ...] = ()
+    host_total: int | None = None
+    host_available: int | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A job that may start."""
+
+    request: Request
+    layout: Layout
+    plan: Plan
+    forecast: Forecast
+    remarks: tuple[str, ...]
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of the whole job."""
+        return self.forecast.clips * blocks_per_clip(self.request.infer_frames)
+
+    @property
+    def leases(self) -> frozenset[str]:
+        """What the job occupies: GPUs by UUID, or the CPU as a whole."""
+        return frozenset(
+            d.uuid or d.device if d.device.startswith("cuda") else "cpu" for d in self.plan.devices
+        )
+
+    def clip_frames(self, clip: int) -> int:
+        """Video frames of one clip's segment: the decoder swallows the first three."""
+        frames = self.request.infer_frames
+        whole = frames * self.forecast.clips - self.forecast.frames
+        return frames - whole if clip == 0 else frames
+
+
+def prepare(request: Request, machine: Machine, folders: Sequence[Path] = ()) -> Prepared:
+    """Check a request against its files and this host.
+
+    Args:
+        folders: where the job will write (they need not exist yet).
+
+    Raises:
+        PreflightError: with everything the user needs to know in one message.
+    """
+    if not (request.image and request.audio and request.ckpt_dir):
+        missing = [n for n in ("image", "audio", "ckpt_dir") if not getattr(request, n)]
+        raise PreflightError(f"--{missing[0]}: is missing.")
+    try:
+        layout = _layout(request)
+        lint = _lint(request, layout)
+        remarks = [finding.sentence for finding in lint.warnings]
+        seen = _forecast(request, layout, lint)
+        plan = _plan(request, layout, seen, machine)
+    except (CheckpointError, ParamError, DeviceSelectionError) as error:
+        raise PreflightError(str(error)) from error
+    if not plan.fits:
+        raise PreflightError(
+            f"mode {plan.mode} does not fit: {'; '.join(plan.reasons)}.", "refused"
+        )
+    _check_disk(seen, folders)
+    return Prepared(request, layout, plan, seen, (*seen.remarks, *remarks, *plan.remarks))
+
+
+def _layout(request: Request) -> Layout:
+    """The checkpoint's files, every header read: a damaged shard is found before a GPU is."""
+    assert request.ckpt_dir is not None
+    layout = layouts.find(
+        request.ckpt_dir,
+        t5_path=request.t5_path,
+        vae_path=request.vae_path,
+        wav2vec_path=request.wav2vec_path,
+        lora_path=request.lora_path_dmd if request.load_lora else None,
+    )
+    layout.require(*layouts.REQUIRED, *(("lora",) if request.load_lora else ()))
+    checked = layout if request.load_lora else dataclasses.replace(layout, lora=None)
+    errors = [f for f in verify(checked, headers_only=True).findings if f.severity == "error"]
+    if errors:
+        more = f" ({len(errors) - 1} more: avatop ckpt verify)" if len(errors) > 1 else ""
+        raise PreflightError(f"{layout.root}: {errors[0].line()}{more}")
+    return checked
+
+
+def _lint(request: Request, layout: Layout) -> Lint:
+    assert request.image is not None
+    assert request.audio is not None
+    lint = lint_inputs(
+        Path(request.image),
+        Path(request.audio),
+        request.prompt,
+        infer_frames=request.infer_frames,
+        fps=_fps(layout),
+        count_tokens=_token_counter(layout),
+        accept_low_quality=request.accept_low_quality,
+    )
+    if lint.errors:
+        raise PreflightError("\n".join(finding.sentence for finding in lint.errors))
+    return lint
+
+
+def _token_counter(layout: Layout) -> Callable[[str], int] | None:
+    if layout.tokenizer is None:
+        return None
+    from tokenizers import Tokenizer
+
+    path = layout.tokenizer / "tokenizer.json"
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the Rust library raises nothing narrower
+        raise CheckpointError(
+            "the tokenizer cannot be read",
+            where=str(path),
+            why=str(error)[:200],
+            remedy="download it from the model's source again",
+        ) from error
+    return lambda text: len(tokenizer.encode(text).ids)
+
+
+def _forecast(request: Request, layout: Layout, lint: Lint) -> Forecast:
+    facts = lint.facts
+    assert facts.image_wh is not None  # unreadable inputs are errors of the lint
+    assert facts.audio_samples is not None
+    return forecast(
+        size=request.size,
+        image_wh=facts.image_wh,
+        audio_samples=facts.audio_samples,
+        num_clip=request.num_clip,
+        infer_frames=request.infer_frames,
+        fps=_fps(layout),
+    )
+
+
+def _fps(layout: Layout) -> int:
+    fps = layout.config.get("sample_fps", DEFAULT_FPS)
+    if not isinstance(fps, int) or isinstance(fps, bool) or not 1 <= fps <= 240:
+        raise CheckpointError(
+            "sample_fps is no frame rate",
+            where=str(layout.config_file),
+            why=f"it says {str(fps)[:40]}",
+            remedy="download config.json from the model's source again",
+        )
+    return fps
+
+
+def _plan(request: Request, layout: Layout, seen: Forecast, machine: Machine) -> Plan:
+    devices = offers(
+        machine.devices,
+        request.gpus,
+        os.environ,
+        host_total=machine.host_total,
+        host_available=machine.host_available,
+        cap=request.gpu_memory_cap,
+    )
+    gpus = 0 if devices[0].kind == "cpu" else len(devices)
+    encoders = [layout.t5, layout.wav2vec_weights()]
+    return solve(
+        request,
+        read_mode(request, gpus),
+        layout.config,
+        devices,
+        size=(seen.width, seen.height),
+        clips=seen.clips,
+        vae_file_bytes=_bytes(layout.vae),
+        encoder_file_bytes=sum(_bytes(path) or 0 for path in encoders) or None,
+    )
+
+
+def _bytes(path: Path | None) -> int | None:
+    return None if path is None else path.stat().st_size
+
+
+def _check_disk(seen: Forecast, folders: Sequence[Path]) -> None:
+    """Segments and the joined file must fit; refused with the arithmetic."""
+    video = int(seen.width * seen.height * seen.frames * DISK_BITS_PER_PIXEL / 8)
+    needed: dict[int, tuple[Path, int]] = {}
+    for folder in folders:
+        there = next(p for p in (folder, *folder.parents) if p.exists())
+        device = there.stat().st_dev
+        _, already = needed.get(device, (there, DISK_RESERVE))
+        needed[device] = (there, already + video)
+    for there, size in needed.values():
+        free = shutil.disk_usage(there).free
+        if free < size:
+            raise PreflightError(
+                f"{there}: {free / 2**20:.0f} MiB are free on its disk, the video may take "
+                f"{size / 2**20:.0f} MiB. Free some, or choose another --output.",
+                "refused",
+            )

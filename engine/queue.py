@@ -1,0 +1,195 @@
+"""The queue: first in, first out, one running job per set of devices."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from engine.jobs.store import StoreError
+from engine.messages import END_STATES, JobChanged, JobRow, PlanMade, Reply
+from engine.parameters.problems import ParamError
+from engine.parameters.request import Request
+from engine.preflight import PreflightError, Prepared, prepare
+from engine.runner import Host, JobRun
+
+#: Seconds until a job whose device another engine holds is tried again.
+RETRY_SECONDS: Final = 2.0
+
+
+class JobQueue:
+    """Accepts, orders, starts and ends jobs. The engine's loop only."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._waiting: dict[int, tuple[JobRow, Prepared]] = {}  # in the order of arrival
+        self._running: dict[int, JobRun] = {}
+        self._occupied: dict[int, frozenset[str]] = {}
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._told: set[int] = set()  # jobs whose wait for a device was told
+        self._retry: asyncio.TimerHandle | None = None
+        self._closed = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def busy(self) -> bool:
+        """A job runs or waits."""
+        return bool(self._running or self._waiting)
+
+    async def idle(self) -> None:
+        """Return when nothing runs or waits."""
+        await self._idle.wait()
+
+    # -- commands ------------------------------------------------------------------------------
+
+    async def submit(self, data: Mapping[str, Any]) -> Reply:
+        """Check a request and queue it; a refused one leaves nothing behind."""
+        try:
+            request = Request.from_dict(data)
+            machine = await self._host.machine()
+            folders = (self._host.places.state, self._output_folder(request))
+            prepared = await asyncio.to_thread(prepare, request, machine, folders)
+        except ParamError as error:
+            return Reply(False, str(error), state="bad_input")
+        except PreflightError as error:
+            return Reply(False, str(error), state=error.kind)
+        if self._closed:
+            return Reply(False, "the engine is stopping", state="refused")
+        try:
+            row = self._keep(prepared)
+        except StoreError as error:
+            return Reply(False, str(error), state="failed")
+        self._host.bus.publish(JobChanged(job=row))
+        self._host.bus.publish(PlanMade(job=row.id, plan=prepared.plan.to_dict()))
+        for remark in prepared.remarks:
+            self._host.bus.log("INFO", remark, row.id)
+        self._waiting[row.id] = (row, prepared)
+        self._idle.clear()
+        self._pump()
+        return Reply(True, f"job {row.id} is queued", row.id, "queued")
+
+    def cancel(self, job: int, reason: str) -> Reply:
+        """End a queued or running job."""
+        if job in self._waiting:
+            self._take_out(job, "cancelled", reason)
+            return Reply(True, f"job {job} is cancelled", job, "cancelled")
+        run = self._running.get(job)
+        if run is not None:
+            if run.cancel(reason):
+                return Reply(True, f"job {job} is being cancelled", job, run.row.state)
+            return Reply(False, f"job {job} is done but for joining its clips", job, run.row.state)
+        return self._not_here(job)
+
+    def set_spike_threshold(self, job: int, count: int | None) -> Reply:
+        """Change the threshold of a running job."""
+        run = self._running.get(job)
+        if run is None:
+            return self._not_here(job)
+        if count is not None and count <= 0:
+            return Reply(False, "a spike threshold is above 0 bytes", job)
+        run.set_spike_threshold(count)
+        return Reply(True, f"the spike threshold of job {job} is set", job, run.row.state)
+
+    async def drain_after_clip(self, reason: str) -> None:
+        """Start nothing more; return when each running job has ended after its clip."""
+        self._closed = True
+        for run in self._running.values():
+            run.stop_after_clip(reason)
+        if self._tasks:
+            await asyncio.wait(list(self._tasks.values()))
+
+    async def close(self, reason: str) -> None:
+        """End everything at once; what is committed is kept, all of it can be resumed."""
+        self._closed = True
+        if self._retry is not None:
+            self._retry.cancel()
+        for job in list(self._waiting):
+            self._take_out(job, "interrupted", f"{reason} before the job began")
+        for run in self._running.values():
+            run.cancel(reason, "interrupted")
+        if self._tasks:
+            await asyncio.wait(list(self._tasks.values()))
+
+    # -- inside --------------------------------------------------------------------------------
+
+    def _output_folder(self, request: Request) -> Path:
+        return self._host.places.output_of(0, str(request.audio), request.output).parent
+
+    def _keep(self, prepared: Prepared) -> JobRow:
+        request, plan, store = prepared.request, prepared.plan, self._host.store
+        row = store.create(
+            request.to_dict(),
+            mode=plan.mode,
+            size=prepared.forecast.size,
+            clips=prepared.forecast.clips,
+            steps=plan.sample_steps,
+            ranks=plan.world_size,
+            plan=plan.to_dict(),
+        )
+        output = self._host.places.output_of(row.id, str(request.audio), request.output)
+        return store.update(row.id, output=str(output))
+
+    def _pump(self) -> None:
+        """Start every job whose devices are free and wanted by none before it."""
+        if self._closed:
+            return
+        taken = set().union(*self._occupied.values())
+        for job, (row, prepared) in list(self._waiting.items()):
+            wants = prepared.leases
+            if not wants & taken:
+                del self._waiting[job]
+                self._start(row, prepared)
+            taken |= wants
+
+    def _start(self, row: JobRow, prepared: Prepared) -> None:
+        run = JobRun(self._host, row, prepared)
+        self._running[row.id] = run
+        self._occupied[row.id] = prepared.leases
+        task = asyncio.get_running_loop().create_task(self._drive(run, prepared))
+        self._tasks[row.id] = task
+
+    async def _drive(self, run: JobRun, prepared: Prepared) -> None:
+        job = run.row.id
+        try:
+            held = await run.drive()
+        finally:
+            del self._running[job], self._occupied[job], self._tasks[job]
+        if held is None:
+            self._told.discard(job)
+        else:
+            if job not in self._told:
+                self._host.bus.log("WARNING", f"waiting: {held}", job)
+                self._told.add(job)
+            # It keeps its place before all that came later.
+            self._waiting = {job: (run.row, prepared), **self._waiting}
+            if self._closed:
+                self._take_out(job, "interrupted", "the engine ended before the job began")
+        self._later(held is not None)
+
+    def _later(self, retry: bool) -> None:
+        if not self.busy:
+            self._idle.set()
+        elif retry and not self._closed:
+            loop = asyncio.get_running_loop()
+            self._retry = loop.call_later(RETRY_SECONDS, self._pump)
+        else:
+            self._pump()
+
+    def _take_out(self, job: int, state: str, reason: str) -> None:
+        del self._waiting[job]
+        row = self._host.store.update(job, state=state, error=reason, output=None)
+        self._host.bus.publish(JobChanged(job=row))
+        self._host.bus.log("WARNING", f"{state}: {reason}", job)
+        if not self.busy:
+            self._idle.set()
+
+    def _not_here(self, job: int) -> Reply:
+        try:
+            row = self._host.store.get(job)
+        except StoreError as error:
+            return Reply(False, str(error), job)
+        if row.state in END_STATES:
+            return Reply(False, f"job {job} has ended: {row.state}", job, row.state)
+        return Reply(False, f"job {job} is {row.state} in another engine", job, row.state)

@@ -1,0 +1,347 @@
+"""Drives one job through its states: preflight, group, reports → events, commit, join, end.
+
+Everything runs on the engine's loop; what blocks (checking files, committing, joining) runs in
+threads, so events and other jobs go on meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import shutil
+import time
+from pathlib import Path
+from typing import Final, Protocol
+
+from engine.bus import Bus
+from engine.committer import Committer
+from engine.guard.lease import Lease, LeaseHeld, take_all
+from engine.guard.ports import Port, reserve
+from engine.jobs.manifest import ManifestError
+from engine.jobs.paths import JobPlaces, Places
+from engine.jobs.store import JobStore, StoreError
+from engine.media.findings import MediaError
+from engine.messages import ClipCommitted, JobRow, LogLine, PlanMade
+from engine.outcome import Video, finish_video, result_of, write_result
+from engine.preflight import Machine, PreflightError, Prepared, prepare
+from engine.ranks.group import RankGroup
+from engine.ranks.outcome import GroupResult, RankExit, RankLog
+from engine.ranks.protocol import Order, RankSpec, Report
+from engine.ranks.server import RankServer, RankServerError
+from engine.report_events import Clip, Progress
+from engine.rowkeeper import RowKeeper
+
+#: Seconds a cancelled group has to end by itself.
+CANCEL_GRACE: Final = 1.0
+
+# A peer that vanished or a network that failed: the same job may well succeed next time.
+_PASSING: Final = frozenset({"comm"})
+
+
+class Host(Protocol):
+    """What a run needs of its engine."""
+
+    places: Places
+    bus: Bus
+    store: JobStore
+    server: RankServer
+    version: str
+
+    async def machine(self) -> Machine:
+        """The host at this moment."""
+
+
+class Ended(Exception):  # noqa: N818 - an end, which need not be an error
+    """The job is over: its end state and why."""
+
+    def __init__(self, state: str, reason: str, level: str = "ERROR") -> None:
+        super().__init__(reason)
+        self.state = state
+        self.reason = reason
+        self.level = level
+
+
+class JobRun:
+    """One job. ``drive`` returns when it has ended, whatever happened to it."""
+
+    def __init__(self, host: Host, row: JobRow, prepared: Prepared) -> None:
+        self._host = host
+        self._bus = host.bus
+        self._loop = asyncio.get_running_loop()
+        self._places = host.places.job(row.id)
+        self._prepared = prepared
+        self._progress = Progress(row, prepared.plan, prepared.blocks)
+        self._ledger = RowKeeper(host.store, host.bus, self._progress)
+        self._committer = Committer(self._places, host.version, prepared.request)
+        self._group: RankGroup | None = None
+        self._stop: Ended | None = None
+        self._stopping: asyncio.Task[GroupResult] | None = None
+        self._after_clip: str | None = None
+        self._joining = False
+        self._broken_video: str | None = None  # written, and not what was asked for
+
+    @property
+    def row(self) -> JobRow:
+        """The job as it is now."""
+        return self._progress.row
+
+    # -- what is asked of a running job --------------------------------------------------------
+
+    def cancel(self, reason: str, state: str = "cancelled") -> bool:
+        """End the job soon. False when its video is already being joined."""
+        if self._joining:
+            return False
+        if self._stop is None:
+            self._stop = Ended(state, reason, "WARNING")
+        self._stop_group(reason)
+        return True
+
+    def stop_after_clip(self, reason: str) -> None:
+        """Let the clip in progress be the last one."""
+        self._after_clip = reason
+        if self._group is not None:
+            self._group.send(Order("stop_after_clip"))
+
+    def set_spike_threshold(self, count: int | None) -> None:
+        """Bytes above which a rise is flagged; ``None``: by the plan."""
+        if self._group is not None:
+            self._group.send(Order("spike_threshold", {"bytes": count}))
+
+    # -- from start to end ---------------------------------------------------------------------
+
+    async def drive(self) -> LeaseHeld | None:
+        """Run the job. Its end is in the row, the store, the log and an event.
+
+        Returns the reason when a device is another engine's: the job is queued again.
+        """
+        try:
+            await self._work()
+        except LeaseHeld as held:
+            await self._ledger.change(state="queued")
+            return held
+        except Ended as end:
+            await self._end(end)
+        except (OSError, StoreError, ManifestError, MediaError, RankServerError) as error:
+            await self._end(Ended("failed", str(error)))
+        return None
+
+    async def _work(self) -> None:
+        await self._ledger.change(state="preflight")
+        await self._check()
+        leases, port = self._reserve()
+        try:
+            await self._ledger.change(state="loading")
+            self._places.create()
+            self._host.places.embeddings.mkdir(parents=True, exist_ok=True)
+            ended = await self._run_group(port)
+        finally:
+            if port is not None:
+                port.release()
+            for lease in leases:
+                lease.release()
+        self._judge(ended)
+        await self._finish()
+
+    async def _check(self) -> None:
+        """Once more before devices are touched: files may have changed while the job waited."""
+        request = self._prepared.request
+        folders = (self._places.folder, Path(str(self.row.output)).parent)
+        try:
+            machine = await self._host.machine()
+            prepared = await asyncio.to_thread(prepare, request, machine, folders)
+        except PreflightError as error:
+            raise Ended("failed", str(error)) from error
+        self._obey()
+        self._prepared = prepared
+        self._progress.replan(prepared.plan, prepared.blocks)
+        self._bus.publish(PlanMade(job=self.row.id, plan=prepared.plan.to_dict()))
+
+    def _reserve(self) -> tuple[list[Lease], Port | None]:
+        """This job's devices, and a rendezvous for its ranks."""
+        plan = self._prepared.plan
+        leases = take_all(d.uuid for d in plan.devices if d.uuid is not None)
+        try:
+            return leases, reserve() if plan.world_size > 1 else None
+        except OSError as error:
+            for lease in leases:
+                lease.release()
+            raise Ended("failed", str(error)) from error
+
+    async def _run_group(self, port: Port | None) -> GroupResult:
+        committing = self._loop.create_task(self._committer.run(self._committed, self._unkept))
+        try:
+            self._group = group = await RankGroup.start(
+                self._host.server,
+                rank_specs(self.row.id, self._prepared, self._places, self._host.places, port),
+                on_report=self._on_report,
+                on_log=self._on_log,
+                on_exit=self._on_exit,
+            )
+            for process in group.ranks:
+                self._progress.ranks[process.rank].pid = process.pid
+                self._bus.publish(self._progress.rank_event(process.rank, time.time()))
+            if self._stop is not None:
+                self._stop_group(self._stop.reason)
+            if self._after_clip is not None:
+                self.stop_after_clip(self._after_clip)
+            return await group.ended
+        finally:
+            self._committer.close()
+            await committing
+
+    def _judge(self, group: GroupResult) -> None:
+        """Turn a group's end into the job's, or return when every rank did its part.
+
+        Raises:
+            Ended: the job ends here.
+        """
+        if group.leftover:
+            pids = ", ".join(map(str, group.leftover))
+            self._bus.log("ERROR", f"processes {pids} survive SIGKILL (state D)", self.row.id)
+        self._obey()
+        if group.ok and self.row.clip >= self.row.clips:
+            return
+        kept = f"; {self.row.clip} clips are kept" if self.row.clip else ""
+        if group.ok:
+            why = self._after_clip or "the ranks ended before the last clip"
+            raise Ended("interrupted", f"{why}{kept}", "WARNING")
+        kind = group.failed.data.get("kind") if group.failed is not None else None
+        if kind is None or kind in _PASSING:
+            raise Ended("interrupted", f"{group.reason}{kept}")
+        raise Ended("failed", group.reason)
+
+    async def _finish(self) -> None:
+        self._joining = True
+        await self._ledger.change(state="decoding")
+        manifest = self._committer.manifest
+        video = await asyncio.to_thread(
+            finish_video, manifest, self._prepared, Path(str(self.row.output))
+        )
+        for finding in video.findings:
+            level = "ERROR" if finding.level == "error" else "WARNING"
+            self._bus.log(level, finding.sentence, self.row.id)
+        if video.broken:
+            self._broken_video = str(self.row.output)
+            raise Ended("failed", f"the video is not as it must be: {video.broken}")
+        await asyncio.to_thread(self._committer.finish, "completed")
+        await self._write_result("done", None, video)
+        await self._ledger.change(state="done", eta_seconds=None)
+        self._bus.log("INFO", f"done: {self.row.output}", self.row.id)
+
+    async def _end(self, end: Ended) -> None:
+        """An end that is not "done": keep what is committed, leave no litter."""
+        self._bus.log(end.level, f"{end.state}: {end.reason}", self.row.id)
+        await asyncio.to_thread(self._committer.finish, end.state)
+        if self.row.clip:
+            await self._write_result(end.state, end.reason, None)
+        else:
+            await asyncio.to_thread(shutil.rmtree, self._places.folder, ignore_errors=True)
+        await self._ledger.change(
+            state=end.state, error=end.reason, output=self._broken_video, eta_seconds=None
+        )
+
+    async def _write_result(self, state: str, error: str | None, video: Video | None) -> None:
+        """The result goes to disk before its state is told, so that who hears of it finds it."""
+        row = dataclasses.replace(self.row, state=state, error=error, ended=time.time())
+        body = result_of(row, self._prepared, self._progress, self._committer.manifest, video)
+        await asyncio.to_thread(write_result, self._places, body)
+
+    def _obey(self) -> None:
+        if self._stop is not None:
+            raise self._stop
+
+    def _stop_group(self, reason: str) -> None:
+        if self._group is not None and self._stopping is None:
+            self._stopping = self._loop.create_task(self._group.stop(reason, CANCEL_GRACE))
+
+    # -- what ranks say (on the loop; each returns at once) ------------------------------------
+
+    def _on_report(self, report: Report) -> None:
+        try:
+            if report.kind == "clip":
+                self._committer.put(Progress.clip_of(report))
+            for event in self._progress.apply(report):
+                self._bus.publish(event)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            text = f"a {report.kind} report could not be read: {type(error).__name__}: {error}"
+            self._bus.log("WARNING", text, self.row.id, report.rank)
+        self._ledger.touch()
+
+    def _on_log(self, log: RankLog) -> None:
+        self._bus.publish(
+            LogLine(
+                t=log.t,
+                level="WARNING" if log.stream == "channel" else "INFO",
+                source="rank",
+                text=log.text,
+                job=self.row.id,
+                rank=log.rank,
+                stream=log.stream,
+            )
+        )
+
+    def _on_exit(self, ended: RankExit) -> None:
+        phase = "ended" if ended.finished and ended.code == 0 else "died"
+        self._progress.ranks[ended.rank].phase = phase
+        words = None if phase == "ended" else ended.describe()
+        code = ended.code if ended.signal is None else -ended.signal
+        self._bus.publish(
+            self._progress.rank_event(ended.rank, ended.t, exit_code=code, reason=words)
+        )
+        if phase == "died" and ended.before_signal:
+            text = f"rank {ended.rank} (process {ended.pid}) {words}"
+            self._bus.log("ERROR", text, self.row.id, ended.rank)
+
+    # -- what becomes of finished clips --------------------------------------------------------
+
+    def _committed(self, clip: Clip, path: Path) -> None:
+        self._progress.committed(clip)
+        self._progress.change(manifest=str(self._places.manifest))
+        self._ledger.touch(now=True)
+        self._bus.publish(
+            ClipCommitted(
+                job=self.row.id,
+                clip=clip.clip,
+                frames=clip.frames,
+                seconds=clip.seconds,
+                fps=clip.fps,
+                path=str(path),
+            )
+        )
+        for finding in clip.check:
+            level = "ERROR" if finding.get("level") == "error" else "WARNING"
+            text = f"clip {clip.clip}: {finding.get('text', finding)}"
+            self._bus.log(level, text, self.row.id)
+
+    def _unkept(self, error: str) -> None:
+        """A clip cannot be kept (a full disk): working on would be for nothing."""
+        if self._stop is None:
+            self._stop = Ended("interrupted", error)
+        self._stop_group(error)
+
+
+def rank_specs(
+    job: int, prepared: Prepared, files: JobPlaces, places: Places, port: Port | None
+) -> list[RankSpec]:
+    """One specification per rank of the plan."""
+    plan = prepared.plan
+    cuda = plan.devices[0].device.startswith("cuda")
+    return [
+        RankSpec(
+            job=job,
+            rank=device.rank,
+            world_size=plan.world_size,
+            device=device.device,
+            backend="nccl" if cuda else "gloo",
+            master_addr="127.0.0.1",
+            master_port=0 if port is None else port.number,
+            request=prepared.request.to_dict(),
+            plan=plan.to_dict(),
+            layout=prepared.layout.paths(),
+            segment_dir=str(files.segments),
+            cache_dir=str(places.embeddings),
+            dump_latents=prepared.request.dump_latents,
+            gpu_memory_cap=prepared.request.gpu_memory_cap,
+        )
+        for device in plan.devices
+    ]

@@ -1,0 +1,97 @@
+"""What an engine holds while it is open: places, store, sampler, rank server, queue."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from engine.bus import Bus
+from engine.jobs.paths import Places
+from engine.jobs.store import JobStore
+from engine.messages import DevicesSampled, JobRow
+from engine.preflight import Machine
+from engine.queue import JobQueue
+from engine.ranks.server import RankServer
+from engine.telemetry.devices import pick_source
+from engine.telemetry.sampler import Sampler
+
+#: Jobs of earlier runs that a first picture shows.
+PAST_JOBS: Final = 100
+_FIRST_SAMPLE_SECONDS: Final = 5.0
+
+
+class Services:
+    """Opened and closed on the engine's loop."""
+
+    def __init__(self, places: Places, bus: Bus, version: str) -> None:
+        self.places = places
+        self.bus = bus
+        self.version = version
+        self.server = RankServer(on_log=lambda level, text: bus.log(level, f"server: {text}"))
+        self.queue = JobQueue(self)
+        self.store: JobStore
+        self._loop = asyncio.get_running_loop()
+        self._sampler: Sampler | None = None
+        self._sampled = asyncio.Event()
+        self._last: DevicesSampled | None = None
+
+    async def open(self) -> str:
+        """Open the store, take over from a dead engine, start sampling.
+
+        Returns the device source's name.
+
+        Raises:
+            StoreError: the jobs cannot be kept.
+        """
+        self.store = await asyncio.to_thread(JobStore, self.places.database)
+        if self.store.notice is not None:
+            self.bus.log("WARNING", self.store.notice)
+        for row in self.store.claim_stale():
+            self.bus.log("WARNING", f"interrupted: {row.error}", row.id)
+        picked = await asyncio.to_thread(pick_source)
+        if picked.reason is not None:
+            self.bus.log("INFO", f"no GPU readings: {picked.reason}")
+        self._sampler = Sampler(picked.source, self._on_sample)
+        self._sampler.start()
+        return picked.source.name
+
+    def past_jobs(self) -> tuple[JobRow, ...]:
+        """Jobs known from before, the oldest first."""
+        return tuple(reversed(self.store.list(limit=PAST_JOBS)))
+
+    async def machine(self) -> Machine:
+        """The host at this moment; waits for the first reading."""
+        try:
+            await asyncio.wait_for(self._sampled.wait(), _FIRST_SAMPLE_SECONDS)
+        except TimeoutError:
+            self.bus.log("WARNING", "no device reading yet; plans are made without free memory")
+        last = self._last
+        if last is None:
+            return Machine()
+        total, available = last.host_memory_total, last.host_memory_available
+        for reading in last.devices:
+            # The host as a device knows this process's own limit (its cgroup).
+            used = reading.memory_used
+            if reading.source == "host" and reading.memory_total is not None and used is not None:
+                total, available = reading.memory_total, reading.memory_total - used
+        return Machine(last.devices, total, available)
+
+    async def close(self, reason: str) -> None:
+        """End jobs, ranks, server and sampling; queued jobs are told that they never began."""
+        await self.queue.close(reason)
+        await self.server.close()
+        if self._sampler is not None:
+            await asyncio.to_thread(self._sampler.stop)
+        self.store.close()
+
+    def _on_sample(self, sample: DevicesSampled) -> None:
+        """On the sampler's thread."""
+        try:
+            self._loop.call_soon_threadsafe(self._take_sample, sample)
+        except RuntimeError:
+            return  # the loop has closed: the last sample of an engine that has ended
+
+    def _take_sample(self, sample: DevicesSampled) -> None:
+        self._last = sample
+        self._sampled.set()
+        self.bus.publish(sample)
