@@ -103,7 +103,9 @@ class Generation:
         self._audio = inputs.audio
         if (need := options.clips * options.infer_frames) > self._audio.shape[-1]:
             raise ValueError(f"{self._audio.shape[-1]} frames of audio for {need} frames of video")
-        self.local_steps = tuple(range(options.steps) if local_steps is None else local_steps)
+        self.local_steps = tuple(
+            sorted(range(options.steps) if local_steps is None else local_steps)
+        )
         self._layers = tuple(range(cfg.num_layers) if layers is None else layers)
         self._height, self._width = inputs.ref.shape[-2:]
         self._frame_tokens = cfg.frame_tokens(self._height, self._width)

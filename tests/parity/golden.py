@@ -18,9 +18,6 @@ from torch import Tensor
 ROOT = Path(os.environ.get("AVATOP_GOLDEN") or Path(__file__).parents[1] / "golden")
 DEVICE = torch.device(os.environ.get("AVATOP_TEST_DEVICE", "cpu"))
 
-#: Other devices sum in another order than the reference's CPU did.
-SLACK = 1.0 if DEVICE.type == "cpu" else 4.0
-
 
 def variants(group: str) -> list[str]:
     """Names of the variants of a group, each a folder with ``spec.json`` in it or below it."""
@@ -66,7 +63,7 @@ def close(actual: Tensor, expected: Tensor, tolerance: float, what: str = "") ->
     """Fails with the measured distance."""
     assert torch.isfinite(actual).all(), f"{what}: not finite"
     distance = rel_l2(actual, expected)
-    assert distance <= tolerance * SLACK, f"{what}: {distance:.2e} > {tolerance * SLACK:.0e}"
+    assert distance <= tolerance, f"{what}: {distance:.2e} > {tolerance:.0e}"
 
 
 def subset(names: Iterable[str], prefix: str) -> list[str]:

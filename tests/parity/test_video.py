@@ -16,6 +16,9 @@ from engine.model.vae_blocks import History
 from tests.parity import golden
 from tests.parity.test_generate import VARIANTS, expected, folder, given, network, spec
 
+#: The ways share what they encode, so they stay on one worker.
+pytestmark = pytest.mark.xdist_group("video")
+
 SEMANTICS = ("tpp", "single_offline", "single_online")
 
 
