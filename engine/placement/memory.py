@@ -13,15 +13,12 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from engine.checkpoint.expected import DiTShape, Shape, Wrap, dit_tensors, unit_of
-from engine.geometry import FrameGeometry
+from engine.geometry import BLOCK_FRAMES, FrameGeometry
 
 DTYPE_BYTES: Final[dict[str, int]] = {"fp32": 4, "bf16": 2, "fp8": 1}
 
 #: Assumed before a rank has measured its own: a CUDA context, or the libraries of a CPU rank.
 CONTEXT_BYTES: Final[dict[str, int]] = {"cuda": 600 << 20, "cpu": 480 << 20}
-
-#: Conditioning epochs that exist at once while clip 1 enters the pipeline.
-EPOCHS: Final = 2
 
 #: Base width and bytes of the released Wan 2.1 VAE (float32), by which another one is scaled.
 _VAE_WIDTH, _VAE_BYTES = 96, 507_609_880
@@ -69,8 +66,6 @@ class Shapes:
     frame: FrameGeometry
     dtype: str  # compute and weights
     kv_dtype: str
-    clips: int = 1
-    actors: int = 1
     vae_file_bytes: int | None = None  # of the VAE's float32 file; None where it is not known
 
     @property
@@ -88,6 +83,7 @@ class RankLoad:
     device: str  # "cuda" or "cpu"
     prefetch: int = 1  # units gathered ahead
     items: int = 1  # work items that walk the layers together
+    epochs: int = 1  # conditioning epochs alive at once, while clip 1 enters
     wrap: Wrap = field(default="block")
 
 
@@ -123,9 +119,8 @@ def kv_bytes(shapes: Shapes, steps: int) -> int:
     return steps * _keys_and_values(shapes, tokens)
 
 
-def conditioning_bytes(shapes: Shapes) -> int:
+def conditioning_bytes(shapes: Shapes, epochs: int) -> int:
     """Un-rotated conditioning of the epochs that coexist, and the prompt's keys and values."""
-    epochs = EPOCHS if shapes.clips > 1 else 1
     tokens = epochs * shapes.frame.conditioning_tokens + shapes.dit.text_len
     return _keys_and_values(shapes, tokens)
 
@@ -141,8 +136,9 @@ def activation_bytes(shapes: Shapes, load: RankLoad) -> int:
     tokens, and the float32 copies of the weights that are computed in float32 (a sixth of the
     time projection, the audio encoder's last convolution). Every item's hidden state is added.
     """
+    scratch = _CPU_SCRATCH if load.device == "cpu" else 0
     if not load.shards:
-        return 0
+        return scratch
     dit, size = shapes.dit, shapes.compute_bytes
     tokens = max(shapes.frame.tokens_per_block, shapes.frame.conditioning_tokens)
     # x and its sum in float32, the normed and modulated copies.
@@ -151,25 +147,25 @@ def activation_bytes(shapes: Shapes, load: RankLoad) -> int:
     feed_forward = 2 * tokens * dit.ffn_dim * size
     copies = 0 if size == 4 else 4 * max(dit.dim**2, 3 * dit.dim * dit.dim // 2)
     hidden = load.items * tokens * dit.dim * size
-    peak = max(stream + max(attention, feed_forward), copies) + hidden
-    return peak + (_CPU_SCRATCH if load.device == "cpu" else 0)
+    return max(stream + max(attention, feed_forward), copies) + hidden + scratch
 
 
 def vae_bytes(shapes: Shapes, device: str) -> int:
-    """Estimate of the VAE on one rank: weights, the stream's history, one latent's decode.
+    """Estimate of the VAE on one rank: weights, the stream's history, a block's decode.
 
-    History and transient are those of the top level, where ``width`` channels have full size:
-    two frames before each of its eight convolutions, and four frames of three tensors in flight
-    (one of them upsampled with twice the channels).
+    Both are those of the top level, where ``width`` channels have full size, and half as much
+    again for the levels below: two frames before each of its eight convolutions; and four frames
+    of five tensors in flight. A block's twelve frames of colours lie beside them, in float32,
+    seven times over while they are joined, clamped and turned to bytes.
     """
     file_bytes = _VAE_BYTES if shapes.vae_file_bytes is None else shapes.vae_file_bytes
     width = max(1, round(_VAE_WIDTH * math.sqrt(file_bytes / _VAE_BYTES)))
     size = 2 if device == "cuda" and shapes.dtype == "bf16" else 4
     pixels = shapes.frame.width * shapes.frame.height
-    history = 2 * 8 * width * pixels * size
-    # Lower levels have more channels and fewer pixels: half as much again in all.
+    history = 2 * 8 * width * pixels * size * 3 // 2
     transient = 4 * 5 * width * pixels * size
-    return file_bytes * size // 4 + history * 3 // 2 + transient
+    colours = 7 * 3 * BLOCK_FRAMES * pixels * 4
+    return file_bytes * size // 4 + history + transient + colours
 
 
 def by_owner(shapes: Shapes, load: RankLoad) -> dict[str, int]:
@@ -178,7 +174,7 @@ def by_owner(shapes: Shapes, load: RankLoad) -> dict[str, int]:
         "weights": weights_bytes(shapes, load),
         "gathered": gathered_bytes(shapes, load),
         "kv": kv_bytes(shapes, load.steps),
-        "conditioning": conditioning_bytes(shapes) if load.steps else 0,
+        "conditioning": conditioning_bytes(shapes, load.epochs) if load.steps else 0,
         "activations": activation_bytes(shapes, load),
         "vae": vae_bytes(shapes, load.device) if load.vae else 0,
         "context": CONTEXT_BYTES[load.device],

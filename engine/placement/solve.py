@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from engine.checkpoint.expected import DiTShape, Wrap
-from engine.geometry import FrameGeometry
+from engine.geometry import FrameGeometry, blocks_per_clip
 from engine.parameters.modes import ModeReading
 from engine.parameters.request import Request
 from engine.placement.memory import DTYPE_BYTES, RankLoad, Shapes, Unit, by_owner, units
@@ -93,7 +93,6 @@ def solve(
         frame=FrameGeometry(*size),
         dtype=dtype,
         kv_dtype=dtype,
-        clips=clips,
         vae_file_bytes=vae_file_bytes,
     )
     owned = {stage.rank: stage.steps[1] - stage.steps[0] for stage in stages}
@@ -105,6 +104,7 @@ def solve(
             device=kind,
             prefetch=PREFETCH[kind],
             items=1 if not sharded else max(1, owned.get(rank, 0)),
+            epochs=_epochs(request, stages, rank, clips) if sharded else 1,
             wrap=wrap,
         )
         for rank in range(world)
@@ -153,6 +153,19 @@ def cut_steps(steps: int, ranks: int, layers: int) -> tuple[Stage, ...]:
         stages.append(Stage(rank, (first, first + count), (0, layers)))
         first += count
     return tuple(stages)
+
+
+def _epochs(request: Request, stages: Sequence[Stage], rank: int, clips: int) -> int:
+    """Conditioning epochs that a rank of the pipeline holds at once.
+
+    When clip 1 is prefilled, block 0 is just finished: step s has begun ``steps`` − s blocks, and
+    a rank whose last step still has blocks of clip 0 before it needs both epochs.
+    """
+    last = next((stage.steps[1] - 1 for stage in stages if stage.rank == rank), None)
+    if last is None or clips < 2:
+        return 1
+    begun = request.sample_steps - last
+    return 1 if begun >= blocks_per_clip(request.infer_frames) else 2
 
 
 def unit_bytes(shape: DiTShape, dtype: str) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-import numpy as np
 import torch
 import torch.distributed as dist
 
@@ -101,7 +100,9 @@ def work(rank: int, plan: Plan, case: Case, folder: str) -> Outcome:
             observer=Watch(ledger, meter, outcome),
         )
         for finished in executor.run():
-            outcome.latents[finished.block] = finished.latent.float().cpu().numpy().astype(np.float32)
+            outcome.latents[finished.block] = (
+                finished.latent.float().cpu().numpy().astype(np.float32)
+            )
     outcome.clips = executor.clips
     ledger.book("kv", generation.kv_nbytes)
     outcome.peak_by_owner = ledger.peak_by_owner

@@ -53,9 +53,10 @@ def specs(
     folder: Path, mode: str, ranks: int = 1, *, vae: bool = False, device: str = "cpu", **ask: Any
 ) -> list[RankSpec]:
     """One specification per rank; ``ask`` are parameters of the request."""
+    seconds = ask.pop("seconds", 1.9)
     request = Request(
         image=str(portrait(folder / "face.png")),
-        audio=str(speech(folder / "voice.wav", ask.pop("seconds", 1.9))),
+        audio=str(speech(folder / "voice.wav", seconds)),
         ckpt_dir=str(CKPT),
         **{"size": "128*128", "num_clip": 2, "infer_frames": 24, "mode": mode, **ask},
     )
@@ -64,7 +65,7 @@ def specs(
     seen = forecast(
         size=request.size,
         image_wh=(info.width, info.height),
-        audio_samples=int(ask.get("seconds", 1.9) * RATE),
+        audio_samples=int(seconds * RATE),
         num_clip=request.num_clip,
         infer_frames=request.infer_frames,
     )

@@ -6,6 +6,7 @@ rank the kernel tells: resident pages, and their high-water mark since it was la
 
 from __future__ import annotations
 
+import ctypes
 import os
 from pathlib import Path
 from typing import Protocol
@@ -47,6 +48,10 @@ class Probe(Protocol):
 
     def refresh(self) -> None:
         """Ask the device again; slower than the rest."""
+        ...
+
+    def trim(self) -> None:
+        """Give back what is kept without being used."""
         ...
 
 
@@ -93,6 +98,11 @@ class CpuProbe:
 
     def refresh(self) -> None:
         """Nothing to ask: a CPU rank has no device beside the process."""
+
+    def trim(self) -> None:
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's; others have none
+        if trim is not None:
+            trim(ctypes.c_size_t(0))
 
 
 class CudaProbe:
@@ -141,6 +151,9 @@ class CudaProbe:
         if self.context is not None:
             grown = self._used() - self._foreign - self.context - self._reserved()
             self._outside = max(0, grown)
+
+    def trim(self) -> None:
+        torch.cuda.empty_cache()
 
 
 def probe_for(device: torch.device) -> Probe:

@@ -1,0 +1,212 @@
+"""Prompt and audio to embeddings: encoded once, by one rank, kept by hash for other jobs.
+
+The encoders exist only while they work. What they give lies in a file per prompt and per audio,
+which every rank maps: pages are shared, and a long audio is never in memory as a whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from engine.checkpoint.errors import CheckpointError
+from engine.checkpoint.layout import read_json
+from engine.checkpoint.onrank.encoders import component, speech_weights
+from engine.checkpoint.onrank.files import state_dict
+from engine.media.audio import load_mono16k
+from engine.model import bucket
+
+_FORMAT = 1  # raise it when what is kept changes
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """What a video hears and is told.
+
+    ``context [L, text_dim]``; ``audio [1, states, audio_dim, clips · infer_frames]``, mapped.
+    """
+
+    context: Tensor
+    audio: Tensor
+    clips: int
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What decides the embeddings of one job."""
+
+    prompt: str
+    audio: Path
+    infer_frames: int
+    num_clip: int
+    fps: int
+    text_len: int
+
+
+class Encoders:
+    """The text and speech encoders of one checkpoint, and the folder that keeps what they gave.
+
+    Args:
+        paths: ``Layout.paths()``.
+        dtype: of the encoders' weights and arithmetic.
+        device: where they run; part of what embeddings are kept under, as kernels differ.
+    """
+
+    def __init__(
+        self, paths: Mapping[str, str], folder: Path, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        self._paths, self._folder = paths, folder
+        self._dtype, self._device = dtype, device
+
+    def missing(self, wanted: Wanted) -> list[tuple[str, Callable[[], None]]]:
+        """What is not kept yet: its name, and the function that makes and keeps it."""
+        jobs: list[tuple[str, Path, Callable[[], dict[str, Tensor]]]] = [
+            ("prompt", self._text_file(wanted), lambda: self._encode_text(wanted)),
+            ("audio", self._audio_file(wanted), lambda: self._encode_audio(wanted)),
+        ]
+        return [
+            (name, lambda path=path, make=make: _keep(path, make()))  # type: ignore[misc]
+            for name, path, make in jobs
+            if not _readable(path)
+        ]
+
+    def read(self, wanted: Wanted) -> Embeddings:
+        """What was kept.
+
+        Raises:
+            CheckpointError: it cannot be read, though it was made.
+        """
+        try:
+            with safe_open(str(self._text_file(wanted)), framework="pt") as file:
+                context = file.get_tensor("context")
+            with safe_open(str(self._audio_file(wanted)), framework="pt") as file:
+                audio = file.get_tensor("audio")
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(
+                "kept embeddings cannot be read",
+                where=str(self._folder),
+                why=str(error)[:200],
+                remedy="delete this folder; it is made again",
+            ) from error
+        # Frames come first in the file, so that a block's are one run of pages.
+        frames = audio.permute(1, 2, 0).unsqueeze(0)
+        return Embeddings(context, frames, len(audio) // wanted.infer_frames)
+
+    # Text
+
+    def _text_file(self, wanted: Wanted) -> Path:
+        parts = {
+            "prompt": wanted.prompt,
+            "text_len": wanted.text_len,
+            "t5": _identity(component(self._paths, "t5")),
+            "tokenizer": _identity(component(self._paths, "tokenizer")),
+        }
+        return self._file("prompt", parts)
+
+    def _encode_text(self, wanted: Wanted) -> dict[str, Tensor]:
+        from engine.model.text import TextEncoder  # late: transformers is slow to import
+
+        path = component(self._paths, "t5")
+        with _as_checkpoint_error(path):
+            encoder = TextEncoder.from_state_dict(
+                {n: t.to(self._device, self._dtype) for n, t in state_dict(path).items()},
+                text_len=wanted.text_len,
+                tokenizer_dir=component(self._paths, "tokenizer"),
+            )
+        return {"context": encoder.encode(wanted.prompt).cpu().contiguous()}
+
+    # Audio
+
+    def _audio_file(self, wanted: Wanted) -> Path:
+        with wanted.audio.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        parts = {
+            "audio": digest,
+            "infer_frames": wanted.infer_frames,
+            "num_clip": wanted.num_clip,
+            "fps": wanted.fps,
+            "wav2vec": _identity(speech_weights(self._paths)),
+        }
+        return self._file("audio", parts)
+
+    def _encode_audio(self, wanted: Wanted) -> dict[str, Tensor]:
+        from engine.model.speech import SpeechEncoder
+
+        path = speech_weights(self._paths)
+        config = read_json(Path(component(self._paths, "wav2vec")) / "config.json")
+        with _as_checkpoint_error(path):
+            encoder = SpeechEncoder.from_state_dict(
+                config, {n: t.to(self._device, self._dtype) for n, t in state_dict(path).items()}
+            )
+        features = bucket.resample(encoder.encode(load_mono16k(wanted.audio)).cpu())
+        del encoder
+        clips = min(
+            wanted.num_clip, bucket.clips(features.shape[1], wanted.fps, wanted.infer_frames)
+        )
+        whole = bucket.bucket(features, fps=wanted.fps, infer_frames=wanted.infer_frames)
+        frames = whole[0, :, :, : clips * wanted.infer_frames]
+        return {"audio": frames.permute(2, 0, 1).contiguous()}
+
+    def _file(self, kind: str, parts: dict[str, Any]) -> Path:
+        parts |= {"format": _FORMAT, "dtype": str(self._dtype), "device": self._device.type}
+        name = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+        return self._folder / f"{kind}-{name}.safetensors"
+
+
+class _as_checkpoint_error:  # noqa: N801 - reads as a statement
+    """Turns the models' ``ValueError`` about tensors into one that names the file."""
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, ValueError) and not isinstance(error, CheckpointError):
+            raise CheckpointError(
+                "not the encoder that is expected",
+                where=self._where,
+                why=str(error)[:300],
+                remedy="take it from the model's source again",
+            ) from error
+
+
+def _identity(path: str) -> list[str | int]:
+    """What tells one file (or folder of files) from another without reading 11 GB."""
+    place = Path(path)
+    files = sorted(place.iterdir()) if place.is_dir() else [place]
+    found: list[str | int] = []
+    for file in files:
+        facts = file.stat()
+        found += [str(file.resolve()), facts.st_size, facts.st_mtime_ns]
+    return found
+
+
+def _readable(path: Path) -> bool:
+    try:
+        with safe_open(str(path), framework="pt"):
+            return True
+    except (OSError, SafetensorError):
+        return False
+
+
+def _keep(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        save_file(tensors, temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,313 @@
+"""One job on one rank: load, encode, walk, decode, tell the result.
+
+Every rank runs this with the same plan; what it does follows from its number alone. The order
+keeps peaks apart: the encoders come and go before the DiT is loaded, and nothing that grows with
+the video's length is kept.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import torch
+from torch import Tensor
+
+from engine.checkpoint.layout import read_json
+from engine.checkpoint.onrank.encoders import load_vae
+from engine.checkpoint.onrank.load import DiTSource
+from engine.geometry import BLOCK_FRAMES, DEFAULT_FPS, FrameGeometry, snap_size
+from engine.media.image import image_info
+from engine.model.config import DiTConfig, Numerics
+from engine.model.dit import DiT, Item
+from engine.model.generate import Generation, Inputs, Options
+from engine.model.vae import VAE
+from engine.parameters.request import Request
+from engine.placement.onrank.executor import Executor, steps_of
+from engine.placement.onrank.groups import Groups, dit_ranks, make_groups
+from engine.placement.onrank.sharded import shard
+from engine.placement.plan import Plan, plan_from_dict
+from engine.placement.solve import PREFETCH
+from engine.ranks.onrank.encode import Embeddings, Encoders, Wanted
+from engine.ranks.onrank.ledger import Ledger
+from engine.ranks.onrank.observer import RankObserver, Telling
+from engine.ranks.onrank.probe import probe_for
+from engine.ranks.onrank.rendezvous import init_group, leave_group
+from engine.ranks.onrank.segments import ClipWritten, SegmentThread
+from engine.ranks.onrank.sink import Sink
+from engine.ranks.onrank.video import BlockDecoder, encode_portrait, weight_bytes
+from engine.ranks.protocol import RankSpec
+
+#: Seconds after which a collective is given up. The engine notices a dead rank long before.
+COLLECTIVE_SECONDS: Final = 1800.0
+DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+class Asked(Protocol):
+    """Orders of the engine (``engine.ranks.onrank.report.Control``)."""
+
+    @property
+    def stop_after_clip(self) -> Any: ...  # a threading.Event
+    @property
+    def spike_threshold(self) -> int | None: ...
+
+
+def run(spec: RankSpec, report: Telling, control: Asked) -> None:
+    """Do this rank's part of ``spec``. Returns when the whole group is done.
+
+    Raises:
+        CheckpointError, MediaError: files that cannot be used.
+        RuntimeError: torch's own, among them out of memory and lost peers.
+    """
+    began = time.perf_counter()
+    # Full float32 products everywhere: a rank must not compute otherwise than its neighbour.
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    with torch.no_grad():
+        _Rank(spec, report, control, began).work()
+
+
+@dataclass(frozen=True)
+class _Video:
+    """Sizes of the video to make."""
+
+    width: int
+    height: int
+    fps: int
+
+    @classmethod
+    def of(cls, request: Request, config: dict[str, Any]) -> _Video:
+        area_w, area_h = (int(part) for part in request.size.split("*"))
+        info = image_info(Path(str(request.image)))
+        width, height = snap_size(area_w, area_h, info.width, info.height)
+        return cls(width, height, int(config.get("sample_fps", DEFAULT_FPS)))
+
+    @property
+    def latent(self) -> tuple[int, int]:
+        """Latent height and width."""
+        frame = FrameGeometry(self.width, self.height)
+        return frame.latent_height, frame.latent_width
+
+
+class _Rank:
+    def __init__(self, spec: RankSpec, report: Telling, control: Asked, began: float) -> None:
+        self.spec, self.report, self.control, self.began = spec, report, control, began
+        self.plan: Plan = plan_from_dict(spec.plan)
+        self.request = Request.from_dict(spec.request)
+        self.device = torch.device(spec.device)
+        self.dtype = DTYPES[self.plan.dtype]
+        self.observer = RankObserver(
+            report,
+            Ledger(probe_for(self.device)),
+            self.plan,
+            spec.rank,
+            operator_threshold=lambda: control.spike_threshold,
+            own_threshold=self.request.spike_threshold is not None,
+        )
+        self.ledger = self.observer.ledger
+        self.is_vae = spec.rank == self.plan.vae_rank
+        config = read_json(Path(spec.layout["config"]))
+        self.cfg = DiTConfig.from_dict(config)
+        self.video = _Video.of(self.request, config)
+
+    def work(self) -> None:
+        """From the rendezvous to the last barrier. Only a group that is whole is left in order."""
+        self.observer.phase("loading", "rendezvous")
+        init_group(self.spec, timeout=COLLECTIVE_SECONDS)
+        groups = make_groups(self.plan, self.spec.rank, self.device, COLLECTIVE_SECONDS)
+        embeddings = self._encode(groups)
+        vae, ref, motion = self._portrait(groups)
+        with DiTSource(self.spec.layout, dtype=self.dtype, lora=self._lora()) as source:
+            dit = self._load(source, groups)
+        generation = self._generation(dit, embeddings, ref, motion)
+        executor = Executor(
+            self.plan,
+            self.spec.rank,
+            generation,
+            functools.partial(self._walk, dit, generation),
+            groups,
+            frame=self.video.latent,
+            stop=self.control.stop_after_clip.is_set,
+            observer=self.observer,
+        )
+        if vae is None:
+            self._begin()
+            for _ in executor.run():
+                raise AssertionError("only the VAE's rank gets finished blocks")
+            self.observer.phase("idle")
+            made: dict[str, Any] = {}
+        else:
+            with self._sink(vae, motion) as sink:
+                self._begin()
+                for finished in executor.run():
+                    sink.take(finished.block, finished.latent)
+                self.observer.phase("decoding", "closing the last segment")
+            made = sink.finish()
+        self._tell_result(made)
+        groups.barrier()
+        leave_group()
+
+    def _begin(self) -> None:
+        self.ledger.probe.trim()  # what loading left behind is not the steady state
+        self.observer.phase("running")
+
+    # -- phases --------------------------------------------------------------------------------
+
+    def _encode(self, groups: Groups) -> Embeddings:
+        """Prompt and audio embeddings, encoded by one rank unless they are cached."""
+        folder = Path(self.spec.cache_dir)
+        encoders = Encoders(self.spec.layout, folder, self.dtype, self.device)
+        wanted = Wanted(
+            prompt=self.request.prompt,
+            audio=Path(str(self.request.audio)),
+            infer_frames=self.request.infer_frames,
+            num_clip=self.request.num_clip,
+            fps=self.video.fps,
+            text_len=self.cfg.text_len,
+        )
+        if self.spec.rank == self.plan.encoder_rank:
+            for part, encode in encoders.missing(wanted):
+                self.observer.phase("encoding", part)
+                with self.observer.window(f"encoding the {part}", "other"):
+                    encode()
+                self.ledger.probe.trim()
+            self.observer.phase("loading")
+        groups.barrier()
+        return encoders.read(wanted)
+
+    def _portrait(self, groups: Groups) -> tuple[VAE | None, Tensor, Tensor]:
+        """The VAE (on its rank), and the portrait's latents on every rank, in host memory."""
+        vae = None
+        height, width = self.video.latent
+        if self.is_vae:
+            self.observer.phase("loading", "VAE")
+            vae = load_vae(self.spec.layout, self.device, self.dtype)
+            if self.device.type == "cuda":
+                vae.set_layout(torch.channels_last_3d)
+            self.ledger.book("vae", weight_bytes(vae))
+            with self.observer.window("portrait", "vae"):
+                image = Path(str(self.request.image))
+                ref, motion = encode_portrait(
+                    vae, self.cfg, image, self.video.width, self.video.height
+                )
+            shape = torch.tensor([ref.shape[0], motion.shape[1]])
+        else:
+            shape = torch.zeros(2, dtype=torch.int64)
+        channels, frames = groups.from_rank(self.plan.vae_rank, shape).tolist()
+        if not self.is_vae:
+            ref = torch.empty(channels, 1, height, width)
+            motion = torch.empty(channels, frames, height, width)
+        ref = groups.from_rank(self.plan.vae_rank, ref.cpu().contiguous())
+        motion = groups.from_rank(self.plan.vae_rank, motion.cpu().contiguous())
+        return vae, ref, motion
+
+    def _load(self, source: DiTSource, groups: Groups) -> DiT:
+        """The DiT: shards of it, all of it, or (on a VAE rank of its own) its outline alone."""
+        dit = source.build(Numerics(compute=self.dtype))
+        if self.spec.rank not in dit_ranks(self.plan):
+            return dit.eval()
+
+        def told(unit: str, done: int, total: int) -> None:
+            self.observer.phase("loading", f"weights: {unit}", done / total)
+
+        if groups.mesh is None:
+            size, units = 0, source.units(dit)
+            for number, (unit, modules) in enumerate(units):
+                size += source.fill(modules, self.device)
+                self.ledger.book("weights", size)
+                told(unit, number + 1, len(units))
+            return dit.eval()
+        size = shard(
+            dit,
+            source,
+            groups.mesh,
+            self.device,
+            self.observer.meter,
+            prefetch=PREFETCH[self.device.type],
+            on_unit=told,
+        )
+        self.ledger.book("weights", size)
+        return dit
+
+    def _generation(
+        self, dit: DiT, embeddings: Embeddings, ref: Tensor, motion: Tensor
+    ) -> Generation:
+        options = Options(
+            clips=embeddings.clips,
+            steps=self.request.sample_steps,
+            shift=self.request.sample_shift,
+            infer_frames=self.request.infer_frames,
+            seed=self.request.base_seed,
+        )
+        inputs = Inputs(ref=ref, motion=motion, context=embeddings.context, audio=embeddings.audio)
+        generation = Generation(
+            dit.cfg,
+            options,
+            inputs,
+            dtype=self.dtype,
+            device=self.device,
+            local_steps=steps_of(self.plan, self.spec.rank),
+        )
+        if self.device.type == "cpu":
+            # Zeroed memory has no pages until it is written; what is booked should be there.
+            for ring in generation.rings.values():
+                for layer in ring.layers:
+                    for part in ring.window(layer, ring.capacity):
+                        part.zero_()
+        self.ledger.book("kv", generation.kv_nbytes)
+        return generation
+
+    def _walk(self, dit: DiT, generation: Generation, items: Sequence[Item]) -> list[Tensor | None]:
+        self.ledger.book("conditioning", generation.conditioning_nbytes)
+        out: list[Tensor | None] = dit(items)
+        return out
+
+    @contextmanager
+    def _sink(self, vae: VAE, motion: Tensor) -> Iterator[Sink]:
+        size = weight_bytes(vae)
+        with self.observer.window("warming up the decoder", "vae"):
+            decoder = BlockDecoder(vae, motion)
+        self.ledger.book("vae", size + decoder.nbytes)
+        folder = Path(self.spec.segment_dir)
+        video = self.video
+        with SegmentThread(folder, video.width, video.height, video.fps, self._clip) as segments:
+            yield Sink(
+                decoder,
+                segments,
+                self.observer,
+                blocks_per_clip=self.request.infer_frames // BLOCK_FRAMES,
+                vae_bytes=size,
+                began=self.began,
+                dump=self.spec.dump_latents,
+            )
+
+    # -- what is told --------------------------------------------------------------------------
+
+    def _clip(self, written: ClipWritten) -> None:
+        self.report.send("clip", **written.to_dict())
+
+    def _tell_result(self, made: dict[str, Any]) -> None:
+        self.observer.tell_ledger(force=True)
+        meter = self.observer.meter
+        empty: dict[str, Any] = {
+            "latents_sha256": None,
+            "first_frame_seconds": None,
+            "frames": 0,
+            "clips": [],
+            "dump": None,
+        }
+        self.report.send(
+            "result",
+            **{**empty, **made},
+            unshard={"events": meter.events, "max_bytes": meter.max_bytes},
+            by_owner=self.ledger.peak_by_owner,
+            peak_bytes=self.ledger.peak_bytes,
+        )
+
+    def _lora(self) -> str | None:
+        return self.spec.layout.get("lora") if self.request.load_lora else None

@@ -1,0 +1,110 @@
+"""What a rank tells while it works: steps, unshards, spikes and its ledger, at a bearable rate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Final, Protocol
+
+from engine.placement.onrank.executor import steps_of
+from engine.placement.onrank.groups import dit_ranks
+from engine.placement.onrank.schedule import Tick, Work
+from engine.placement.onrank.sharded import UnshardMeter
+from engine.placement.plan import Plan
+from engine.ranks.onrank.ledger import Ledger, Threshold, Throttle
+
+#: Most ledger reports a second, besides those at a phase's or a spike's time.
+LEDGER_RATE: Final = 4.0
+
+
+class Telling(Protocol):
+    """The part of the reporter that is used here (``engine.ranks.onrank.report.Reporter``)."""
+
+    def send(self, kind: str, **data: object) -> None: ...
+    def phase(
+        self, phase: str, *, role: str = "", detail: str = "", progress: float | None = None
+    ) -> None: ...
+    def tick(self, tick: int) -> None: ...
+
+
+class RankObserver:
+    """Keeps the ledger up to date around units of work, and reports.
+
+    Args:
+        operator_threshold: bytes the operator has set, asked again before every unit of work;
+            None: the plan's own threshold.
+        own_threshold: whether the plan's threshold is the request's figure, not a prediction.
+    """
+
+    def __init__(
+        self,
+        report: Telling,
+        ledger: Ledger,
+        plan: Plan,
+        rank: int,
+        *,
+        operator_threshold: Callable[[], int | None],
+        own_threshold: bool = False,
+    ) -> None:
+        self.report, self.ledger = report, ledger
+        self.meter = UnshardMeter(ledger)
+        self.role = role_of(plan, rank)
+        self._operator = operator_threshold
+        context = plan.devices[rank].by_owner.get("context", 0)
+        self._planned = Threshold(plan.spike_threshold_bytes[rank], context, own_threshold)
+        self._running = False
+        self._throttle = Throttle(LEDGER_RATE)
+
+    def phase(self, phase: str, detail: str = "", progress: float | None = None) -> None:
+        """Enter a phase; the ledger is told with it."""
+        self._running = phase == "running"
+        self.report.phase(phase, role=self.role, detail=detail, progress=progress)
+        self.tell_ledger(force=True)
+
+    @contextmanager
+    def window(self, label: str, owner: str = "activations") -> Iterator[None]:
+        """Around a unit of work whose peak is measured."""
+        self.ledger.threshold = self._threshold()
+        with self.ledger.window(label, owner):
+            yield
+        spike = self.ledger.take_spike()
+        if spike is not None:
+            self.report.send("spike", **spike.to_dict())
+        self.tell_ledger(force=spike is not None)
+
+    def _threshold(self) -> Threshold | None:
+        chosen = self._operator()
+        if chosen is not None:
+            return Threshold(chosen, absolute=True)
+        # A prediction is of the steady state: it says nothing of loading.
+        return self._planned if self._running or self._planned.absolute else None
+
+    def tick_done(self, tick: Tick, mine: tuple[Work, ...], seconds: float) -> None:
+        """One walk ended: its unshards, and the steps this rank computed in it."""
+        self.report.tick(tick.index)
+        records = self.meter.take()
+        if records:
+            self.report.send("unshards", records=[asdict(record) for record in records])
+        for work in mine:
+            self.report.send("step", step=work.step, block=work.block, seconds=seconds)
+
+    def tell_ledger(self, *, force: bool = False) -> None:
+        """Report the ledger if one is due."""
+        if self._throttle.due(force=force):
+            self.report.send("ledger", **self.ledger.report())
+
+
+def role_of(plan: Plan, rank: int) -> str:
+    """What a rank does, in words: ``"step 1-2 of 4"``, ``"step 4 of 4, VAE"``, ``"ghost"``."""
+    steps = steps_of(plan, rank)
+    parts = []
+    if steps:
+        first, last = steps[0] + 1, steps[-1] + 1
+        span = str(first) if first == last else f"{first}-{last}"
+        parts.append(f"step {span} of {plan.sample_steps}")
+    elif rank in dit_ranks(plan):
+        parts.append("ghost")
+    if rank == plan.vae_rank:
+        parts.append("VAE")
+    return ", ".join(parts)
