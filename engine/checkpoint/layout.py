@@ -236,10 +236,9 @@ def find(
     missing: dict[str, Path] = {}
     vae = _component("vae", vae_path, root, VAE_FILE, missing)
     t5 = _component("t5", t5_path, root, T5_FILE, missing)
-    tokenizer: Path | None = root / TOKENIZER_DIR
-    if not (root / TOKENIZER_DIR / "tokenizer.json").is_file():
-        beside = t5.parent / TOKENIZER_DIR if t5 is not None else None
-        tokenizer = beside if beside and (beside / "tokenizer.json").is_file() else None
+    # umT5 given elsewhere may have its tokenizer beside it.
+    places = [root / TOKENIZER_DIR] + ([t5.parent / TOKENIZER_DIR] if t5 is not None else [])
+    tokenizer = next((place for place in places if _has_tokenizer(place)), None)
     if tokenizer is None:
         missing["tokenizer"] = root / TOKENIZER_DIR / "tokenizer.json"
     lora = _lora(lora_path, root, environ, missing)
@@ -261,6 +260,10 @@ def find(
     if layout.wav2vec_weights() is None:
         missing["wav2vec"] = layout.wav2vec or root / WAV2VEC_DIR
     return layout
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in ("tokenizer.json", "spiece.model"))
 
 
 def _component(

@@ -298,8 +298,7 @@ def _write_files(
             path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
             descriptors.append(descriptor)
-            if plan.size:
-                _allocate(descriptor, plan.size)
+            os.ftruncate(descriptor, plan.size)
             for place, content in plan.fixed:
                 _write_at(descriptor, content, place)
             jobs += [(descriptor, plan, place, drawn) for place, drawn in plan.tensors]
@@ -321,11 +320,6 @@ def _write_files(
     finally:
         for descriptor in descriptors:
             os.close(descriptor)
-
-
-def _allocate(descriptor: int, size: int) -> None:
-    """Claim the space now, so that a full disk fails at once and not after minutes."""
-    os.posix_fallocate(descriptor, 0, size)
 
 
 def _write_at(descriptor: int, content: bytes | memoryview, place: int) -> None:

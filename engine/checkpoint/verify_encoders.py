@@ -135,6 +135,8 @@ def _check_text_dim(
 
 
 def _tokenizer(path: Path, findings: Findings) -> None:
+    if not path.is_file():
+        return  # a lone spiece.model, which only its own library reads
     try:
         data = read_json(path, limit=_TOKENIZER_LIMIT)
     except CheckpointError as error:

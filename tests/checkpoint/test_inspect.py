@@ -11,6 +11,8 @@ from typing import Any
 from click.testing import CliRunner
 
 from console.commands.ckpt import ckpt
+from engine.checkpoint.shapes import SHAPES
+from engine.checkpoint.synth import _dit_files
 
 
 def report(directory: Path, *flags: str) -> dict[str, Any]:
@@ -71,3 +73,26 @@ def test_a_damaged_shard_is_one_message_and_exit_2(copy: Path) -> None:
     assert result.exit_code == 2
     assert shard.name in result.output
     assert "Traceback" not in result.output
+
+
+def test_the_released_shape_is_told_from_its_headers(tmp_path: Path) -> None:
+    """Files of the true sizes with nothing but their headers in them (sparse)."""
+    kind = SHAPES["14b"]
+    (tmp_path / "config.json").write_text(json.dumps(kind.dit_config))
+    for plan in _dit_files(kind):
+        with (tmp_path / plan.path).open("wb") as file:
+            for place, content in plan.fixed:
+                file.seek(place)
+                file.write(content)
+            file.truncate(plan.size)
+    body = report(tmp_path)
+    assert body["family"] == "Wan2.2-S2V-14B"
+    assert set(body["missing"]) == {"vae", "t5", "tokenizer", "wav2vec"}
+    dit = body["components"][0]
+    assert (dit["tensors"], dit["params"]) == (1260, 16_295_755_609)
+    assert dit["bytes"] == 2 * 16_295_755_609
+    parts = {part["name"]: round(part["params"] / 1e9, 3) for part in dit["parts"]}
+    assert parts["blocks"] == 14.056
+    assert parts["audio injector"] == 1.888
+    assert parts["time projection"] == 0.157
+    assert len(dit["shards"]) == 4

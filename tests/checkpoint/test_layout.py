@@ -101,3 +101,9 @@ def test_a_hub_id_that_is_not_cached_prints_the_download_command(
 ) -> None:
     with pytest.raises(CheckpointError, match="hf download Quark-Vision/Live-Avatar"):
         find(sample, lora_path="Quark-Vision/Live-Avatar", environment={"HF_HOME": str(tmp_path)})
+
+
+def test_a_tokenizer_may_be_pieces_alone(copy: Path) -> None:
+    folder = copy / "google" / "umt5-xxl"
+    (folder / "tokenizer.json").rename(folder / "spiece.model")
+    assert find(copy).tokenizer == folder

@@ -13,11 +13,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from engine.checkpoint.errors import CheckpointError
+from engine.checkpoint.expected import unit_params
 from engine.checkpoint.layout import find
 from engine.checkpoint.lora import read_lora
 from engine.checkpoint.onrank.encoders import load_vae
 from engine.checkpoint.onrank.files import state_dict
-from engine.checkpoint.onrank.load import DiTSource, largest_unit_bytes, load_dit
+from engine.checkpoint.onrank.load import DiTSource, load_dit
 from engine.checkpoint.onrank.slab import ALIGNMENT, allocate
 from engine.model import lora as merging
 
@@ -148,6 +149,7 @@ def test_units_come_one_by_one_and_may_go_again(sample: Path) -> None:
 PEAK = """
 import json, sys
 import torch
+from engine.checkpoint.expected import unit_params
 from engine.checkpoint.layout import find
 from engine.checkpoint.onrank.load import load_dit
 torch.set_num_threads(1)
@@ -156,7 +158,10 @@ def high():
     return next(int(row.split()[1]) * 1024 for row in rows if row.startswith("VmHWM"))
 paths = find(sys.argv[1]).paths()
 load_dit(find(sys.argv[2]).paths(), "cpu", dtype=torch.float32, lora=find(sys.argv[2]).lora)
-open("/proc/self/clear_refs", "w").write("5")
+try:
+    open("/proc/self/clear_refs", "w").write("5")  # not every kernel has it
+except OSError:
+    pass
 before = high()
 dit = load_dit(paths, "cpu", dtype=torch.float32, lora=paths["lora"])
 final = sum(p.nbytes for p in dit.parameters())
@@ -202,7 +207,7 @@ def test_the_peak_over_the_final_size_is_at_most_one_block(sample: Path, tmp_pat
     )
     assert done.returncode == 0, done.stderr
     rise, final = json.loads(done.stdout)
-    assert rise - final <= largest_unit_bytes(WIDE, 4)
+    assert rise - final <= unit_params(WIDE)["layer 0"] * 4
 
 
 def test_progress_ends_at_the_whole(sample: Path) -> None:

@@ -96,7 +96,7 @@ def test_a_failure_in_the_middle_leaves_nothing_behind(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module, "_allocate", full)
+    monkeypatch.setattr(module, "_write_tensor", full)
     with pytest.raises(CheckpointError, match="No space left"):
         synth("tiny", tmp_path / "a" / "b", 0)
     assert list(tmp_path.iterdir()) == []

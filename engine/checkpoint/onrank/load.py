@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.checkpoint.errors import CheckpointError
-from engine.checkpoint.expected import DiTShape, unit_params
+from engine.checkpoint.expected import DiTShape
 from engine.checkpoint.header import TensorInfo
 from engine.checkpoint.layout import Layout, find
 from engine.checkpoint.lora import LoraFile, read_lora
@@ -193,12 +193,6 @@ def load_dit(
             if on_unit is not None:
                 on_unit(unit, done, total)
     return dit.eval()
-
-
-def largest_unit_bytes(config: Mapping[str, Any], itemsize: int) -> int:
-    """Bytes of the largest unit but the root: what a load may need above what stays."""
-    counts = unit_params(config)
-    return max(count for unit, count in counts.items() if unit != "root") * itemsize
 
 
 def _layout(paths: Mapping[str, str]) -> Layout:
