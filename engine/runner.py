@@ -128,6 +128,9 @@ class JobRun:
     async def _work(self) -> None:
         await self._ledger.change(state="preflight")
         await self._check()
+        plan = self._prepared.plan
+        where = ", ".join(device.device for device in plan.devices)
+        self._bus.log("INFO", f"begins: {plan.mode} on {where}, {self.row.size}", self.row.id)
         leases, port = self._reserve()
         try:
             await self._ledger.change(state="loading")
@@ -298,6 +301,8 @@ class JobRun:
         self._progress.committed(clip)
         self._progress.change(manifest=str(self._places.manifest))
         self._ledger.touch(now=True)
+        text = f"clip {clip.clip} committed: {clip.frames} frames at {clip.fps:.3g} fps"
+        self._bus.log("INFO", text, self.row.id)
         self._bus.publish(
             ClipCommitted(
                 job=self.row.id,

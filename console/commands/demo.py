@@ -1,4 +1,4 @@
-"""``avatop demo``: the sample job, in the console where there is a terminal, else without a screen."""
+"""``avatop demo``: the sample job, in the console where there is a terminal."""
 
 from __future__ import annotations
 

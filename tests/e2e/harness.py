@@ -1,0 +1,155 @@
+"""Real jobs for tests: sample checkpoint, drawn inputs, an engine whose events can be awaited."""
+
+from __future__ import annotations
+
+import os
+import queue
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from engine.engine import InProcessClient, start_engine
+from engine.jobs.paths import Places
+from engine.messages import Command, Event, JobChanged, JobRow, Reply, Submit
+from engine.resources import sample_data
+
+ROOT = Path(__file__).resolve().parents[2]
+PROMPT = "A young woman with dark hair in a blue suit, office, smiling warmly, soft light"
+#: How long anything may take on a loaded machine before a test gives up.
+PATIENCE = 100.0
+
+
+def job_flags(inputs: Path, **changes: Any) -> dict[str, str]:
+    """A small job of two clips: long enough for the second one's new conditioning."""
+    flags = {
+        "image": inputs / "good.png",
+        "audio": inputs / "good.wav",
+        "ckpt_dir": sample_data() / "ckpt",
+        "prompt": PROMPT,
+        "size": "64*64",
+        "num_clip": 2,
+        "gpus": "cpu",
+        **changes,
+    }
+    return {name: str(value) for name, value in flags.items() if value is not None}
+
+
+def argv(flags: Mapping[str, str]) -> list[str]:
+    return [part for name, value in flags.items() for part in (f"--{name}", value)]
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """This process's environment with avatop's folders below ``folder``."""
+    drop = ("AVATOP_", "INFER_RES", "RESOLUTION", "SAMPLE_STEPS", "PROMPT", "IMAGE_PATH")
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(drop)}
+    return {
+        **kept,
+        "AVATOP_STATE_DIR": str(folder / "state"),
+        "AVATOP_CACHE_DIR": str(folder / "cache"),
+        "AVATOP_LEASE_DIR": str(folder / "locks"),
+        "PYTHONPATH": str(ROOT),
+    }
+
+
+def start_cli(args: list[str], folder: Path, **options: Any) -> subprocess.Popen[str]:
+    """``avatop ARGS`` as a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "console", *args],
+        env=environment(folder),
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def until(condition: Callable[[], Any], seconds: float = PATIENCE) -> Any:
+    """Ask again and again until the answer is truthy; the answer.
+
+    Raises:
+        TimeoutError: it never was.
+    """
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        answer = condition()
+        if answer:
+            return answer
+        time.sleep(0.02)
+    raise TimeoutError("the condition never came true")
+
+
+def ranks_of(pid: int) -> list[psutil.Process]:
+    """Rank processes below a process, by their title."""
+    try:
+        below = psutil.Process(pid).children(recursive=True)
+        return [p for p in below if p.cmdline()[:1] and "avatop-rank" in p.cmdline()[0]]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def gone(processes: list[psutil.Process]) -> bool:
+    """None of these very processes runs any more (a number used again is another process)."""
+    return not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes)
+
+
+class Driven:
+    """An engine whose events a test can wait for."""
+
+    def __init__(self, client: InProcessClient) -> None:
+        self.client = client
+        self.seen: list[Event] = []
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        client.subscribe(self._events.put)
+
+    @property
+    def places(self) -> Places:
+        return self.client.engine.places
+
+    def ask(self, command: Command) -> Reply:
+        return self.client.send(command).result(PATIENCE)
+
+    def submit(self, flags: Mapping[str, str]) -> int:
+        reply = self.ask(Submit(request=dict(flags)))
+        assert reply.ok, reply.message
+        assert reply.job is not None
+        return reply.job
+
+    def wait(self, wanted: Callable[[Event], Any], seconds: float = PATIENCE) -> Event:
+        """The first event from here on that is wanted."""
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            event = self._events.get(timeout=left)
+            self.seen.append(event)
+            if wanted(event):
+                return event
+        raise TimeoutError("the event never came")
+
+    def row(self, job: int, *states: str) -> JobRow:
+        """The job's row once it is in one of ``states``."""
+
+        def there(event: Event) -> bool:
+            return (
+                isinstance(event, JobChanged) and event.job.id == job and event.job.state in states
+            )
+
+        event = self.wait(there)
+        assert isinstance(event, JobChanged)
+        return event.job
+
+
+@contextmanager
+def engine_under(folder: Path) -> Iterator[Driven]:
+    """An engine in this process, its files below ``folder``."""
+    client = start_engine(Places(folder / "state", folder / "cache"), "0.0.test")
+    try:
+        yield Driven(client)
+    finally:
+        client.close()
