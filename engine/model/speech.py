@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 #: Samples per second of the waveforms.
@@ -92,8 +91,15 @@ class SpeechEncoder(nn.Module):
         settings |= {"apply_spec_augment": False, "attn_implementation": "sdpa"}
         with torch.device("meta"):
             model = Wav2Vec2Model(Wav2Vec2Config(**settings))
-            if parametrize.is_parametrized(model.encoder.pos_conv_embed.conv):
-                parametrize.remove_parametrizations(model.encoder.pos_conv_embed.conv, "weight")
+            # A plain convolution in place of one that multiplies its weight out on every call.
+            embed = model.encoder.pos_conv_embed
+            embed.conv = nn.Conv1d(
+                embed.conv.in_channels,
+                embed.conv.out_channels,
+                embed.conv.kernel_size,
+                padding=embed.conv.padding,
+                groups=embed.conv.groups,
+            )
         weights = renamed({name: tensor.detach().to(dtype=dtype) for name, tensor in state.items()})
         try:
             model.load_state_dict(weights, strict=True, assign=True)
