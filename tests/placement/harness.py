@@ -62,7 +62,7 @@ def plan_for(mode: str, ranks: int = 1, *, vae: bool = False, steps: int = 4, **
 def run(plan: Plan, case: Case, timeout: float = 90) -> list[Outcome]:
     """All ranks' outcomes. Raises ``AssertionError`` with the traceback of a rank that failed."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.placement.onrank_worker"])
+    context.set_forkserver_preload(["engine.ranks.onrank.job"])
     with tempfile.TemporaryDirectory() as folder:
         ends = [context.Pipe(duplex=False) for _ in range(plan.world_size)]
         ranks = [

@@ -36,8 +36,7 @@ class Watch:
     def tick_done(self, tick: Tick, mine: tuple[Work, ...], seconds: float) -> None:
         self.outcome.ticks += 1
         self.outcome.records.append(self.meter.take())
-        if (spike := self.ledger.take_spike()) is not None:
-            self.outcome.spikes.append(spike)
+        self.outcome.spikes.extend(self.ledger.take_spikes())
 
 
 def inputs(cfg: DiTConfig, case: Case) -> Inputs:
@@ -100,9 +99,7 @@ def work(rank: int, plan: Plan, case: Case, folder: str) -> Outcome:
             observer=Watch(ledger, meter, outcome),
         )
         for finished in executor.run():
-            outcome.latents[finished.block] = (
-                finished.latent.float().cpu().numpy().astype(np.float32)
-            )
+            outcome.latents[finished.block] = finished.latent.float().cpu().numpy()
     outcome.clips = executor.clips
     ledger.book("kv", generation.kv_nbytes)
     outcome.peak_by_owner = ledger.peak_by_owner

@@ -59,7 +59,7 @@ class Ledger:
         self._all_time_by_owner: dict[str, int] = {}
         self._high = 0  # most that was booked at once in the window
         self._begin_window()
-        self._spike: SpikeFound | None = None
+        self._spikes: dict[str, SpikeFound] = {}  # the largest of each owner
 
     # Books
 
@@ -152,18 +152,19 @@ class Ledger:
     def observe(
         self, owner: str, level: int, peak: int, seconds: float, *, share: int | None = None
     ) -> None:
-        """Note a peak; keep it as a spike if it is above the limit and the largest so far.
+        """Note a peak; keep it as a spike if it is above the limit and its owner's largest so far.
 
-        ``share`` is the owner's own part of the rise, all of it by default: of several that add
-        up to the same peak the largest is named.
+        ``owner`` may say more after a colon (``"gathered: layer 7"``). ``share`` is its own part
+        of the rise, all of it by default.
         """
         self._note_total(peak)
         limit = self.limit()
         share = peak - level if share is None else share
         if limit is None or peak <= limit or share <= 0:
             return
-        if self._spike is None or share > self._spike.bytes:
-            self._spike = SpikeFound(owner, share, level, peak, limit, seconds)
+        kind = owner.partition(":")[0]
+        if kind not in self._spikes or share > self._spikes[kind].bytes:
+            self._spikes[kind] = SpikeFound(owner, share, level, peak, limit, seconds)
 
     def limit(self) -> int | None:
         """The threshold in terms of the measured total."""
@@ -177,9 +178,10 @@ class Ledger:
         self._peak_total = max(self._peak_total, size)
         self._all_time = max(self._all_time, size)
 
-    def take_spike(self) -> SpikeFound | None:
-        """The largest spike since the last call."""
-        found, self._spike = self._spike, None
+    def take_spikes(self) -> list[SpikeFound]:
+        """The largest spike of each owner since the last call."""
+        found = list(self._spikes.values())
+        self._spikes.clear()
         return found
 
     # Reports

@@ -68,10 +68,10 @@ class RankObserver:
         self.ledger.threshold = self._threshold()
         with self.ledger.window(label, owner):
             yield
-        spike = self.ledger.take_spike()
-        if spike is not None:
+        spikes = self.ledger.take_spikes()
+        for spike in spikes:
             self.report.send("spike", **spike.to_dict())
-        self.tell_ledger(force=spike is not None)
+        self.tell_ledger(force=bool(spikes))
 
     def _threshold(self) -> Threshold | None:
         chosen = self._operator()
