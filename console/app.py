@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from typing import Any, ClassVar, cast
 
+from rich.console import RenderableType
 from textual import events, work
+from textual._compositor import ChopsUpdate
 from textual.app import App, SystemCommand
 from textual.message import Message
 from textual.screen import Screen
@@ -27,6 +29,7 @@ from console.parts import Panel
 from console.screens.overview import Overview
 from console.state import Model
 from console.terminal import OwnedTerminal, SteadyDriver, shows_unicode, signals
+from console.thrift import Spans
 from console.widgets.paint import Paint
 from engine.client import EngineClient
 from engine.messages import (
@@ -89,6 +92,7 @@ class AvatopApp(App[Leave]):
         self._own_fds = own_fds
         self._owned: OwnedTerminal | None = None
         self._unsubscribe: Callable[[], None] | None = None
+        self._printed: dict[str, str] = {}  # stream → what has no end of line yet
         self._last_frame = 0.0
         self._frame_due = False
         self._message_until = 0.0
@@ -210,7 +214,9 @@ class AvatopApp(App[Leave]):
         if self.overview.foot.message and time.monotonic() > self._message_until:
             self.overview.foot.message = None
             self.model.dirty.add("footer")
-        self.model.dirty |= {"header", "devices"}
+        self.model.dirty.add("header")
+        if time.monotonic() - self._last_frame > 1.5:
+            self.model.dirty.add("devices")  # nothing came: what is held moves on with time
         if not self.stalled:
             self._show(self.model.taken())
 
@@ -220,16 +226,34 @@ class AvatopApp(App[Leave]):
         self.mailbox.put(LogLine(level=level, source="console", text=line, stream=stream))
 
     def on_print(self, event: events.Print) -> None:
-        """Python-level prints."""
-        for line in event.text.splitlines():
+        """Python-level prints, which come in pieces."""
+        stream = "stderr" if event.stderr else "stdout"
+        *lines, rest = (self._printed.get(stream, "") + event.text).split("\n")
+        if len(rest) > OwnedTerminal.LONGEST:
+            lines, rest = [*lines, rest], ""
+        self._printed[stream] = rest
+        for line in lines:
             if line.strip():
-                self._captured("stderr" if event.stderr else "stdout", line)
+                self._captured(stream, line)
 
     # -- the terminal ------------------------------------------------------------------------
 
     @property
     def stalled(self) -> bool:
         return isinstance(self._driver, SteadyDriver) and self._driver.stalled
+
+    @property
+    def bytes_written(self) -> int:
+        """Bytes the terminal has taken so far."""
+        driver = self._driver
+        writer = driver.writer if isinstance(driver, SteadyDriver) else None
+        return writer.written if writer is not None else 0
+
+    def _display(self, screen: Screen[Any], renderable: RenderableType | None) -> None:
+        # Textual sends each changed row from its widget's left edge on; we send what changed.
+        if type(renderable) is ChopsUpdate:
+            renderable = Spans(renderable.chops, renderable.spans, renderable.chop_ends)
+        super()._display(screen, renderable)
 
     def terminal_recovered(self) -> None:
         """The terminal reads again: what was skipped is painted in full."""

@@ -81,9 +81,12 @@ class Series:
         self.first: float | None = None
         self.last: float | None = None
         self.level: Stack | None = None
+        self.owners: set[str] = set()  # all that were ever seen, so that a legend holds still
         self.ended: float | None = None  # nothing is held beyond this moment
         self._fine = _Tier(FINE, FINE_BINS)
         self._coarse = _Tier(COARSE, COARSE_BINS)
+        # What was drawn last: count, bins per column, last column, columns.
+        self._drawn: tuple[int, int, int, list[Stack | None]] | None = None
 
     def add(self, t: float, level: Stack, peak: Stack | None = None) -> None:
         """Book a sample: the level at ``t`` and the highest value since the sample before."""
@@ -92,27 +95,42 @@ class Series:
         top = peak if peak is not None and peak[0] > level[0] else level
         self._fine.add(t, top, level)
         self._coarse.add(t, top, level)
+        if self.last is not None and t < self.last - 1.0:
+            self._drawn = None  # late news: every column may have changed
         self.last = t if self.last is None else max(self.last, t)
         self.level = level
+        self.owners.update(owner for owner, _amount in level[1])
         self.ended = None
 
     def end(self, t: float) -> None:
         """Say that there will be no more samples: what was held is given back."""
         self.ended = t
+        self._drawn = None
 
     def columns(self, now: float, count: int, seconds: float) -> list[Stack | None]:
         """``count`` columns of ``seconds`` each, the last one holding ``now``; None is unknown."""
         tier = self._coarse if seconds >= COARSE else self._fine
         per = max(1, round(seconds / tier.seconds))
-        width = per * tier.seconds
-        last = int(now / width)
+        last = int(now / (per * tier.seconds))
+        kept = self._drawn
+        # Only the newest columns can have changed since the last picture.
+        if kept is not None and kept[:2] == (count, per) and 0 <= last - kept[2] < count - 2:
+            ready = kept[3][last - kept[2] : -2]
+        else:
+            ready = []
+        first = last - count + 1 + len(ready)
+        out = [*ready, *self._fill(tier, per, first, last)]
+        self._drawn = (count, per, last, out)
+        return out
+
+    def _fill(self, tier: _Tier, per: int, first: int, last: int) -> list[Stack | None]:
         bins = tier.bins
         out: list[Stack | None] = []
         held: Stack | None = None
         held_at = 0
         keep = max(1, int(self.hold / tier.seconds))
-        # Levels from before the window's left edge still hold at it.
-        start = (last - count + 1) * per
+        # Levels from before the left edge still hold at it.
+        start = first * per
         for index in range(start - 1, start - 1 - keep, -1):
             if index in bins:
                 held, held_at = bins[index][1], index

@@ -60,6 +60,7 @@ class Model:
         self.logs: deque[LogEntry] = deque(maxlen=LOG_LINES)
         self.dirty: set[str] = {"devices", "jobs", "logs", "preview", "header", "pipeline"}
         self._log_number = 0
+        self._rows: list[JobRow] | None = None  # job_rows, until a job changes
         self._handlers: dict[type[Event], Any] = {
             EngineStarted: self._engine_started,
             EngineStopped: self._engine_stopped,
@@ -88,6 +89,7 @@ class Model:
         self.connected = True
         self.device_source = snapshot.device_source
         self.jobs.update((job.id, job) for job in snapshot.jobs)
+        self._rows = None
         self.plans.update(snapshot.plans)
         if snapshot.devices:
             self._devices_sampled(DevicesSampled(devices=snapshot.devices, t=self.now))
@@ -196,6 +198,7 @@ class Model:
 
     def _job_changed(self, event: JobChanged) -> None:
         self.jobs[event.job.id] = event.job
+        self._rows = None
         self.dirty |= {"jobs", "header", "pipeline"}
 
     def _plan_made(self, event: PlanMade) -> None:
@@ -288,7 +291,9 @@ class Model:
                 return (1, job.id)
             return (2, -job.id)
 
-        return sorted(self.jobs.values(), key=place)
+        if self._rows is None:
+            self._rows = sorted(self.jobs.values(), key=place)
+        return self._rows
 
     def live_jobs(self) -> list[JobRow]:
         return [job for job in self.jobs.values() if job.state in LIVE_STATES]

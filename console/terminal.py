@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING, Any, Final
 from textual._xterm_parser import XTermParser
 from textual.drivers.linux_driver import LinuxDriver
 
+from console.thrift import slim
+
 if TYPE_CHECKING:
     from textual.app import App
 
@@ -75,7 +77,10 @@ class SteadyWriter:
         self._thread.start()
 
     def write(self, text: str) -> None:
-        data = text.encode("utf-8", "replace")
+        if self.stalled:
+            self.skipped += 1
+            return
+        data = slim(text).encode("utf-8", "replace")
         with self._wakeup:
             if self.stalled or self._stopping.is_set():
                 self.skipped += 1

@@ -220,9 +220,9 @@ def legend(paint: Paint, panel: Panel, width: int, span: float) -> Row:
     if panel.predicted is not None and width >= 80:  # narrower: the plot's axis says it
         tail.put("plan ", "plan").raw(fmt.gib(panel.predicted), "plan")
     for owner in OWNERS:
-        amount = amounts.get(owner, 0)
-        if amount <= 0:
+        if owner not in panel.memory.owners:
             continue
+        amount = amounts.get(owner, 0)
         name = owner if width >= 90 else _SHORT.get(owner, owner)
         figure = fmt.gib(int(amount))
         if row.x + len(name) + len(figure) + 3 > width - tail.x - 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, cast
 
+from rich.cells import cell_len
 from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
@@ -61,9 +62,7 @@ class Lines(Widget):
             return
         regions = []
         for y, (before, after) in enumerate(zip(old, new, strict=True)):
-            span = changed(before, after)
-            if span is not None:
-                regions.append(Region(span[0], y, span[1] - span[0], 1))
+            regions += [Region(first, y, last - first, 1) for first, last in changes(before, after)]
         if regions:
             self.refresh(*regions)
 
@@ -83,34 +82,57 @@ class Lines(Widget):
         self.update()
 
 
-def changed(before: Strip, after: Strip) -> tuple[int, int] | None:
-    """The cells [first, past last) in which two strips of equal width differ."""
+GAP = 10  # equal cells between two changes that are cheaper sent again than jumped over
+
+
+def changes(before: Strip, after: Strip) -> list[tuple[int, int]]:
+    """The spans [first, past last) of cells in which two strips of equal width differ."""
     if before is after:
-        return None
+        return []
     a, b = before._segments, after._segments
     if a == b:
-        return None
-    first = 0
-    start = 0
-    while start < len(a) and start < len(b) and a[start] == b[start]:
-        first += a[start].cell_length
-        start += 1
-    last = after.cell_length
-    end = 0
-    while end < min(len(a), len(b)) - start and a[-1 - end] == b[-1 - end]:
-        end += 1
-        last -= a[-end].cell_length
-    if (
-        len(a) - end - start == 1
-        and len(b) - end - start == 1
-        and a[start].style == b[start].style
-        and a[start].text.isascii()
-        and b[start].text.isascii()
-    ):
-        # One piece of plain text changed: find where.
-        x, y = a[start].text, b[start].text
-        same = 0
-        while same < min(len(x), len(y)) and x[same] == y[same]:
-            same += 1
-        first += same
-    return (first, max(last, first + 1)) if last > first else None
+        return []
+    spans: list[tuple[int, int]] = []
+    i = j = used_a = used_b = x = 0
+    while i < len(a) and j < len(b):
+        one, two = a[i], b[j]
+        if not (_narrow(one.text) and _narrow(two.text)):
+            # Wide characters: from here on everything counts as changed.
+            _join(spans, x, after.cell_length)
+            return spans
+        length = min(len(one.text) - used_a, len(two.text) - used_b)
+        old, new = one.text[used_a : used_a + length], two.text[used_b : used_b + length]
+        if one.style != two.style:
+            if (
+                one.style is None
+                or two.style is None
+                or not (old.isspace() and new.isspace())
+                or (
+                    one.style.bgcolor != two.style.bgcolor or one.style.reverse != two.style.reverse
+                )
+            ):
+                _join(spans, x, x + length)
+        elif old != new:
+            first = next(n for n in range(length) if old[n] != new[n])
+            last = next(n for n in range(length, 0, -1) if old[n - 1] != new[n - 1])
+            _join(spans, x + first, x + last)
+        x += length
+        used_a += length
+        used_b += length
+        if used_a == len(one.text):
+            i, used_a = i + 1, 0
+        if used_b == len(two.text):
+            j, used_b = j + 1, 0
+    return spans
+
+
+def _join(spans: list[tuple[int, int]], first: int, last: int) -> None:
+    if spans and first - spans[-1][1] <= GAP:
+        spans[-1] = (spans[-1][0], last)
+    else:
+        spans.append((first, last))
+
+
+def _narrow(text: str) -> bool:
+    """Whether every character takes one cell."""
+    return text.isascii() or cell_len(text) == len(text)

@@ -40,11 +40,13 @@ class Paint:
         self.unicode = unicode
         self._raised = raised
         self._styles: dict[tuple[str, bool], Style] = {}
+        self.drawn: dict[object, list[tuple[str, str]]] = {}  # columns of plots (plot.py)
 
     def change(self, theme: Theme) -> None:
         """Wear another theme from now on."""
         self.theme = theme
         self._styles.clear()
+        self.drawn.clear()
 
     def raised(self) -> Paint:
         """The same on the ground of dialogs."""
@@ -158,8 +160,21 @@ class Row:
 
     def cells(self, cells: Iterable[tuple[str, str]]) -> Row:
         """Append single-width cells of a plot, equal neighbours joined."""
-        for text, role in cells:
-            self.raw(text, role)
+        left = self.width - self.x
+        text, last = "", ""
+        for cell, role in cells:
+            if left <= 0:
+                break
+            left -= 1
+            if role == last:
+                text += cell
+                continue
+            if text:
+                self._pieces.append((text, last))
+            text, last = cell, role
+        if text:
+            self._pieces.append((text, last))
+        self.x = self.width - left
         return self
 
     def right(self, other: Row) -> Row:

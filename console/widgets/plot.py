@@ -19,6 +19,7 @@ _RIGHT: Final = (0x00, 0x80, 0xA0, 0xB0, 0xB8)
 _LINE: Final = (0xC0, 0x24, 0x12, 0x09)  # both dots of one row, counted from the bottom
 _DOTTED: Final = (0x40, 0x04, 0x02, 0x01)
 _BLANK: Final[Cell] = (" ", "text")
+MEMORY: Final = 20_000  # drawn columns that are remembered
 _ROLES: Final = {owner: f"owner.{owner}" for owner in OWNER_LETTERS}
 
 
@@ -62,15 +63,19 @@ def area(
     scale = full / (top - floor) if top > floor else 0.0
 
     line, ceiling = level(plan, top, floor, full), level(capacity, top, floor, full)
-    known: dict[tuple[Stack | None, Stack | None], list[Cell]] = {}
+    known = paint.drawn
+    if len(known) > MEMORY:
+        known.clear()
+    shape = (height, top, floor, line, ceiling)
     grid: list[list[Cell]] = []
     for cell in range(width):
         pair = (columns[cell * step], columns[cell * step + step - 1])
-        column = known.get(pair)
+        key = (pair, shape)
+        column = known.get(key)
         if column is None:
             draw = _braille if paint.unicode else _letters
             column = draw(paint, pair, height, full, floor, scale, line, ceiling)
-            known[pair] = column
+            known[key] = column
         grid.append(column)
     rows = [[grid[x][y] for x in range(width)] for y in range(height)]
     for x in marks:

@@ -15,7 +15,7 @@ from console.widgets.lines import Lines
 from console.widgets.paint import Paint
 
 _RAMP = " .:-=+*#%@"  # dark to light, one ASCII cell per two pixels
-_LEVELS = 32  # shades per channel: fewer changes of style, fewer bytes, no visible loss
+_LEVELS = 16  # shades per channel: fewer changes of style, fewer bytes, no visible loss
 
 
 def scaled(preview: Preview, width: int, height: int) -> tuple[int, int]:

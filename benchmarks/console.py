@@ -1,0 +1,222 @@
+"""What the console costs, measured in a real pty against its budgets.
+
+``python -m benchmarks.console [--json FILE] [--seconds N] [--paints N]``
+
+First paint: from exec of the interpreter to the moment the whole first picture has been read from
+the pty, the footer last. CPU and bytes: a replayed *synthetic* event stream (no engine, no GPU) at
+1 Hz; CPU is the whole process's, bytes are what the terminal was sent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import fcntl
+import importlib.metadata
+import itertools
+import json
+import os
+import platform
+import pty
+import select
+import signal
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+import termios
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+LAST = b"commands"  # the end of the first picture: a word of the footer
+FIRST = "from console.app import AvatopApp; AvatopApp(lambda: __import__('time').sleep(9)).run()"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One steady state to measure."""
+
+    name: str
+    size: tuple[int, int]
+    devices: int
+    jobs: int
+    cpu_ms: float | None  # budget per tick
+    tick_bytes: float | None
+
+
+SCENES = (
+    Scene("200x50, 8 devices, 1,000 jobs", (200, 50), 8, 1000, 15.0, 16 * 1024),
+    Scene("120x40, 4 devices, 3 jobs", (120, 40), 4, 3, None, None),
+    Scene("80x24, 4 devices, 3 jobs", (80, 24), 4, 3, None, 4 * 1024),
+)
+
+
+def spawn(command: list[str], size: tuple[int, int]) -> tuple[subprocess.Popen[bytes], int]:
+    """Start a program with a pty of ``size`` (columns, rows) as its terminal."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", size[1], size[0], 0, 0))
+    environ = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor"}
+    environ.setdefault("LANG", "C.UTF-8")
+    process = subprocess.Popen(
+        command, stdin=slave, stdout=slave, stderr=slave, cwd=ROOT, env=environ,
+        start_new_session=True,
+    )  # fmt: skip
+    os.close(slave)
+    return process, master
+
+
+def first_paint(command: list[str], size: tuple[int, int], limit: float = 20.0) -> float | None:
+    """Seconds from exec to the last part of the first picture, or None if it never came."""
+    begun = time.perf_counter()
+    process, master = spawn(command, size)
+    seen = b""
+    found = None
+    try:
+        while time.perf_counter() - begun < limit:
+            if not select.select([master], [], [], 0.5)[0]:
+                continue
+            try:
+                seen += os.read(master, 65536)
+            except OSError:
+                break
+            if LAST in seen:
+                found = time.perf_counter() - begun
+                break
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        os.close(master)
+    return found
+
+
+def drain(master: int) -> threading.Thread:
+    """Read and forget what the program writes, as a terminal does."""
+
+    def read() -> None:
+        while True:
+            try:
+                if not os.read(master, 65536):
+                    return
+            except OSError:
+                return
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    return thread
+
+
+def steady(scene: Scene, ticks: int) -> dict[str, Any]:
+    """CPU and bytes per tick of one scene: median and worst."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "marks.json"
+        command = [
+            sys.executable, "-m", "benchmarks.console_child", "--devices", str(scene.devices),
+            "--jobs", str(scene.jobs), "--ticks", str(ticks), "--out", str(out),
+        ]  # fmt: skip
+        process, master = spawn(command, scene.size)
+        reader = drain(master)
+        process.wait(timeout=ticks * 3 + 60)
+        os.close(master)
+        reader.join(1)
+        marks = json.loads(out.read_text(encoding="utf-8"))
+    cpu = [(b[0] - a[0]) * 1000 for a, b in itertools.pairwise(marks)]
+    sent = [b[1] - a[1] for a, b in itertools.pairwise(marks)]
+    return {
+        "scene": scene.name, "ticks": len(cpu),
+        "cpu_ms_median": round(statistics.median(cpu), 2), "cpu_ms_max": round(max(cpu), 2),
+        "bytes_median": round(statistics.median(sent)), "bytes_max": max(sent),
+        "bytes_mean": round(statistics.fmean(sent)),
+        "budget_cpu_ms": scene.cpu_ms, "budget_bytes": scene.tick_bytes,
+    }  # fmt: skip
+
+
+def hardware() -> dict[str, Any]:
+    """Where this was measured."""
+    model = "unknown"
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        model = next(x.split(":", 1)[1].strip() for x in lines if x.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    load = os.getloadavg()
+    return {"cpu": model, "cores": os.cpu_count(), "load_1min": round(load[0], 2),
+            "system": platform.platform()}  # fmt: skip
+
+
+def versions() -> dict[str, str]:
+    names = ("textual", "rich", "plotext")
+    return {"python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in names}}  # fmt: skip
+
+
+def measure(paints: int, seconds: int) -> dict[str, Any]:
+    """All figures."""
+    starts = {
+        "console alone": [sys.executable, "-c", FIRST],
+        "avatop, engine and all": [sys.executable, "-m", "console"],
+    }
+    painted: dict[str, Any] = {}
+    for name, command in starts.items():
+        times = [first_paint(command, (120, 40)) for _ in range(paints)]
+        known = sorted(t * 1000 for t in times if t is not None)
+        painted[name] = {
+            "median_ms": round(statistics.median(known), 1) if known else None,
+            "min_ms": round(known[0], 1) if known else None,
+            "max_ms": round(known[-1], 1) if known else None,
+            "runs": len(known), "asked": paints, "budget_ms": 300,
+        }  # fmt: skip
+    return {
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
+        "command": "python " + " ".join(["-m", "benchmarks.console", *sys.argv[1:]]),
+        "stream": "synthetic events, replayed at 1 Hz",
+        "hardware": hardware(), "versions": versions(),
+        "first_paint": painted, "steady": [steady(scene, seconds) for scene in SCENES],
+    }  # fmt: skip
+
+
+def table(result: dict[str, Any]) -> str:
+    """The result as a person reads it."""
+
+    def verdict(value: float | None, budget: float | None) -> str:
+        if budget is None or value is None:
+            return ""
+        return "holds" if value <= budget else "OVER"
+
+    lines = [f"{'what':<52}{'measured':>14}{'budget':>12}"]
+    for name, paint in result["first_paint"].items():
+        value, budget = paint["median_ms"], paint["budget_ms"]
+        shown = "n/a" if value is None else f"{value:.0f} ms"
+        lines.append(f"{'first paint, ' + name:<52}{shown:>14}{budget:>9} ms  "
+                     f"{verdict(value, budget)}")  # fmt: skip
+    for row in result["steady"]:
+        cpu, sent = row["cpu_ms_median"], row["bytes_mean"]
+        budget_cpu, budget_bytes = row["budget_cpu_ms"], row["budget_bytes"]
+        lines.append(f"{row['scene'] + ': CPU per tick':<52}{cpu:>11.1f} ms"
+                     f"{'' if budget_cpu is None else f'{budget_cpu:.0f} ms':>12}  "
+                     f"{verdict(cpu, budget_cpu)}")  # fmt: skip
+        lines.append(f"{row['scene'] + ': bytes per tick':<52}{sent / 1024:>10.1f} KiB"
+                     f"{'' if budget_bytes is None else f'{budget_bytes / 1024:.0f} KiB':>12}  "
+                     f"{verdict(sent, budget_bytes)}")  # fmt: skip
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--json", type=Path, help="write the result here as well")
+    parser.add_argument("--seconds", type=int, default=20, help="ticks of each steady state")
+    parser.add_argument("--paints", type=int, default=7, help="starts for the first paint")
+    options = parser.parse_args()
+    result = measure(options.paints, options.seconds)
+    print(table(result))
+    if options.json:
+        text = json.dumps(result, indent=2, ensure_ascii=False)
+        options.json.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
