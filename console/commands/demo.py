@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +17,9 @@ PROMPT: Final = (
     "smile, upper body, plain studio background, soft even light, illustrated portrait style"
 )
 #: Small, so that two CPU cores end it within a minute; any of them gives way to a flag.
-SETTINGS: Final = {"mode": "fsdp", "size": "128*128", "num_clip": "2"}
+SETTINGS: Final = {"size": "128*128", "num_clip": "2"}
+#: Flags that say by themselves where the work runs.
+_PLACING: Final = frozenset({"single_gpu", "dit_fsdp", "offload_model", "num_gpus_dit"})
 _SUFFIXES: Final = {"portraits": (".png", ".jpg", ".webp"), "speech": (".wav", ".mp3", ".flac")}
 
 
@@ -30,7 +34,8 @@ def demo(ctx: click.Context, /, headless: bool, as_json: bool, **flags: Any) -> 
     Ranks run on the GPUs of this host, or on its CPU where it has none. Every flag of "run" may be
     given and changes the job.
     """
-    resolved = resolve_flags({**_sample(), **_given(flags)}, None, None)
+    given = {name: value for name, value in flags.items() if value is not None}
+    resolved = resolve_flags({**_sample(given), **given}, None, None)
     for remark in resolved.remarks:
         tell(f"note: {remark}")
     from console.commands.console import has_terminal, open_console
@@ -42,12 +47,23 @@ def demo(ctx: click.Context, /, headless: bool, as_json: bool, **flags: Any) -> 
     ctx.exit(open_console(resolved.request.to_dict()))
 
 
-def _given(flags: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in flags.items() if value is not None}
+def _mode(gpus: str | None) -> str:
+    """Sharded weights, unless there is only one GPU to hold them."""
+    from engine.offers import offers
+    from engine.telemetry.devices import DeviceSelectionError, pick_source
+
+    source = pick_source().source
+    try:
+        found = offers(source.read(), gpus, os.environ)
+    except DeviceSelectionError:
+        return "fsdp"  # the job's own check says what is wrong with --gpus
+    finally:
+        source.close()
+    return "single" if len(found) == 1 and found[0].kind == "cuda" else "fsdp"
 
 
-def _sample() -> dict[str, str]:
-    """The sample job's flags.
+def _sample(given: Mapping[str, str]) -> dict[str, str]:
+    """The sample job's flags, without those that are given.
 
     Raises:
         Failed: the installation lacks its sample data.
@@ -58,17 +74,20 @@ def _sample() -> dict[str, str]:
         folder = sample_data()
     except FileNotFoundError as error:
         raise Failed(str(error)) from error
-    return {
-        **SETTINGS,
-        "image": str(_first(folder, "portraits")),
-        "audio": str(_first(folder, "speech")),
-        "ckpt_dir": str(folder / "ckpt"),
-        "prompt": PROMPT,
+    sources: dict[str, Callable[[], str]] = {
+        "image": lambda: _first(folder, "portraits"),
+        "audio": lambda: _first(folder, "speech"),
+        "ckpt_dir": lambda: str(folder / "ckpt"),
+        "prompt": lambda: PROMPT,
+        **{name: lambda value=value: value for name, value in SETTINGS.items()},  # type: ignore[misc]
     }
+    if not _PLACING & set(given):
+        sources["mode"] = lambda: _mode(given.get("gpus"))
+    return {name: source() for name, source in sources.items() if name not in given}
 
 
-def _first(folder: Path, kind: str) -> Path:
+def _first(folder: Path, kind: str) -> str:
     found = sorted(p for p in folder.glob(f"{kind}/*") if p.suffix in _SUFFIXES[kind])
     if not found:
         raise Failed(f"{folder / kind} is empty: the installation is incomplete, reinstall avatop")
-    return found[0]
+    return str(found[0])

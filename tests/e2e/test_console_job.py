@@ -1,0 +1,91 @@
+"""Does the console in a real terminal run its job, and does the job outlive the terminal?"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pexpect
+import psutil
+import pytest
+
+from tests.e2e.harness import PATIENCE, ROOT, argv, environment, gone, job_flags, ranks_of, until
+
+pytestmark = [pytest.mark.pty, pytest.mark.ranks, pytest.mark.xdist_group("e2e")]
+
+
+@contextmanager
+def _demo(folder: Path, inputs: Path, **changes: object) -> Iterator[pexpect.spawn[bytes]]:
+    """``avatop demo`` in a terminal of its own."""
+    flags = job_flags(inputs, mode="fsdp", **changes)
+    child = pexpect.spawn(
+        sys.executable,
+        ["-m", "console", "demo", *argv(flags)],
+        env={**environment(folder), "TERM": "xterm-256color", "LANG": "C.UTF-8"},
+        cwd=str(ROOT),
+        dimensions=(40, 120),
+        timeout=PATIENCE,
+    )
+    try:
+        yield child
+    finally:
+        if child.isalive():
+            os.kill(child.pid, signal.SIGKILL)
+        child.close(force=True)
+
+
+def _state(folder: Path) -> str | None:
+    """The only job's state, as another process sees it."""
+    path = folder / "state" / "jobs.sqlite3"
+    if not path.exists():
+        return None
+    with sqlite3.connect(path, timeout=5) as store:
+        try:
+            row = store.execute("SELECT state FROM jobs").fetchone()
+        except sqlite3.OperationalError:  # the tables are being made
+            return None
+    return None if row is None else str(row[0])
+
+
+def _read_along(child: pexpect.spawn[bytes]) -> bool:
+    """Take what the console draws, as a terminal does. Always true.
+
+    Raises:
+        pexpect.EOF: the console has ended.
+    """
+    with suppress(pexpect.TIMEOUT):
+        child.read_nonblocking(1 << 16, timeout=0)
+    return True
+
+
+def test_demo_in_a_terminal_runs_its_job_and_leaves_on_a_key(tmp_path: Path, inputs: Path) -> None:
+    with _demo(tmp_path, inputs, num_clip=1) as child:
+        until(lambda: _read_along(child) and _state(tmp_path) == "done")
+        child.send("q")
+        child.expect(pexpect.EOF)
+        child.wait()
+        assert child.exitstatus == 0
+    assert list((tmp_path / "state" / "outputs").glob("*.mp4"))
+
+
+def test_the_job_finishes_when_the_terminal_goes_away(tmp_path: Path, inputs: Path) -> None:
+    with _demo(tmp_path, inputs) as child:
+        until(lambda: _read_along(child) and ranks_of(child.pid))
+        console = psutil.Process(child.pid)
+        os.close(child.child_fd)  # the connection breaks: the kernel sends SIGHUP
+        until(lambda: _state(tmp_path) == "done")
+        until(lambda: gone([console]))
+        child.closed, child.child_fd = True, -1
+
+
+def test_killing_the_console_leaves_no_rank(tmp_path: Path, inputs: Path) -> None:
+    with _demo(tmp_path, inputs, infer_frames=480) as child:
+        ranks = until(lambda: _read_along(child) and ranks_of(child.pid))
+        below = psutil.Process(child.pid).children(recursive=True)
+        os.kill(child.pid, signal.SIGKILL)
+        until(lambda: gone([*ranks, *below]), seconds=2.0)
