@@ -1,4 +1,4 @@
-"""Where ``sample_data/`` and ``themes/`` lie, in a checkout or in an installed wheel."""
+"""Where ``sample_data/`` and ``themes/`` lie: beside ``engine/``, in a checkout or in a wheel."""
 
 from __future__ import annotations
 
@@ -11,25 +11,24 @@ def sample_data() -> Path:
     """The folder of sample inputs and the tiny checkpoint.
 
     Raises:
-        FileNotFoundError: neither place has it.
+        FileNotFoundError: it is not there.
     """
-    for folder in (_ENGINE / "_sample_data", _ENGINE.parent / "sample_data"):
-        if folder.is_dir():
-            return folder
-    raise FileNotFoundError(
-        f"sample_data is missing beside {_ENGINE}: the installation is incomplete, reinstall avatop"
-    )
+    return _beside("sample_data")
 
 
 def themes() -> Path:
-    """The folder of colour themes (a package folder in both kinds of installation).
+    """The folder of colour themes.
 
     Raises:
         FileNotFoundError: it is not there.
     """
-    folder = _ENGINE.parent / "themes"
+    return _beside("themes")
+
+
+def _beside(name: str) -> Path:
+    folder = _ENGINE.parent / name
     if folder.is_dir():
         return folder
     raise FileNotFoundError(
-        f"themes is missing beside {_ENGINE}: the installation is incomplete, reinstall avatop"
+        f"{name} is missing beside {_ENGINE}: the installation is incomplete, reinstall avatop"
     )

@@ -14,12 +14,10 @@ def test_are_both_folders_found_in_a_checkout() -> None:
     assert resources.themes().name == "themes"
 
 
-def test_is_the_wheels_copy_found_and_a_missing_one_told(
+def test_is_a_missing_folder_told_with_the_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(resources, "_ENGINE", tmp_path / "engine")
     for find in (resources.sample_data, resources.themes):
         with pytest.raises(FileNotFoundError, match="reinstall"):
             find()
-    (tmp_path / "engine" / "_sample_data").mkdir(parents=True)
-    assert resources.sample_data() == tmp_path / "engine" / "_sample_data"
