@@ -1,0 +1,1 @@
+"""How the sample portraits are drawn: one module per style, all on the same canvas."""
