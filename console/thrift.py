@@ -100,11 +100,11 @@ def _read(codes: str, before: tuple[str, str, str]) -> tuple[str, str, str]:
 
 def _change(present: tuple[str, str, str], wanted: tuple[str, str, str]) -> str:
     """The shortest sequence from one set of attributes to another."""
+    if wanted == _RESET:
+        return "\x1b[0m"
     if present[0] != wanted[0]:
-        if wanted == _RESET:
-            return "\x1b[0m"
         codes = [part for part in wanted if part]
-        return "\x1b[0m" if not codes else f"\x1b[0;{';'.join(codes)}m"
+        return f"\x1b[0;{';'.join(codes)}m"
     codes = []
     if present[1] != wanted[1]:
         codes.append(wanted[1] or "39")

@@ -145,6 +145,10 @@ class Form(ModalScreen[Any]):
         self.about.say([("", "text")])
         self.problems.say([])
         self.keys.say([("", "text"), (self.keys_text, "soft")])
+        self.ready()
+
+    def ready(self) -> None:
+        """The fields are on the screen: say what is special, choose the focus."""
 
     def action_leave(self) -> None:
         self.dismiss(None)

@@ -37,6 +37,7 @@ class SubmitForm(Form):
         last = max(model.jobs.values(), key=lambda job: job.id, default=None)
         before = last.request if last else {}
         presets = params.presets()
+        self._checked: dict[str, Any] = {}
         self.presets = {preset.name: preset for preset in presets}
         self.preset = Pick(
             model, paint, [(p.name, p.purpose) for p in presets], presets[0].name, id="preset"
@@ -67,8 +68,7 @@ class SubmitForm(Form):
         fields: dict[str, Input | Pick] = {"mode": self.mode, **self.inputs}
         return [("preset", self.preset), *((name, fields[name]) for name in PARAMETERS)]
 
-    def on_mount(self) -> None:
-        super().on_mount()
+    def ready(self) -> None:
         self._preset_hints()
         self.preset.focus()
 
@@ -76,7 +76,7 @@ class SubmitForm(Form):
         self._preset_hints()
 
     def on_input_changed(self) -> None:
-        if self.problems.sentences:
+        if self.problems.sentences and self.values() != self._checked:
             self.problems.say([])
 
     def _preset_hints(self) -> None:
@@ -110,8 +110,9 @@ class SubmitForm(Form):
         return f"{said} {advice[0].upper()}{advice[1:]}{end}" if advice else said
 
     def send(self) -> None:
+        self._checked = self.values()
         try:
-            resolved = params.resolve(self.values(), self.environ, preset=self.preset.value)
+            resolved = params.resolve(self._checked, self.environ, preset=self.preset.value)
         except params.ParamError as error:
             said = [(self._sentence(problem), "state.act") for problem in error.problems]
             self.problems.say([("", "text"), *said])

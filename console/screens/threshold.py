@@ -26,8 +26,7 @@ class ThresholdForm(Form):
     def fields(self) -> Sequence[tuple[str, Input | Pick]]:
         return [("GiB", self.gib)]
 
-    def on_mount(self) -> None:
-        super().on_mount()
+    def ready(self) -> None:
         plan = self.model.plans.get(self.job.id) or {}
         known = [b for b in plan.get("spike_threshold_bytes", ()) if isinstance(b, int)]
         text = "A rise above the threshold is marked ▲ and logged."

@@ -1,0 +1,96 @@
+"""What the console's tests share: a console on a scripted engine, at a fixed moment."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import pytest
+from textual.pilot import Pilot
+
+from console.app import AvatopApp
+from console.leave import Leave
+from tests.console.fake_client import FakeClient, Stage
+
+COLOURS = {"TERM": "xterm-256color", "COLORTERM": "truecolor", "LANG": "C.UTF-8"}
+
+
+@pytest.fixture(autouse=True)
+def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Clocks read the same everywhere."""
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+class Console:
+    """A running console, its scripted engine and its pilot."""
+
+    def __init__(self, app: AvatopApp, client: FakeClient, pilot: Pilot[Leave]) -> None:
+        self.app = app
+        self.client = client
+        self.pilot = pilot
+
+    async def play(self, events: Any) -> None:
+        """Let events happen and the picture follow."""
+        self.client.play(events)
+        self.app._last_frame = 0.0
+        await self.settle()
+
+    async def settle(self) -> None:
+        await self.pilot.pause()
+        self.app._picture()
+        await self.pilot.pause()
+
+    async def press(self, *keys: str) -> None:
+        await self.pilot.press(*keys)
+        await self.pilot.pause()
+
+    def lines(self) -> list[str]:
+        """The screen as text."""
+        strips = self.app.screen._compositor.render_strips()
+        return ["".join(segment.text for segment in strip).rstrip() for strip in strips]
+
+    def text(self) -> str:
+        return "\n".join(self.lines())
+
+
+Opener = Callable[..., AbstractAsyncContextManager[Console]]
+
+
+@pytest.fixture
+def opened() -> Opener:
+    """Open a console: ``async with opened(stage, size=(80, 24)) as console``."""
+
+    @asynccontextmanager
+    async def open_console(
+        stage: Stage | None = None,
+        size: tuple[int, int] = (120, 40),
+        seconds: int = 20,
+        theme: str = "signature",
+        environ: dict[str, str] | None = None,
+    ) -> AsyncIterator[Console]:
+        stage = stage or Stage()
+        client = FakeClient()
+        moment = stage.started + seconds
+        app = AvatopApp(
+            client, theme=theme, environ=COLOURS if environ is None else environ,
+            own_fds=False, clock=lambda: moment,
+        )  # fmt: skip
+        async with app.run_test(size=size) as pilot:
+            console = Console(app, client, pilot)
+            await console.settle()
+            await console.play(stage.history(seconds))
+            yield console
+
+    return open_console
+
+
+def updating() -> bool:
+    """Whether text snapshots are written anew instead of compared."""
+    return os.environ.get("AVATOP_UPDATE_SNAPSHOTS", "") not in ("", "0")

@@ -1,0 +1,134 @@
+"""What becomes of events while the screen stands still, and what the console knows afterwards."""
+
+from __future__ import annotations
+
+import threading
+
+from console.mailbox import KEPT, Mailbox
+from console.state import LOG_LINES, Model
+from engine.messages import JobChanged, LogLine, RankChanged, Snapshot
+from tests.console.fake_client import GIB, Stage, frame, job
+
+
+def told(stage: Stage, seconds: int = 30) -> Model:
+    model = Model()
+    for event in stage.history(seconds):
+        model.apply(event)
+    model.now = stage.started + seconds
+    return model
+
+
+def test_an_hour_without_a_reader_stays_bounded_and_ends_in_the_present() -> None:
+    mailbox = Mailbox()
+    for n in range(KEPT * 3):
+        mailbox.put(LogLine(level="INFO", source="engine", text=str(n)))
+        mailbox.put(JobChanged(job=job(n % 5, clip=n)))
+    assert len(mailbox) <= KEPT + 5
+    events = mailbox.drain()
+    assert events[-1].job.clip == KEPT * 3 - 1  # type: ignore[attr-defined]
+    assert [e.text for e in events if isinstance(e, LogLine)][-1] == str(KEPT * 3 - 1)
+    assert mailbox.dropped == KEPT * 2
+    assert mailbox.drain() == []
+
+
+def test_one_wake_per_drain() -> None:
+    wakes: list[int] = []
+    mailbox = Mailbox(lambda: wakes.append(1))
+    for _ in range(100):
+        mailbox.put(LogLine(level="INFO", source="engine", text="x"))
+    assert len(wakes) == 1
+    mailbox.drain()
+    mailbox.put(LogLine(level="INFO", source="engine", text="x"))
+    assert len(wakes) == 2
+
+
+def test_many_writers_lose_no_order_of_their_own() -> None:
+    mailbox = Mailbox()
+
+    def write(source: int) -> None:
+        for n in range(300):
+            mailbox.put(LogLine(level="INFO", source=str(source), text=str(n)))
+
+    threads = [threading.Thread(target=write, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    lines = [e for e in mailbox.drain() if isinstance(e, LogLine)]
+    for source in range(4):
+        assert [int(e.text) for e in lines if e.source == str(source)] == list(range(300))
+
+
+def test_gpus_are_panels_with_their_ranks() -> None:
+    panels = told(Stage(gpus=4)).panels()
+    assert [panel.name for panel in panels] == ["GPU 0", "GPU 1", "GPU 2", "GPU 3"]
+    assert panels[3].role == "step 4 of 4 + VAE"
+    assert panels[0].predicted == int(63.8 * GIB)
+    owners = dict(panels[0].memory.level[1])  # type: ignore[index]
+    assert owners["weights"] == int(30.4 * GIB * 1.0)
+    assert owners["foreign"] == GIB // 2
+
+
+def test_without_gpus_ranks_are_panels_and_the_host_is_a_row() -> None:
+    model = told(Stage(gpus=0, cpu_ranks=2))
+    assert [panel.kind for panel in model.panels()] == ["rank", "rank"]
+    assert model.host_track() is not None
+
+
+def test_a_dead_rank_stays_in_the_picture_and_old_jobs_leave_it() -> None:
+    model = told(Stage(gpus=0, cpu_ranks=2))
+    model.apply(RankChanged(job=17, rank=1, pid=1, device="cpu", device_uuid=None, phase="died",
+                            exit_code=-9, reason="killed by SIGKILL"))  # fmt: skip
+    assert [panel.phase for panel in model.panels()] == ["running", "died"]
+    model.apply(RankChanged(job=17, rank=0, pid=1, device="cpu", device_uuid=None, phase="ended"))
+    assert len(model.panels()) == 2
+    model.apply(RankChanged(job=18, rank=0, pid=2, device="cpu", device_uuid=None, phase="loading"))
+    assert [panel.key for panel in model.panels()] == ["18:0"]
+
+
+def test_one_lost_gpu_does_not_blank_the_rest() -> None:
+    stage = Stage(gpus=3)
+    model = told(stage)
+    sample = next(e for e in stage.tick(stage.started + 31) if hasattr(e, "devices"))
+    model.apply(type(sample)(devices=sample.devices[:2], t=sample.t))
+    assert [panel.name for panel in model.panels()][:2] == ["GPU 0", "GPU 1"]
+
+
+def test_jobs_are_ordered_as_one_looks_for_them() -> None:
+    model = Model()
+    for number, state in ((1, "done"), (2, "failed"), (3, "queued"), (4, "running")):
+        model.apply(JobChanged(job=job(number, state)))
+    assert [row.id for row in model.job_rows()] == [4, 3, 2, 1]
+
+
+def test_a_snapshot_is_the_ground_and_later_lines_stay() -> None:
+    model = Model()
+    model.apply(LogLine(level="INFO", source="engine", text="later", t=20.0))
+    old = LogLine(level="INFO", source="engine", text="earlier", t=10.0)
+    model.apply_snapshot(Snapshot(jobs=(job(3),), logs=(old,)))
+    assert [entry.text for entry in model.logs] == ["earlier", "later"]
+    numbers = [entry.number for entry in model.logs]
+    assert numbers == sorted(set(numbers))
+    assert 3 in model.jobs
+
+
+def test_a_broken_preview_is_ignored() -> None:
+    model = Model()
+    good = frame(1, 0, 0, 0.0)
+    model.apply(good)
+    assert model.preview is not None
+    kept = model.preview
+    for rgb in ("!!!", "AAAA", ""):
+        model.apply(type(good)(job=1, clip=0, block=1, seconds=1, preview_width=96,
+                               preview_height=54, preview_rgb=rgb))  # fmt: skip
+    assert model.preview is kept
+
+
+def test_log_lines_are_bounded_and_found_by_number() -> None:
+    model = Model()
+    for n in range(LOG_LINES + 50):
+        model.apply(LogLine(level="INFO", source="engine", text=str(n)))
+    assert len(model.logs) == LOG_LINES
+    last = model.logs[-1].number
+    assert [e.number for e in model.log_after(last - 3)] == [last - 2, last - 1, last]
+    assert model.log_after(last) == []
