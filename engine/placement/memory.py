@@ -20,6 +20,11 @@ DTYPE_BYTES: Final[dict[str, int]] = {"fp32": 4, "bf16": 2, "fp8": 1}
 #: Assumed before a rank has measured its own: a CUDA context, or the libraries of a CPU rank.
 CONTEXT_BYTES: Final[dict[str, int]] = {"cuda": 600 << 20, "cpu": 480 << 20}
 
+#: Assumed likewise on a GPU: kernels loaded late, and NCCL's buffers where ranks talk (one
+#: communicator over NVLink was measured at 1.3 GiB).
+KERNEL_BYTES: Final = 96 << 20
+NCCL_BYTES: Final = 1400 << 20
+
 #: Base width and bytes of the released Wan 2.1 VAE (float32), by which another one is scaled.
 _VAE_WIDTH, _VAE_BYTES = 96, 507_609_880
 
@@ -83,6 +88,7 @@ class RankLoad:
     device: str  # "cuda" or "cpu"
     prefetch: int = 1  # units gathered ahead
     items: int = 1  # work items that walk the layers together
+    talks: bool = False  # with other ranks
     epochs: int = 1  # conditioning epochs alive at once, while clip 1 enters
     wrap: Wrap = field(default="block")
 
@@ -168,6 +174,13 @@ def vae_bytes(shapes: Shapes, device: str) -> int:
     return file_bytes * size // 4 + history + transient + colours
 
 
+def outside_bytes(load: RankLoad) -> int:
+    """What lies on a GPU beyond allocator and context."""
+    if load.device != "cuda":
+        return 0
+    return KERNEL_BYTES + (NCCL_BYTES if load.talks else 0)
+
+
 def by_owner(shapes: Shapes, load: RankLoad) -> dict[str, int]:
     """Predicted peak of one rank by owner, in bytes; owners that hold nothing are left out."""
     found: Mapping[str, int] = {
@@ -178,5 +191,6 @@ def by_owner(shapes: Shapes, load: RankLoad) -> dict[str, int]:
         "activations": activation_bytes(shapes, load),
         "vae": vae_bytes(shapes, load.device) if load.vae else 0,
         "context": CONTEXT_BYTES[load.device],
+        "other": outside_bytes(load),
     }
     return {owner: size for owner, size in found.items() if size}

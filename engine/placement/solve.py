@@ -103,6 +103,7 @@ def solve(
             vae=rank == vae_rank,
             device=kind,
             prefetch=PREFETCH[kind],
+            talks=world > 1,
             items=1 if not sharded else max(1, owned.get(rank, 0)),
             epochs=_epochs(request, stages, rank, clips) if sharded else 1,
             wrap=wrap,

@@ -17,12 +17,13 @@ from engine.placement.plan import Plan, Resident
 class Groups:
     """Process groups of one rank. ``None`` where there is nobody to talk with.
 
-    ``world`` and ``control`` are gloo groups for small host tensors (all ranks; the ranks of the
-    DiT). ``mesh`` shards the weights. ``sink`` joins the last stage and a VAE rank of its own.
+    ``world`` is a gloo group of all ranks, for small host tensors. ``walkers`` are the ranks of
+    the DiT. ``mesh`` shards the weights. ``sink`` joins the last stage and a VAE rank of its own.
     """
 
+    rank: int
+    walkers: tuple[int, ...]
     world: dist.ProcessGroup | None
-    control: dist.ProcessGroup | None
     mesh: DeviceMesh | None
     sink: dist.ProcessGroup | None
 
@@ -38,11 +39,18 @@ class Groups:
         return tensor
 
     def agree(self, word: int) -> int:
-        """Rank 0's ``word``, on every rank of the DiT."""
-        if self.control is None:
+        """The first walker's ``word``, on every walker."""
+        if self.world is None or len(self.walkers) == 1:
             return word
+        # Not a broadcast in a group of the walkers: beside a bound NCCL device, torch makes ranks
+        # outside a new gloo group wait for a communicator that nobody else makes.
+        first, *rest = self.walkers
         box = torch.tensor([word], dtype=torch.int64)
-        dist.broadcast(box, 0, group=self.control)
+        if self.rank == first:
+            for rank in rest:
+                dist.send(box, rank, group=self.world)
+        else:
+            dist.recv(box, first, group=self.world)
         return int(box.item())
 
 
@@ -61,18 +69,19 @@ def make_groups(plan: Plan, rank: int, device: torch.device, seconds: float) -> 
     Args:
         seconds: time limit of every collective.
     """
-    if plan.world_size == 1:
-        return Groups(None, None, None, None)
-    limit = timedelta(seconds=seconds)
     walkers = dit_ranks(plan)
+    if plan.world_size == 1:
+        return Groups(rank, walkers, None, None, None)
+    limit = timedelta(seconds=seconds)
     everyone = list(range(plan.world_size))
     world = dist.new_group(everyone, timeout=limit, backend="gloo")
-    control = dist.new_group(list(walkers), timeout=limit, backend="gloo")
-    shards = dist.new_group(list(walkers), timeout=limit)
-    sink = None
+    # Where all ranks shard, the world's own communicator serves: each costs device memory.
+    shards, sink = dist.group.WORLD, None
     if plan.vae_rank not in walkers:
+        shards = dist.new_group(list(walkers), timeout=limit)
         sink = dist.new_group([plan.stages[-1].rank, plan.vae_rank], timeout=limit)
     mesh = None
     if rank in walkers and plan.weights.kind == "peer_gather":
+        assert shards is not None  # the world is initialised
         mesh = DeviceMesh.from_group(shards, device.type)
-    return Groups(world, control if rank in walkers else None, mesh, sink)
+    return Groups(rank, walkers, world, mesh, sink)
