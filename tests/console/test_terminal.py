@@ -58,6 +58,10 @@ class Terminal:
                     break
         return self.seen
 
+    def warm(self) -> None:
+        """Read until the console is up and the engine's side is at work."""
+        self.read_until(lambda seen: b"help" in seen and int(str(self.said().get("events", 0))) > 5)
+
     def press(self, keys: bytes) -> None:
         os.write(self.master, keys)
 
@@ -101,7 +105,7 @@ def terminal(tmp_path: Path) -> Iterator[Terminal]:
 
 
 def test_keys_in_pictures_out_and_the_terminal_is_left_clean(terminal: Terminal) -> None:
-    terminal.read_until(lambda seen: b"tick 3" in seen)
+    terminal.warm()
     terminal.press(b"q")
     terminal.read_until(lambda seen: b"Stay here" in seen)
     terminal.press(b"\x1b[A\r")
@@ -118,7 +122,7 @@ def test_raw_writes_to_the_file_descriptors_become_log_lines(terminal: Terminal)
 
 
 def test_a_stalled_terminal_stalls_nothing_and_is_repainted(terminal: Terminal) -> None:
-    terminal.read_until(lambda seen: b"tick 2" in seen)
+    terminal.warm()
     # The terminal stops reading. The child floods the screen until its writer skips frames.
     stalled = terminal.report(lambda r: int(r["skipped"]) > 0)  # type: ignore[call-overload]
     events, pictures = int(stalled["events"]), int(stalled["drained"])  # type: ignore[call-overload]
@@ -135,7 +139,7 @@ def test_a_stalled_terminal_stalls_nothing_and_is_repainted(terminal: Terminal) 
 
 
 def test_a_hang_up_ends_the_console_and_not_the_work(terminal: Terminal) -> None:
-    terminal.read_until(lambda seen: b"tick 2" in seen)
+    terminal.warm()
     os.close(terminal.master)
     terminal.master = -1
     report = terminal.report(lambda r: r.get("finished") is True)
@@ -145,7 +149,7 @@ def test_a_hang_up_ends_the_console_and_not_the_work(terminal: Terminal) -> None
 
 
 def test_sigterm_leaves_the_terminal_clean(terminal: Terminal) -> None:
-    terminal.read_until(lambda seen: b"tick 2" in seen)
+    terminal.warm()
     terminal.process.send_signal(signal.SIGTERM)
     terminal.read_until(lambda seen: b"left: terminated" in seen)
     assert b"\x1b[?1049l" in terminal.seen
