@@ -96,7 +96,9 @@ class UnshardMeter:
         """The unit's parameters are whole and about to be used."""
         self.books.add("gathered", padded)
         self._mark()
-        found = self._open.pop(unit)
+        found = self._open.pop(unit, None)
+        if found is None:
+            return  # nothing was gathered: in a group of one the shards are whole
         self._done.append((unit, size, found.peak - found.level, found))
         self.events += 1
         self.max_bytes = max(self.max_bytes, size)
