@@ -1,0 +1,119 @@
+"""One line of somebody's log without what launchers, terminals and mail put around it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+#: Escape sequences, also those whose ESC was lost on the way (``[36m``), and Buildkite's stamps.
+_ESCAPES: Final = re.compile(
+    r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b_[^\x07\x1b]*(?:\x07|\x1b\\)|\x1b\[[0-?]*[ -/]*[@-~]"
+    r"|\x1b[@-_]|\[\d{1,3}(?:;\d{1,3})*m|\[0?m|\[K(?=\s|$)|_bk;t=\d+\x07?"
+)
+
+_LEVEL: Final = r"(?:DEBUG|INFO|NOTICE|WARN(?:ING)?|ERROR|ERR|CRITICAL|FATAL)"
+_STAMP: Final = (
+    r"(?:\d{4}[-/]\d\d[-/]\d\d[T_ ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?"
+    r"|\d\d-\d\d \d\d:\d\d:\d\d(?:[.,]\d+)?|[A-Z][a-z]{2} +\d{1,2} \d\d:\d\d:\d\d(?: \d{4})?"
+    r"|\d\d:\d\d:\d\d(?:[.,]\d+)?)"
+)
+
+#: What may stand before the message, any number of times.
+_PREFIX: Final = re.compile(
+    r"\s*(?:"
+    r"(?:> ?)+(?=\S)"  # quoted mail
+    r"|\d+(?:\.\d+)?s\s+\d+\s+(?=\S)"  # Kaggle: seconds, number
+    r"|[\w./-]*\.(?:log|txt|out|err):\d+:|\d+[:-](?=\D)"  # grep -n
+    rf"|\[?{_STAMP}(?:\s+[A-Z]{{2,3}}\d+)*\]?(?:\s*-\s)?:?"
+    rf"|\[?{_LEVEL}\]?(?=[\s:\[(])(?:\s*-\s|:)?"
+    r"|\[(?:rank|default|Rank )\d+\]:?|\[\d+,\d+\]<std(?:err|out)>:"
+    r"|\((?:\w+ )?(?:pid|rank)=[^)]*\)|\(\w+ [^)]*pid=[^)]*\)|\([\w.]+\(?[^)]*\) pid=[^)]*\)"
+    r"|\[\s*\d+\.\d{6}\]"  # kernel time
+    r"|\[[\w./-]+\.(?:py|cpp|cc):\d+\]|[\w./-]+\.(?:py|cpp|cc):\d+\]"
+    r"|job \d+ (?:rank \d+ )?(?:stderr|stdout)?:"
+    r")\s*"
+)
+_RANK: Final = re.compile(
+    r"\[rank(\d+)\]|\[default(\d+)\]|\[Rank (\d+)\]|\bRank (\d+)\]|Worker_?(?:PP\d+_)?TP(\d+)\b"
+    r"|\brank[ =:]\s*(\d+)\b|\[\d[^\]]* TP(\d+)[\] ]|local_rank: (\d+)|\[1,(\d+)\]<std|\bTP(\d+)\]",
+    re.IGNORECASE,
+)
+_TIMES: Final = (
+    re.compile(
+        r"\b(?P<year>\d{4})[-/](?P<month>\d\d)[-/](?P<day>\d\d)[T_ ]"
+        r"(?P<h>\d\d):(?P<m>\d\d):(?P<s>\d\d(?:[.,]\d+)?)"
+    ),
+    # glog (E0227), c10 (E227): month and day run together
+    re.compile(
+        r"\b[DIWEF](?P<month>\d{1,2})(?P<day>\d\d) (?P<h>\d\d):(?P<m>\d\d):(?P<s>\d\d(?:\.\d+)?)"
+    ),
+    re.compile(r"\b(?P<month>\d\d)-(?P<day>\d\d) (?P<h>\d\d):(?P<m>\d\d):(?P<s>\d\d(?:[.,]\d+)?)"),
+    re.compile(r"\[ *(?P<uptime>\d+\.\d{6})\]"),
+    re.compile(r"(?<![\d:])(?P<h>\d\d):(?P<m>\d\d):(?P<s>\d\d(?:[.,]\d+)?)(?![\d:])"),
+)
+
+
+#: A level at most "warning", where loggers put theirs; c10's and glog's [W123 …] too.
+_QUIET: Final = re.compile(
+    r"(?<![\w-])(?:DEBUG|INFO|NOTICE|WARN(?:ING)?)(?![\w-])|\w*Warning: |\[W ?\d{3,4} |^W\d{4} "
+)
+_LOUD: Final = re.compile(r"(?<![\w-])(?:ERROR|CRITICAL|FATAL|Traceback)(?![\w-])|\w+Error: ")
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When a line was written. Only moments of the same ``clock`` can be compared."""
+
+    clock: str
+    seconds: float
+
+
+def strip_escapes(text: str) -> str:
+    """Without escape sequences; carriage returns (progress bars) become spaces."""
+    return _ESCAPES.sub("", text).replace("\r", " ")
+
+
+def body(text: str) -> str:
+    """The message alone, white space collapsed."""
+    text = strip_escapes(text)
+    place = 0
+    while (found := _PREFIX.match(text, place)) is not None and found.end() > place:
+        place = found.end()
+    rest = " ".join(text[place:].split())
+    return rest or " ".join(text.split())
+
+
+def rank_of(text: str) -> int | None:
+    """The rank a line names as its writer, or None."""
+    found = _RANK.search(text)
+    if found is None:
+        return None
+    return int(next(group for group in found.groups() if group is not None))
+
+
+def is_quiet(text: str) -> bool:
+    """Whether a line calls itself a warning or less."""
+    head = text[:160]
+    return _QUIET.search(head) is not None and _LOUD.search(head) is None
+
+
+def moment_of(text: str) -> Moment | None:
+    """The first timestamp of a line."""
+    head = text[:200]
+    for number, pattern in enumerate(_TIMES):
+        found = pattern.search(head)
+        if found is None:
+            continue
+        parts = found.groupdict()
+        if "uptime" in parts:
+            return Moment("uptime", float(parts["uptime"]))
+        seconds = (
+            int(parts["h"]) * 3600 + int(parts["m"]) * 60 + float(parts["s"].replace(",", "."))
+        )
+        if "month" in parts:
+            # Years are left out: glog's lines have none, and one incident lies within one.
+            seconds += 86_400 * (31 * int(parts["month"]) + int(parts["day"]))
+            return Moment("date", seconds)
+        return Moment(f"clock{number}", seconds)
+    return None

@@ -1,0 +1,287 @@
+"""Lines → evidence. A cheap search for plain text first, regular expressions only where it hits.
+
+Lines are judged in blocks; each is seen with the same ``CONTEXT`` lines around it wherever the
+block's border falls, so a stream and a whole file give the same evidence.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from engine.triage.catalogue import CONTEXT, Benign, Catalogue, LiteralIndex, Patterns, Signature
+from engine.triage.normalise import Moment, body, is_quiet, moment_of, rank_of, strip_escapes
+
+BLOCK: Final = 2_000
+#: A block's characters, so that long lines do not make a block huge.
+BLOCK_CHARACTERS: Final = 1 << 20
+#: Shorter lines are not taken for lines cut by a terminal's width.
+_NARROWEST: Final = 60
+#: Characters on each side of a cut that are looked at again, joined.
+_SEAM: Final = 48
+_WORD: Final = re.compile(rb"[a-z_]{3,}")
+
+
+Entry = TypeVar("Entry", Signature, Benign)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One signature seen at one place."""
+
+    signature: Signature
+    first: int
+    last: int
+    rank: int | None
+    moment: Moment | None
+    text: str  # the body, or two joined, that matched
+
+
+class Scanner:
+    """Feed lines, get evidence; ``finish`` when there are no more."""
+
+    def __init__(self, known: Catalogue) -> None:
+        self._known = known
+        self._lines: list[str] = []
+        self._numbers: list[int] = []
+        self._judged = 0  # how many of the buffered lines are judged already
+        self._characters = 0
+
+    def feed(self, number: int, text: str) -> Iterator[Evidence]:
+        """Take one line (or a piece of a very long one); yields what a full block showed."""
+        self._lines.append(text)
+        self._numbers.append(number)
+        self._characters += len(text)
+        if len(self._lines) >= BLOCK or self._characters >= BLOCK_CHARACTERS:
+            yield from self._judge(len(self._lines) - CONTEXT)
+
+    def flush(self) -> Iterator[Evidence]:
+        """Judge what is buffered, with no line to come."""
+        yield from self._judge(len(self._lines))
+
+    def _judge(self, until: int) -> Iterator[Evidence]:
+        if until <= self._judged:
+            return
+        block = _Block(self._lines, self._numbers, self._known)
+        yield from block.judge(self._judged, until)
+        kept = max(0, until - CONTEXT)
+        self._judged = until - kept
+        del self._lines[:kept]
+        del self._numbers[:kept]
+        self._characters = sum(map(len, self._lines))
+
+
+class _Block:
+    """One block of lines under the glass."""
+
+    def __init__(self, lines: list[str], numbers: list[int], known: Catalogue) -> None:
+        self._lines = lines
+        self._numbers = numbers
+        self._known = known
+        self._bodies: dict[int, str] = {}
+        # By line: which entries to try there, and with which of their patterns.
+        self._suspects: dict[int, dict[str, tuple[Signature, Patterns]]] = {}
+        self._harmless: dict[int, dict[str, tuple[Benign, Patterns]]] = {}
+        self._search()
+
+    def judge(self, start: int, until: int) -> Iterator[Evidence]:
+        wanted = sorted(place for place in self._suspects if start <= place < until)
+        muted, masks = self._benign(wanted)
+        for place in wanted:
+            classes = muted.get(place)
+            for item, patterns in self._suspects[place].values():
+                if classes is not None and (not classes or item.incident in classes):
+                    continue
+                found = self._evidence(place, item, patterns, masks.get(place, ()))
+                if found is not None:
+                    yield found
+
+    # -- the cheap search
+
+    def _search(self) -> None:
+        text, starts = _flatten(self._lines)
+        seams, owners = self._seams()
+        words = set(_WORD.findall(text))
+        if seams is not None:
+            words.update(_WORD.findall(seams[0]))
+        vocabulary = b"\n".join(words)
+
+        def places(index: LiteralIndex[Entry]) -> Iterator[tuple[Entry, Patterns, list[int]]]:
+            for literal in index.present(vocabulary):
+                found = _places(text, starts, literal)
+                if seams:
+                    found += [owners[n] for n in _places(seams[0], seams[1], literal)]
+                for item, patterns in index.trials[literal] if found else ():
+                    yield item, patterns, found
+
+        for signature, patterns, found in places(self._known.suspicious):
+            for place in found:
+                held = self._suspects.setdefault(place, {})
+                had = held.get(signature.id)
+                held[signature.id] = (signature, patterns if had is None else had[1] | patterns)
+        if not self._suspects:
+            return
+        for benign, patterns, found in places(self._known.harmless):
+            for place in found:
+                kept = self._harmless.setdefault(place, {})
+                known = kept.get(benign.id)
+                kept[benign.id] = (benign, patterns if known is None else known[1] | patterns)
+
+    def _seams(self) -> tuple[tuple[bytes, list[int]] | None, list[int]]:
+        """Ends and beginnings of lines that look cut by a terminal's width, joined."""
+        widths = [len(line) for line in self._lines]
+        owners = [
+            n
+            for n in range(len(widths) - 1)
+            if widths[n] >= _NARROWEST
+            and widths[n + 1] <= widths[n]
+            and (
+                widths[n + 1] == widths[n] or (n and widths[n - 1] == widths[n]) or _cut(widths[n])
+            )
+        ]
+        if not owners:
+            return None, []
+        joined = [self._lines[n][-_SEAM:] + self._lines[n + 1].lstrip()[:_SEAM] for n in owners]
+        return _flatten(joined), owners
+
+    # -- context
+
+    def _body(self, place: int) -> str:
+        known = self._bodies.get(place)
+        if known is None:
+            known = self._bodies[place] = body(self._lines[place])
+        return known
+
+    def _around(self, place: int) -> list[str]:
+        low, high = max(0, place - CONTEXT), min(len(self._lines), place + CONTEXT + 1)
+        return [self._body(n) for n in range(low, high)]
+
+    def _benign(
+        self, suspects: list[int]
+    ) -> tuple[dict[int, frozenset[str]], dict[int, list[re.Pattern[str]]]]:
+        """Lines muted (and for which classes; empty means all), and patterns to cut out.
+
+        Only what lies near a suspect line is looked at.
+        """
+        muted: dict[int, frozenset[str]] = {}
+        masks: dict[int, list[re.Pattern[str]]] = {}
+        for place, items in self._harmless.items():
+            n = bisect_left(suspects, place - CONTEXT)
+            if n == len(suspects) or suspects[n] > place + CONTEXT:
+                continue
+            for item, patterns in items.values():
+                low, high = place - item.before, place + item.after
+                n = bisect_left(suspects, low)
+                if n == len(suspects) or suspects[n] > high:
+                    continue
+                if self._match(place, patterns) is None or not self._has(place, item.near):
+                    continue
+                if item.spans_only:
+                    masks.setdefault(place, []).extend(item.patterns)
+                    continue
+                for line in range(low, high + 1):
+                    before = muted.get(line)
+                    if before is None:
+                        muted[line] = item.classes
+                    else:
+                        both = before and item.classes
+                        muted[line] = before | item.classes if both else frozenset()
+        return muted, masks
+
+    def _has(self, place: int, near: tuple[re.Pattern[str], ...]) -> bool:
+        if not near:
+            return True
+        around = "\n".join(self._around(place))
+        return any(pattern.search(around) for pattern in near)
+
+    # -- one candidate
+
+    def _match(
+        self, place: int, patterns: Patterns, text: str | None = None
+    ) -> tuple[str, int, int] | None:
+        """(text, first place, last place) of a match that touches this line."""
+        here = self._body(place) if text is None else text
+        for pattern in patterns:
+            if pattern.search(here):
+                return here, place, place
+        if place + 1 < len(self._lines):
+            after = self._body(place + 1)
+            for between in (" ", "") if len(self._lines[place]) >= _NARROWEST else (" ",):
+                joined = here + between + after
+                for pattern in patterns:
+                    hit = pattern.search(joined)
+                    if hit and hit.start() < len(here):
+                        return joined, place, place + 1
+        if place:
+            ahead = self._body(place - 1)
+            joined = f"{ahead} {here}"
+            for pattern in patterns:
+                hit = pattern.search(joined)
+                if hit and hit.end() > len(ahead) + 1:
+                    return joined, place - 1, place
+        return None
+
+    def _evidence(
+        self, place: int, item: Signature, patterns: Patterns, masks: Iterable[re.Pattern[str]]
+    ) -> Evidence | None:
+        if item.loud and is_quiet(strip_escapes(self._lines[place])):
+            return None
+        text = self._body(place)
+        for mask in masks:
+            text = mask.sub(" ", text)
+        found = self._match(place, patterns, text)
+        if found is None:
+            return None
+        matched, first, last = found
+        if any(pattern.search(matched) for pattern in item.absent):
+            return None
+        if not self._has(place, item.near):
+            return None
+        if item.near_absent and self._has(place, item.near_absent):
+            return None
+        raw = strip_escapes(self._lines[place])
+        return Evidence(
+            item,
+            self._numbers[first],
+            self._numbers[last],
+            rank_of(raw),
+            moment_of(raw),
+            matched[:2_000],
+        )
+
+
+def _cut(width: int) -> bool:
+    return width in {79, 80, 99, 100, 119, 120, 131, 132, 159, 160, 199, 200}
+
+
+def _flatten(lines: Iterable[str]) -> tuple[bytes, list[int]]:
+    """One lower-cased text, line ends as spaces, and where each line starts in it.
+
+    Bytes: their ``lower`` touches ASCII alone, is fast, and moves nothing.
+    """
+    joined = "\n".join(lines)
+    if "\x1b" in joined or "[0m" in joined:
+        joined = "\n".join(strip_escapes(line) for line in joined.split("\n"))
+    text = joined.encode("utf-8", "replace")
+    starts = [0]
+    place = text.find(b"\n")
+    while place >= 0:
+        starts.append(place + 1)
+        place = text.find(b"\n", place + 1)
+    return text.lower().replace(b"\n", b" ").replace(b"\r", b" "), starts
+
+
+def _places(text: bytes, starts: list[int], literal: bytes) -> list[int]:
+    """Numbers of the lines in which ``literal`` begins."""
+    found: list[int] = []
+    place = text.find(literal)
+    while place >= 0:
+        line = bisect_right(starts, place) - 1
+        found.append(line)
+        if line + 1 >= len(starts):
+            break
+        place = text.find(literal, starts[line + 1])
+    return found
