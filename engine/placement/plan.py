@@ -23,10 +23,14 @@ class Resident:
 
 @dataclass(frozen=True)
 class HostStream:
-    """Weights lie in host memory once per host and are copied into ``slots`` on the device."""
+    """Weights lie in host memory once per host and are copied into ``slots`` on the device.
+
+    The first ``resident_layers`` of every rank's layers stay on the device instead.
+    """
 
     slots: int = 2
     pinned: bool = True
+    resident_layers: int = 0
     kind: Literal["host_stream"] = "host_stream"
 
 
@@ -46,13 +50,35 @@ Weights = Resident | HostStream | PeerGather
 class Stage:
     """Which timesteps and which layers run on which rank.
 
-    ``steps`` and ``layers`` are half-open ranges. A rank without a stage that holds shards is a
-    ghost: it walks the layers so that collectives complete.
+    ``steps`` and ``layers`` are half-open ranges. A rank may own several stages, and a rank
+    without one that holds shards is a ghost: it walks the layers so that collectives complete.
+
+    A block passes the stages in the order of (step, first layer): ``tpp`` gives each stage all
+    layers of a run of steps; *ring* gives each rank one range of layers for all steps;
+    *balanced* cuts the walk of all steps' layers, laid end to end, wherever it is even.
     """
 
     rank: int
     steps: tuple[int, int]
     layers: tuple[int, int]
+
+
+Variant = Literal["", "balanced", "streamed", "ring"]
+
+
+@dataclass(frozen=True)
+class HostPlan:
+    """What the launch takes of the host: bytes of memory (``pinned``, ``snapshot``) and of disk.
+
+    ``pinned_bytes`` are the streamed weights, once per host, and host-side KV caches;
+    ``snapshot_bytes`` what switching, resuming and CPU ranks hold in host memory beside them;
+    ``available_bytes`` what host and cgroup still give, None where that is not known.
+    """
+
+    pinned_bytes: int = 0
+    snapshot_bytes: int = 0
+    disk_bytes: int = 0
+    available_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -98,6 +124,9 @@ class Plan:
     reasons: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
     seconds_per_block: float | None = None
+    variant: Variant = ""
+    gpu_memory_cap: int | None = None  # allocator cap of every rank, bytes
+    host: HostPlan | None = None
 
     @property
     def world_size(self) -> int:
@@ -118,7 +147,7 @@ def plan_from_dict(data: dict[str, Any]) -> Plan:
     kind = kinds[weights["kind"]]
     if kind is PeerGather:
         weights["group"] = tuple(weights["group"])
-    unshard = data.get("unshard")
+    unshard, host = data.get("unshard"), data.get("host")
     return Plan(
         **{
             **data,
@@ -128,6 +157,7 @@ def plan_from_dict(data: dict[str, Any]) -> Plan:
             ),
             "devices": tuple(DevicePlan(**d) for d in data["devices"]),
             "unshard": UnshardPlan(**unshard) if unshard else None,
+            "host": HostPlan(**host) if host else None,
             "spike_threshold_bytes": tuple(data["spike_threshold_bytes"]),
             "reasons": tuple(data["reasons"]),
             "remarks": tuple(data["remarks"]),
