@@ -38,7 +38,8 @@ def _best(alternatives: list[str]) -> tuple[str, ...]:
         choices = [c for c in _pieces(alternative) if c and _worth(c) >= MINIMUM]
         if not choices:
             return ()
-        found.extend(max(choices, key=_worth))
+        best: tuple[str, ...] = max(choices, key=_worth)
+        found.extend(best)
     return tuple(dict.fromkeys(found))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from engine.triage.catalogue import Catalogue, Remedy, Role, Signature
@@ -110,6 +110,13 @@ class Episode:
 
     def __bool__(self) -> bool:
         return bool(self._tallies)
+
+    def copy(self) -> Episode:
+        """One that can be added to without changing this one."""
+        twin = Episode(self._known)
+        twin.last = self.last
+        twin._tallies = {key: replace(tally) for key, tally in self._tallies.items()}
+        return twin
 
     def add(self, evidence: Evidence) -> None:
         self.last = max(self.last, evidence.last)

@@ -41,7 +41,7 @@ class Evidence:
 
 
 class Scanner:
-    """Feed lines, get evidence; ``finish`` when there are no more."""
+    """Feed lines, get evidence; ``pending`` shows what the last ones hold."""
 
     def __init__(self, known: Catalogue) -> None:
         self._known = known
@@ -58,9 +58,16 @@ class Scanner:
         if len(self._lines) >= BLOCK or self._characters >= BLOCK_CHARACTERS:
             yield from self._judge(len(self._lines) - CONTEXT)
 
-    def flush(self) -> Iterator[Evidence]:
-        """Judge what is buffered, with no line to come."""
-        yield from self._judge(len(self._lines))
+    def pending(self) -> Iterator[Evidence]:
+        """What the lines not judged yet would show, were there no more to come."""
+        if self._judged < len(self._lines):
+            block = _Block(self._lines, self._numbers, self._known)
+            yield from block.judge(self._judged, len(self._lines))
+
+    @property
+    def judged(self) -> int:
+        """The number of the last line judged for good."""
+        return self._numbers[self._judged - 1] if self._judged else 0
 
     def _judge(self, until: int) -> Iterator[Evidence]:
         if until <= self._judged:
