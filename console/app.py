@@ -340,6 +340,7 @@ class AvatopApp(App[Leave]):
 
         def done(request: dict[str, Any] | None) -> None:
             if request is not None:
+                self.overview.jobs.moved = False  # the cursor goes to what lives
                 self.command(Submit(request=request), "The job is queued.")
 
         self.push_screen(SubmitForm(self.model, self.paint, self.environ), done)
@@ -417,24 +418,9 @@ class AvatopApp(App[Leave]):
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """The palette: the registry's actions, and the themes."""
         del screen
-        for action in actions.ACTIONS:
-            if action.scope == "app" and action.name != "command_palette":
-                run = self._runner(action.name)
-                yield SystemCommand(f"{action.label} ({actions.shown(action.keys[0])})",
-                                    action.help, run)  # fmt: skip
-        for name in themes.names():
-            yield SystemCommand(
-                f"theme: {name}", f"Use the theme {name}.", self._theme_setter(name)
-            )
+        from console.palette import commands
 
-    def _runner(self, name: str) -> Callable[[], None]:
-        def run() -> None:
-            self.call_later(self.run_action, f"app.{name}")
-
-        return run
-
-    def _theme_setter(self, name: str) -> Callable[[], None]:
-        return lambda: self.set_look(name)
+        return commands(self)
 
     def _register_look(self) -> None:
         """Textual's own widgets wear the theme too."""

@@ -15,9 +15,9 @@ from engine.messages import OWNERS
 #: A stacked value: its total and (owner, amount) from bottom to top.
 Stack = tuple[float, tuple[tuple[str, float], ...]]
 
-FINE: Final = 0.5  # seconds a fine bin covers
+FINE: Final = 0.25  # seconds a fine bin covers
 COARSE: Final = 10.0
-FINE_BINS: Final = 2400  # 20 minutes
+FINE_BINS: Final = 4800  # 20 minutes
 COARSE_BINS: Final = 4320  # 12 hours
 
 
@@ -159,6 +159,11 @@ class Series:
 
 
 SPANS: Final = (60.0, 120.0, 300.0, 600.0, 1200.0)  # seconds a live plot may cover
+
+
+def column_seconds(span: float, count: int) -> float:
+    """Seconds a column covers when ``count`` of them show ``span``: whole fine bins."""
+    return max(round(span / max(count, 1) / FINE) * FINE, FINE)
 
 
 def span_for(firsts: Iterable[float | None], now: float) -> float:

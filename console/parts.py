@@ -97,7 +97,8 @@ class Panel:
     @property
     def predicted(self) -> int | None:
         """The plan's peak for everything of ours on this device."""
-        known = [t.ledger.predicted for t in self.tracks if t.ledger and not t.gone]
+        living = [t for t in self.tracks if not t.gone] or self.tracks
+        known = [t.ledger.predicted for t in living if t.ledger]
         found = [p for p in known if p is not None]
         return sum(found) if found else None
 

@@ -12,7 +12,7 @@ from textual.strip import Strip
 
 from console import actions
 from console import format as fmt
-from console.history import Series
+from console.history import Series, column_seconds
 from console.parts import Panel
 from console.state import Model
 from console.widgets.bars import footer, heading
@@ -84,7 +84,7 @@ class HistoryBody(Lines):
         plan: float | None, capacity: float | None, role: str,
     ) -> list[Strip]:  # fmt: skip
         count = max((width - 6) * (2 if self.paint.unicode else 1), 10)
-        seconds = max(round(self.window / count * 2) / 2, 0.5)
+        seconds = column_seconds(self.window, count)
         columns = series.columns(right, max(int(self.window / seconds), 2), seconds)
         points = [(n, column[0] * scale) for n, column in enumerate(columns) if column is not None]
         if not points or height < 4:

@@ -65,20 +65,21 @@ def _mode(model: Model) -> str:
 
 def _counts(row: Row, model: Model, short: bool) -> None:
     counts = {"running": len(model.live_jobs()), "queued": len(model.queued_jobs())}
-    failed = sum(job.state in ("failed", "interrupted") for job in model.jobs.values())
+    states = [job.state for job in model.jobs.values()]
     alerts = sum(panel.phase == "died" for panel in model.panels())
     for name, count in counts.items():
         if count or name == "running":
             row.raw("" if row.x == 0 else "  ")
             role = fmt.state(name).role if count else "soft"
             row.put(f"{fmt.state(name).shape} {count}", role).put(f" {name}", "soft")
-    for name, count in (("failed", failed), ("warning", alerts)):
+    ended = [(name, states.count(name), name) for name in ("interrupted", "failed")]
+    dead = ("warning", alerts, "dead rank" if alerts == 1 else "dead ranks")
+    for name, count, word in [*ended, dead]:
         if count:
-            word = {"failed": "failed", "warning": "dead rank" if count == 1 else "dead ranks"}
             look = fmt.state(name)
             row.put(f"  {look.shape} {count}", look.role)
             if not short:
-                row.put(f" {word[name]}", "soft")
+                row.put(f" {word}", "soft")
 
 
 class Pipeline(Lines):

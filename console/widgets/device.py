@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from textual.strip import Strip
 
 from console import format as fmt
+from console import history
 from console.history import Stack
 from console.parts import Panel
 from console.widgets import plot
@@ -141,7 +142,7 @@ def _plots(paint: Paint, panel: Panel, width: int, rows: int, view: View) -> lis
 def _columns_of(view: View, cells: int, paint: Paint) -> tuple[int, float]:
     """How many columns of time a plot has, and how many seconds each covers."""
     count = cells * plot.per_cell(paint)
-    return count, max(round(view.span / max(count, 1) * 2) / 2, 0.5)
+    return count, history.column_seconds(view.span, count)
 
 
 def _memory_plot(

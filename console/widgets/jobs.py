@@ -68,7 +68,7 @@ def _started(row: Row, job: JobRow, _model: Model) -> Row:
 def _outcome(row: Row, job: JobRow, _model: Model) -> Row:
     if job.error:
         return row.outside(job.error.splitlines()[0], "state.act")
-    return row.outside(job.output or "", "soft")
+    return row.outside(fmt.fit_left(fmt.inert(job.output or ""), row.left), "soft")
 
 
 _WIDEST = max(len(look.word) for look in fmt.STATES.values())
@@ -130,13 +130,14 @@ class Jobs(Lines, can_focus=True):
     def __init__(self, model: Model, paint: Paint, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(model, paint, id=id)
         self.chosen: int | None = None  # job id
+        self.moved = False  # until the cursor is moved it stays on the first, the liveliest job
         self._top = 0
 
     @property
     def job(self) -> JobRow | None:
         """The job under the cursor."""
         rows = self.model.job_rows()
-        if self.chosen not in self.model.jobs:
+        if not self.moved or self.chosen not in self.model.jobs:
             self.chosen = rows[0].id if rows else None
         return self.model.jobs.get(self.chosen) if self.chosen is not None else None
 
@@ -163,6 +164,7 @@ class Jobs(Lines, can_focus=True):
         rows = self.model.job_rows()
         if rows:
             self.chosen = rows[min(max(index, 0), len(rows) - 1)].id
+            self.moved = True
             self.update()
 
     def _at(self) -> int:

@@ -103,6 +103,13 @@ async def test_cancel_takes_the_job_under_the_cursor_though_rows_move(opened: Op
         assert [command.job for command in console.client.sent] == [18]  # type: ignore[attr-defined]
 
 
+async def test_the_cursor_stands_on_what_lives_until_it_is_moved(opened: Opener) -> None:
+    async with opened(Stage(gpus=1, jobs=1)) as console:
+        await console.play([JobChanged(job=job(17, "done")), JobChanged(job=job(18, "running"))])
+        await console.press("c")
+        assert "Cancel job 18?" in console.text()
+
+
 async def test_an_ended_job_cannot_be_cancelled(opened: Opener) -> None:
     async with opened(Stage(gpus=1, jobs=1)) as console:
         await console.play([JobChanged(job=job(17, "failed", error="out of memory"))])
