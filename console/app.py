@@ -25,7 +25,6 @@ from console import actions
 from console import theme as themes
 from console.leave import Leave
 from console.mailbox import Mailbox
-from console.parts import Panel
 from console.screens.overview import Overview
 from console.state import Model
 from console.terminal import OwnedTerminal, SteadyDriver, shows_unicode, signals
@@ -33,15 +32,10 @@ from console.thrift import Spans
 from console.widgets.paint import Paint
 from engine.client import EngineClient
 from engine.messages import (
-    Cancel,
     Command,
-    JobRow,
     LogLine,
     Reply,
-    SetSpikeThreshold,
     Snapshot,
-    StopEngine,
-    Submit,
 )
 
 FRAME: float = 0.1  # seconds between pictures at most
@@ -96,7 +90,7 @@ class AvatopApp(App[Leave]):
         self._last_frame = 0.0
         self._frame_due = False
         self._message_until = 0.0
-        self._leaving: Leave | None = None
+        self.leaving: Leave | None = None
         self.overview = Overview(self.model, self.paint)
         self._register_look()
 
@@ -195,8 +189,8 @@ class AvatopApp(App[Leave]):
         self.model.now = self.clock()
         for event in self.mailbox.drain():
             self.model.apply(event)
-        if self.model.stopped is not None and self._leaving is not None:
-            self.exit(self._leaving)
+        if self.model.stopped is not None and self.leaving is not None:
+            self.exit(self.leaving)
             return
         if not self.stalled:
             self._show(self.model.taken())
@@ -336,81 +330,29 @@ class AvatopApp(App[Leave]):
         self.say(f"Theme: {self.look.title}.")
 
     def action_submit(self) -> None:
-        from console.screens.submit import SubmitForm
+        from console import deeds
 
-        def done(request: dict[str, Any] | None) -> None:
-            if request is not None:
-                self.overview.jobs.moved = False  # the cursor goes to what lives
-                self.command(Submit(request=request), "The job is queued.")
-
-        self.push_screen(SubmitForm(self.model, self.paint, self.environ), done)
+        deeds.submit(self)
 
     def action_cancel_job(self) -> None:
-        from console.screens import ask
+        from console import deeds
 
-        job = self.overview.jobs.job
-        if job is None:
-            self.say("There is no job to cancel.", "soft")
-            return
-        if job.state in ask.ENDED:
-            self.say(f"Job {job.id} has already ended: {job.state}.", "soft")
-            return
-
-        def done(choice: str | None) -> None:
-            if choice == "cancel":
-                self.command(Cancel(job=job.id), f"Job {job.id} is being cancelled.")
-
-        self.push_screen(ask.cancel(self.model, self.paint, job), done)
+        deeds.cancel(self)
 
     def action_threshold(self) -> None:
-        from console.screens.threshold import ThresholdForm
+        from console import deeds
 
-        job = self._job_of_interest()
-        if job is None:
-            self.say("A spike threshold belongs to a job; there is none.", "soft")
-            return
-
-        def done(answer: tuple[int | None] | None) -> None:
-            if answer is not None:
-                said = "The plan's own threshold holds again." if answer[0] is None else "Set."
-                self.command(SetSpikeThreshold(job=job.id, bytes=answer[0]), said)
-
-        self.push_screen(ThresholdForm(self.model, self.paint, job), done)
-
-    def _job_of_interest(self) -> JobRow | None:
-        job = self.overview.jobs.job
-        return job if job is not None else self.model.current_job()
+        deeds.threshold(self)
 
     def action_history(self) -> None:
-        from console.screens.history import HistoryScreen
+        from console import deeds
 
-        panels = self.model.panels()
-        if not panels:
-            self.say("There is no device to look at yet.", "soft")
-            return
-        chosen: Panel = next(
-            (p for p in panels if p.key == self.overview.devices.selected), panels[0]
-        )
-        self.push_screen(HistoryScreen(self.model, self.paint, chosen.key))
+        deeds.history(self)
 
     def action_quit_console(self) -> None:
-        from console.screens import ask
+        from console import deeds
 
-        waiting = [*self.model.live_jobs(), *self.model.queued_jobs()]
-        if not waiting or self.client is None or self.model.stopped is not None:
-            self.exit(Leave("quit"))
-            return
-
-        def done(choice: str | None) -> None:
-            if choice == "after_clip" and self.client is not None:
-                self._leaving = Leave("after_clip")
-                self.command(StopEngine(after_clip=True), "Leaving once the clip is on disk.")
-            elif choice == "cancel" and self.client is not None:
-                for job in waiting:
-                    self.client.send(Cancel(job=job.id, reason="the operator quit"))
-                self.exit(Leave("cancelled"))
-
-        self.push_screen(ask.leave(self.model, self.paint), done)
+        deeds.leave(self)
 
     async def action_quit(self) -> None:
         self.action_quit_console()
