@@ -70,8 +70,8 @@ class _Headless:
         future = self._client.send(Submit(request=self._request.to_dict()))
         reply = future.result()
         if not reply.ok:
-            error = exits.Refused if reply.state == "refused" else exits.BadInput
-            raise error(reply.message)
+            errors = {"refused": exits.Refused, "bad_input": exits.BadInput}
+            raise errors.get(reply.state or "", exits.Failed)(reply.message)
         self._job = reply.job
         if self._signals:  # it came while the engine was checking the inputs
             self._cancel("interrupted by a signal")

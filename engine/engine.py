@@ -11,6 +11,7 @@ import asyncio
 import os
 import socket
 import threading
+import traceback
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final
@@ -159,7 +160,14 @@ class Engine:
         elif self._stop.is_set():
             reply = Reply(False, "the engine is stopping")
         else:
-            reply = await self._dispatch(command, self._services)
+            try:
+                reply = await self._dispatch(command, self._services)
+            except Exception as error:  # noqa: BLE001 - our own fault: the asker gets an answer
+                for line in traceback.format_exception(error):
+                    self.bus.log("DEBUG", line.rstrip())
+                text = f"internal error: {type(error).__name__}: {error}"
+                self.bus.log("CRITICAL", text)
+                reply = Reply(False, text, state="failed")
         if not future.cancelled():
             future.set_result(reply)
 

@@ -30,13 +30,14 @@ class JobQueue:
         self._told: set[int] = set()  # jobs whose wait for a device was told
         self._retry: asyncio.TimerHandle | None = None
         self._closed = False
+        self._checking = 0  # requests between their arrival and the queue
         self._idle = asyncio.Event()
         self._idle.set()
 
     @property
     def busy(self) -> bool:
-        """A job runs or waits."""
-        return bool(self._running or self._waiting)
+        """A job runs, waits, or is just being looked at."""
+        return bool(self._running or self._waiting or self._checking)
 
     async def idle(self) -> None:
         """Return when nothing runs or waits."""
@@ -46,6 +47,16 @@ class JobQueue:
 
     async def submit(self, data: Mapping[str, Any]) -> Reply:
         """Check a request and queue it; a refused one leaves nothing behind."""
+        self._checking += 1
+        self._idle.clear()
+        try:
+            return await self._submit(data)
+        finally:
+            self._checking -= 1
+            if not self.busy:
+                self._idle.set()
+
+    async def _submit(self, data: Mapping[str, Any]) -> Reply:
         try:
             request = Request.from_dict(data)
             machine = await self._host.machine()
@@ -66,7 +77,6 @@ class JobQueue:
         for remark in prepared.remarks:
             self._host.bus.log("INFO", remark, row.id)
         self._waiting[row.id] = (row, prepared)
-        self._idle.clear()
         self._pump()
         return Reply(True, f"job {row.id} is queued", row.id, "queued")
 

@@ -10,6 +10,7 @@ import asyncio
 import dataclasses
 import shutil
 import time
+import traceback
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -33,6 +34,10 @@ from engine.rowkeeper import RowKeeper
 
 #: Seconds a cancelled group has to end by itself.
 CANCEL_GRACE: Final = 1.0
+#: Seconds without a word (heartbeats come twice a second) after which a rank is told of, and
+#: after which its group is given up: the process is stopped, or stuck in the kernel.
+SILENT_SECONDS: Final = 15.0
+GIVEN_UP_SECONDS: Final = 300.0
 
 # A peer that vanished or a network that failed: the same job may well succeed next time.
 _PASSING: Final = frozenset({"comm"})
@@ -123,6 +128,10 @@ class JobRun:
             await self._end(end)
         except (OSError, StoreError, ManifestError, MediaError, RankServerError) as error:
             await self._end(Ended("failed", str(error)))
+        except Exception as error:  # noqa: BLE001 - our own fault: told in full, the engine lives
+            for line in traceback.format_exception(error):
+                self._bus.log("DEBUG", line.rstrip(), self.row.id)
+            await self._end(Ended("failed", f"internal error: {type(error).__name__}: {error}"))
         return None
 
     async def _work(self) -> None:
@@ -187,10 +196,36 @@ class JobRun:
                 self._stop_group(self._stop.reason)
             if self._after_clip is not None:
                 self.stop_after_clip(self._after_clip)
-            return await group.ended
+            watching = self._loop.create_task(self._watch(group))
+            try:
+                return await group.ended
+            finally:
+                watching.cancel()
         finally:
+            if self._group is not None and not self._group.ended.done():
+                await self._group.stop("the engine gave the job up")
             self._committer.close()
             await committing
+
+    async def _watch(self, group: RankGroup) -> None:
+        """A rank that died is seen at once by its group; one that stands still is seen here."""
+        told: set[int] = set()
+        while not group.ended.done():
+            await asyncio.sleep(SILENT_SECONDS / 3)
+            for process in group.ranks:
+                silence = group.silence(process.rank)
+                name = f"rank {process.rank} (process {process.pid})"
+                if process.exit is not None or silence < SILENT_SECONDS:
+                    told.discard(process.rank)
+                elif silence > GIVEN_UP_SECONDS:
+                    if self._stop is None:
+                        reason = f"{name} said nothing for {silence:.0f} s"
+                        self._stop = Ended("interrupted", reason)
+                    self._stop_group(self._stop.reason)
+                elif process.rank not in told:
+                    told.add(process.rank)
+                    text = f"{name} has said nothing for {silence:.0f} s: stopped, or starved?"
+                    self._bus.log("WARNING", text, self.row.id, process.rank)
 
     def _judge(self, group: GroupResult) -> None:
         """Turn a group's end into the job's, or return when every rank did its part.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Mapping
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from console import exits
@@ -13,6 +14,7 @@ from console.commands.common import tell
 if TYPE_CHECKING:
     from console.leave import Leave
     from engine.engine import InProcessClient
+    from engine.messages import Reply
 
 
 def has_terminal() -> bool:
@@ -41,7 +43,8 @@ def open_console(request: Mapping[str, Any] | None = None) -> int:
         client = start_engine(version=version())
         started.append(client)
         if request is not None:
-            client.send(Submit(request=dict(request)))
+            answer = client.send(Submit(request=dict(request)))
+            answer.add_done_callback(lambda future: _told(client, future))
         return client
 
     leave = AvatopApp(connect).run()
@@ -49,6 +52,13 @@ def open_console(request: Mapping[str, Any] | None = None) -> int:
     if client is None:
         return _say(leave)
     return _let_go(client, leave)
+
+
+def _told(client: InProcessClient, answer: Future[Reply]) -> None:
+    """A job that was refused says so in the log pane. On the engine's thread."""
+    reply = answer.result()
+    if not reply.ok:
+        client.engine.bus.log("ERROR", reply.message)
 
 
 def _let_go(client: InProcessClient, leave: Leave) -> int:

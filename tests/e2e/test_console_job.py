@@ -77,10 +77,10 @@ def test_the_job_finishes_when_the_terminal_goes_away(tmp_path: Path, inputs: Pa
     with _demo(tmp_path, inputs) as child:
         until(lambda: _read_along(child) and ranks_of(child.pid))
         console = psutil.Process(child.pid)
-        os.close(child.child_fd)  # the connection breaks: the kernel sends SIGHUP
+        child.ptyproc.fileobj.close()  # the connection breaks: the kernel sends SIGHUP
+        child.ptyproc.closed = child.closed = True  # or its number would be closed once more
         until(lambda: _state(tmp_path) == "done")
         until(lambda: gone([console]))
-        child.closed, child.child_fd = True, -1
 
 
 def test_killing_the_console_leaves_no_rank(tmp_path: Path, inputs: Path) -> None:

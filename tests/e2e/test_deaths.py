@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from engine import runner
 from engine.messages import (
     BlockDone,
     Cancel,
@@ -86,6 +87,21 @@ def test_a_killed_rank_interrupts_its_job_and_the_next_one_runs(
 
     following = engine.submit(job_flags(inputs, mode="single", num_clip=1))
     assert engine.row(following, "done", "failed", "interrupted").state == "done"
+
+
+def test_a_rank_that_stands_still_is_told_of_and_given_up(
+    engine: Driven, inputs: Path, long_audio: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = engine.submit(job_flags(inputs, **{**LONG, "audio": long_audio, "infer_frames": 480}))
+    engine.wait(_steps(job))
+    ranks = _ranks(engine, job)
+    monkeypatch.setattr(runner, "SILENT_SECONDS", 1.0)
+    monkeypatch.setattr(runner, "GIVEN_UP_SECONDS", 3.0)
+    ranks[0].suspend()
+    row = engine.row(job, "interrupted")
+    assert row.error is not None
+    assert "said nothing" in row.error
+    assert gone(ranks)
 
 
 def test_cancelling_before_anything_is_committed_leaves_nothing(
