@@ -10,7 +10,9 @@ import pytest
 
 from console import cli
 from engine.params import PARAMETERS
+from engine.preflight import Machine
 from engine.resources import sample_data
+from engine.services import Services
 from tests.bad_inputs import BAD_INPUTS, BadInput, base_argv, filled, make_files
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -76,6 +78,23 @@ def test_several_mistakes_are_told_at_once(capsys: pytest.CaptureFixture[str]) -
     assert said.count("avatop: ") == 1
     assert "infer_frames 80" in said
     assert "sample_steps 0" in said
+
+
+def test_a_plan_that_does_not_fit_is_refused_with_exit_3(
+    inputs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async def crowded(_: Services) -> Machine:
+        return Machine(host_total=1 << 30, host_available=1 << 20)
+
+    monkeypatch.setattr(Services, "machine", crowded)
+    with pytest.raises(SystemExit) as end:
+        cli.main(["run", "--gpus", "cpu", *base_argv(inputs, sample_data() / "ckpt")])
+    assert end.value.code == 3
+    assert "does not fit" in capsys.readouterr().err
+    assert _nothing_left(tmp_path)
 
 
 def test_the_same_through_a_process_of_its_own(inputs: Path, tmp_path: Path) -> None:
