@@ -214,15 +214,14 @@ class _Block:
         for pattern in patterns:
             if pattern.search(here):
                 return here, place, place
-        if place + 1 < len(self._lines):
+        if self._full(place) and place + 1 < len(self._lines):
             after = self._body(place + 1)
-            for between in (" ", "") if len(self._lines[place]) >= _NARROWEST else (" ",):
-                joined = here + between + after
+            for joined in (f"{here} {after}", here + after):
                 for pattern in patterns:
                     hit = pattern.search(joined)
                     if hit and hit.start() < len(here):
                         return joined, place, place + 1
-        if place:
+        if place and self._full(place - 1):
             ahead = self._body(place - 1)
             joined = f"{ahead} {here}"
             for pattern in patterns:
@@ -230,6 +229,10 @@ class _Block:
                 if hit and hit.end() > len(ahead) + 1:
                     return joined, place - 1, place
         return None
+
+    def _full(self, place: int) -> bool:
+        """Whether a line is long enough to have been cut by a terminal."""
+        return len(self._lines[place]) >= _NARROWEST
 
     def _evidence(
         self, place: int, item: Signature, patterns: Patterns, masks: Iterable[re.Pattern[str]]
