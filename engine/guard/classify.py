@@ -1,0 +1,236 @@
+"""What is wrong with a candidate, and who has to say so before it is ended. Pure functions.
+
+A verdict rests on facts that a process cannot choose: its state, its parent, its session, its
+owner, what it holds. Low utilisation is none of them: an idle server looks just like that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from engine.guard import known
+from engine.guard.evidence import COMPUTE_DEVICE, Evidence, Scene
+from engine.guard.lineage import Lineage, Tie
+from engine.guard.scan import Row
+
+VANISHED: Final = "vanished"
+FOREIGN: Final = "foreign"
+DEFUNCT: Final = "defunct"
+UNINTERRUPTIBLE: Final = "uninterruptible"
+STOPPED: Final = "stopped"
+ORPHAN: Final = "orphan"
+STUCK: Final = "stuck"
+STRAY: Final = "stray"
+OTHER_USER: Final = "other-user"
+PROTECTED: Final = "protected"
+HEALTHY: Final = "healthy"
+KINDS: Final = (
+    *(VANISHED, FOREIGN, DEFUNCT, UNINTERRUPTIBLE, STOPPED, ORPHAN),
+    *(STUCK, STRAY, OTHER_USER, PROTECTED, HEALTHY),
+)
+
+#: Who may have it ended: our own policy without a person; a person's ``--yes``; a person who
+#: names the PID; nobody.
+POLICY: Final = "policy"
+YES: Final = "yes"
+NAMED: Final = "named"
+NOBODY: Final = "nobody"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A class with its evidence."""
+
+    pid: int
+    kind: str
+    consent: str  # POLICY | YES | NAMED | NOBODY
+    evidence: tuple[str, ...]
+    #: What to do where avatop cannot, or must not, act.
+    advice: str | None = None
+
+
+def classify_all(scene: Scene) -> tuple[Verdict, ...]:
+    """A verdict for every candidate, by PID."""
+    lineage = Lineage(scene)
+    return tuple(_judge(evidence, scene, lineage) for evidence in scene.evidence)
+
+
+def classify(evidence: Evidence, scene: Scene) -> Verdict:
+    """A verdict for one candidate."""
+    return _judge(evidence, scene, Lineage(scene))
+
+
+def strays(verdicts: tuple[Verdict, ...]) -> int:
+    """How many inference processes hold devices without belonging to anybody."""
+    return sum(1 for verdict in verdicts if verdict.kind in (STRAY, ORPHAN, STUCK))
+
+
+def _judge(e: Evidence, scene: Scene, lineage: Lineage) -> Verdict:
+    row = e.row
+    if row is None:
+        return _unseen(e, scene)
+    if e.listed and not _confirmed(e, scene, lineage):
+        text = (
+            f"the driver lists PID {e.pid} by the host's count; the process of that number in "
+            "this PID namespace is shown to hold no device"
+        )
+        return Verdict(e.pid, FOREIGN, NOBODY, (text,), _FOREIGN_ADVICE)
+    why = _protection(row, scene, lineage)
+    if row.state in "ZX" and not e.threads:
+        return _defunct(e, scene, lineage)
+    tie = lineage.tie(row)
+    if why is None and row.key in scene.stuck:
+        told = _state(e)[1]
+        owned = row.uid == scene.uid and tie is not None and tie.ours
+        texts = (scene.stuck[row.key], *told, *_facts(e))
+        return Verdict(e.pid, STUCK, POLICY if owned else NAMED, texts)
+    why = why or lineage.managed(row)
+    if why is not None:
+        return Verdict(e.pid, PROTECTED, NOBODY, (why,))
+    kind, consent, texts = _standing(e, scene, lineage, tie)
+    state, told = _state(e)
+    if kind == HEALTHY and not e.holds and state != DEFUNCT:
+        state = None  # nothing that anybody waits for
+    advice = None
+    if kind == OTHER_USER:
+        advice = f"ask its user (uid {row.uid}), or: sudo avatop reap --pid {e.pid} --yes"
+    return Verdict(e.pid, state or kind, consent, (*told, *texts, *_facts(e)), advice)
+
+
+_FOREIGN_ADVICE: Final = (
+    "look from the host, or start the container with --pid=host: nvidia-smi there names it"
+)
+
+
+def _unseen(e: Evidence, scene: Scene) -> Verdict:
+    if not e.listed:
+        return Verdict(e.pid, VANISHED, NOBODY, (f"there is no process {e.pid}",))
+    if e.pid <= 0:
+        return Verdict(e.pid, VANISHED, NOBODY, (f"the driver lists PID {e.pid}, which is none",))
+    if scene.in_namespace:
+        text = f"PID {e.pid} is listed by the driver and not in /proc of this PID namespace"
+        return Verdict(e.pid, FOREIGN, NOBODY, (text,), _FOREIGN_ADVICE)
+    inside = [r for r in scene.rows.values() if len(r.nspid) > 1 and r.inner_pid == e.pid]
+    texts: tuple[str, ...] = (f"PID {e.pid} is listed by the driver and not in /proc",)
+    if inside:
+        pids = ", ".join(str(r.pid) for r in inside[:5])
+        texts += (f"inside containers of this host that number is PID {pids} here",)
+    advice = "the driver's entry lingers after an exit; if memory stays used: nvidia-smi -q -d PIDS"
+    return Verdict(e.pid, VANISHED, NOBODY, texts, advice)
+
+
+def _confirmed(e: Evidence, scene: Scene, lineage: Lineage) -> bool:
+    """In a PID namespace the driver's number may be another process's here: ask for proof."""
+    if not scene.in_namespace:
+        return True
+    return bool(e.devices) or (e.row is not None and lineage.tie(e.row) is not None)
+
+
+def _protection(row: Row, scene: Scene, lineage: Lineage) -> str | None:
+    """Why nobody may have it ended, whatever it does."""
+    if row.pid == scene.me:
+        return "this is avatop itself"
+    if row.pid == 1:
+        return "PID 1: its end is the end of everything here"
+    if row.pid in lineage.mine:
+        return "an ancestor of this avatop"
+    if 2 in (row.pid, row.ppid) and not row.command and not row.exe:
+        return "a kernel thread"
+    return known.spared(row.exe, row.comm, row.program)
+
+
+def _defunct(e: Evidence, scene: Scene, lineage: Lineage) -> Verdict:
+    row = e.row
+    assert row is not None
+    parent = scene.rows.get(row.ppid)
+    if parent is not None and known.is_server(parent.command) and lineage.managed(parent):
+        text = "ended; its rank server keeps it until its group is over, so its number stays its"
+        return Verdict(e.pid, HEALTHY, NOBODY, (text,))
+    texts = ["dead already (state Z): it holds a PID and no memory; no signal changes that"]
+    if parent is None:
+        return Verdict(e.pid, DEFUNCT, NOBODY, (*texts, "its parent is not visible here"))
+    texts.append(f"its parent {_name(scene, row.ppid)} has not waited for it")
+    advice = f"restart PID {row.ppid}, or let it wait: kill -CHLD {row.ppid}"
+    if row.ppid == 1:
+        advice = "PID 1 does not reap: start the container with an init (docker run --init)"
+    elif parent.ppid > 1:
+        advice += f"; failing that, its parent {_name(scene, parent.ppid)}"
+    return Verdict(e.pid, DEFUNCT, NOBODY, tuple(texts), advice)
+
+
+def _standing(
+    e: Evidence, scene: Scene, lineage: Lineage, tie: Tie | None
+) -> tuple[str, str, tuple[str, ...]]:
+    """(class, consent, evidence) of a living process that nothing protects."""
+    row = e.row
+    assert row is not None
+    alone = lineage.orphaned(row)
+    texts: tuple[str, ...] = () if tie is None else (tie.text,)
+    if row.uid != scene.uid:
+        texts += (f"it belongs to uid {row.uid}, not to you",)
+        if alone:
+            texts += alone
+        marked = tie is not None or e.holds
+        return (OTHER_USER, NAMED, texts) if marked else (HEALTHY, NOBODY, texts)
+    if tie is not None and alone:
+        return ORPHAN, POLICY if tie.ours else YES, (*texts, *alone)
+    look = known.inference(row.command)
+    if look is not None:
+        texts += (f"it looks like {look}",)
+    below = lineage.supervised(row)
+    if not e.holds and below:
+        names = ", ".join(_name(scene, pid) for pid in below)
+        return HEALTHY, NAMED, (*texts, f"it holds no device and supervises {names}")
+    if not e.holds and look is None:
+        return HEALTHY, NOBODY, (*texts, *_bystander(e))
+    if alone:
+        return STRAY, NAMED, (*texts, *alone, "it may have been left running on purpose")
+    return HEALTHY, NAMED, (*texts, f"its parent {_name(scene, row.ppid)} lives")
+
+
+def _bystander(e: Evidence) -> tuple[str, ...]:
+    if e.devices and COMPUTE_DEVICE not in e.devices:
+        return ("it reads the driver and computes nothing",)
+    return ("it is not known to hold a device",)
+
+
+def _state(e: Evidence) -> tuple[str | None, tuple[str, ...]]:
+    row = e.row
+    assert row is not None
+    match row.state:
+        case "D":
+            where = f" in {e.wchan}" if e.wchan else ""
+            return UNINTERRUPTIBLE, (f"state D: it waits inside the kernel{where}",)
+        case "T":
+            return STOPPED, ("state T: stopped by a signal, so SIGTERM alone stays pending",)
+        case "t":
+            return STOPPED, ("state t: held by a debugger",)
+        case "Z":
+            text = f"its main thread has ended and {e.threads} of its threads live on"
+            return DEFUNCT, (f"state Z: {text}",)
+    return None, ()
+
+
+def _facts(e: Evidence) -> tuple[str, ...]:
+    row = e.row
+    assert row is not None
+    texts = []
+    if e.memory:
+        held = e.bytes
+        size = "an unknown amount" if held is None else f"{held / (1 << 30):.2f} GiB"
+        texts.append(f"it holds {size} on {', '.join(sorted(e.memory))}")
+    elif COMPUTE_DEVICE in (e.devices or ()):
+        texts.append(f"it has {', '.join(e.devices or ())} open")
+    if len(row.nspid) > 1:
+        texts.append(f"it is PID {row.inner_pid} inside its container")
+    if e.children:
+        texts.append(f"its children: {', '.join(map(str, e.children))}")
+    if e.ports:
+        texts.append(f"it listens on TCP port {', '.join(map(str, e.ports))}")
+    return tuple(texts)
+
+
+def _name(scene: Scene, pid: int) -> str:
+    row = scene.rows.get(pid)
+    return f"{pid} ({row.comm})" if row is not None else str(pid)
