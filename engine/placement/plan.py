@@ -68,14 +68,16 @@ Variant = Literal["", "balanced", "streamed", "ring"]
 
 @dataclass(frozen=True)
 class HostPlan:
-    """What the launch takes of the host: bytes of memory (``pinned``, ``snapshot``) and of disk.
+    """What the launch takes of the host, in bytes.
 
-    ``pinned_bytes`` are the streamed weights, once per host, and host-side KV caches;
-    ``snapshot_bytes`` what switching, resuming and CPU ranks hold in host memory beside them;
-    ``available_bytes`` what host and cgroup still give, None where that is not known.
+    ``pinned_bytes`` are the streamed weights, once per host, and host-side KV rings.
+    ``process_bytes`` are the rank processes' own (on CPU ranks that is the plan itself).
+    ``snapshot_bytes`` is the state that one switch moves through host memory, held only then.
+    ``available_bytes`` is what host and cgroup still give, None where that is not known.
     """
 
     pinned_bytes: int = 0
+    process_bytes: int = 0
     snapshot_bytes: int = 0
     disk_bytes: int = 0
     available_bytes: int | None = None
@@ -91,6 +93,7 @@ class DevicePlan:
     capacity_bytes: int | None = None
     usable_bytes: int | None = None
     predicted_bytes: int = 0
+    margin_bytes: int = 0  # by which a measured peak may be above the prediction
     by_owner: dict[str, int] = field(default_factory=dict)
 
 
@@ -127,6 +130,7 @@ class Plan:
     variant: Variant = ""
     gpu_memory_cap: int | None = None  # allocator cap of every rank, bytes
     host: HostPlan | None = None
+    encoder_device: Literal["device", "host"] = "device"  # where umT5 runs on its rank
 
     @property
     def world_size(self) -> int:

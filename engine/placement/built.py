@@ -1,0 +1,45 @@
+"""What the executors of this version can run: one table, which planning ignores and launching obeys.
+
+Every placement can be planned. ``unbuilt`` says why one cannot be launched yet.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from engine.placement.plan import Plan
+
+#: Modes with their named variants; ``""`` is the mode itself.
+MODES: Final[dict[str, tuple[str, ...]]] = {
+    "single": ("",),
+    "fsdp": ("",),
+}
+#: Weights' and compute types, types of the KV rings, where these lie, where the encoders run.
+DTYPES: Final = ("fp32", "bf16")
+KV_DTYPES: Final = ("fp32", "bf16")
+KV_HOMES: Final = ("device",)
+ENCODERS: Final = ("device",)
+
+
+def unbuilt(plan: Plan) -> tuple[str, ...]:
+    """Reasons why no executor of this version walks ``plan``; none if one does."""
+    reasons = []
+    if plan.mode not in MODES:
+        reasons.append(
+            f"mode {plan.mode} is not built in this version; {' and '.join(MODES)} give the same "
+            "latents"
+        )
+    elif plan.variant not in MODES[plan.mode]:
+        reasons.append(
+            f"variant {plan.variant} of mode {plan.mode} is not built in this version; built: "
+            + ", ".join(v or f"plain {plan.mode}" for v in MODES[plan.mode])
+        )
+    if plan.dtype not in DTYPES:
+        reasons.append(f"{plan.dtype} is not built in this version; leave out --fp8")
+    if plan.kv_dtype not in KV_DTYPES:
+        reasons.append(f"keys and values in {plan.kv_dtype} are not built; leave out --kv_dtype")
+    if plan.kv not in KV_HOMES:
+        reasons.append("keys and values on the host are not built; leave out --kv_home")
+    if plan.encoder_device not in ENCODERS:
+        reasons.append("encoders on the host are not built; leave out --t5_cpu")
+    return tuple(reasons)
