@@ -38,7 +38,9 @@ def _best(alternatives: list[str]) -> tuple[str, ...]:
         choices = [c for c in _pieces(alternative) if c and _worth(c) >= MINIMUM]
         if not choices:
             return ()
-        best: tuple[str, ...] = max(choices, key=_worth)
+        # Of equals the one text before the many, then the later: a line's subject ("rank 3 …")
+        # is common, what befell it is not.
+        best: tuple[str, ...] = max(reversed(choices), key=lambda c: (_worth(c), -len(c)))
         found.extend(best)
     return tuple(dict.fromkeys(found))
 

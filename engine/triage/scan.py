@@ -7,25 +7,18 @@ block's border falls, so a stream and a whole file give the same evidence.
 from __future__ import annotations
 
 import re
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final
 
-from engine.triage.catalogue import CONTEXT, Benign, Catalogue, LiteralIndex, Patterns, Signature
+from engine.triage.catalogue import CONTEXT, Benign, Catalogue, Entry, Patterns, Signature
 from engine.triage.normalise import Moment, body, is_quiet, moment_of, rank_of, strip_escapes
+from engine.triage.search import NARROWEST, Haystack
 
 BLOCK: Final = 2_000
 #: A block's characters, so that long lines do not make a block huge.
 BLOCK_CHARACTERS: Final = 1 << 20
-#: Shorter lines are not taken for lines cut by a terminal's width.
-_NARROWEST: Final = 60
-#: Characters on each side of a cut that are looked at again, joined.
-_SEAM: Final = 48
-_WORD: Final = re.compile(rb"[a-z_]{3,}")
-
-
-Entry = TypeVar("Entry", Signature, Benign)
 
 
 @dataclass(frozen=True)
@@ -109,50 +102,21 @@ class _Block:
     # -- the cheap search
 
     def _search(self) -> None:
-        text, starts = _flatten(self._lines)
-        seams, owners = self._seams()
-        words = set(_WORD.findall(text))
-        if seams is not None:
-            words.update(_WORD.findall(seams[0]))
-        vocabulary = b"\n".join(words)
-
-        def places(index: LiteralIndex[Entry]) -> Iterator[tuple[Entry, Patterns, list[int]]]:
-            for literal in index.present(vocabulary):
-                found = _places(text, starts, literal)
-                if seams:
-                    found += [owners[n] for n in _places(seams[0], seams[1], literal)]
-                for item, patterns in index.trials[literal] if found else ():
-                    yield item, patterns, found
-
-        for signature, patterns, found in places(self._known.suspicious):
-            for place in found:
-                held = self._suspects.setdefault(place, {})
-                had = held.get(signature.id)
-                held[signature.id] = (signature, patterns if had is None else had[1] | patterns)
+        everything = Haystack(self._lines, range(len(self._lines)))
+        for signature, patterns, places in everything.trials(self._known.suspicious):
+            _collect(self._suspects, signature, patterns, places)
         if not self._suspects:
             return
-        for benign, patterns, found in places(self._known.harmless):
-            for place in found:
-                kept = self._harmless.setdefault(place, {})
-                known = kept.get(benign.id)
-                kept[benign.id] = (benign, patterns if known is None else known[1] | patterns)
-
-    def _seams(self) -> tuple[tuple[bytes, list[int]] | None, list[int]]:
-        """Ends and beginnings of lines that look cut by a terminal's width, joined."""
-        widths = [len(line) for line in self._lines]
-        owners = [
-            n
-            for n in range(len(widths) - 1)
-            if widths[n] >= _NARROWEST
-            and widths[n + 1] <= widths[n]
-            and (
-                widths[n + 1] == widths[n] or (n and widths[n - 1] == widths[n]) or _cut(widths[n])
-            )
-        ]
-        if not owners:
-            return None, []
-        joined = [self._lines[n][-_SEAM:] + self._lines[n + 1].lstrip()[:_SEAM] for n in owners]
-        return _flatten(joined), owners
+        # What is harmless matters only near a suspect.
+        around = {
+            near
+            for place in self._suspects
+            for near in range(max(0, place - CONTEXT), min(len(self._lines), place + CONTEXT + 1))
+        }
+        chosen = sorted(around)
+        vicinity = Haystack([self._lines[n] for n in chosen], chosen)
+        for benign, patterns, places in vicinity.trials(self._known.harmless):
+            _collect(self._harmless, benign, patterns, places)
 
     # -- context
 
@@ -214,14 +178,14 @@ class _Block:
         for pattern in patterns:
             if pattern.search(here):
                 return here, place, place
-        if self._full(place) and place + 1 < len(self._lines):
+        if self._goes_on(place):
             after = self._body(place + 1)
             for joined in (f"{here} {after}", here + after):
                 for pattern in patterns:
                     hit = pattern.search(joined)
                     if hit and hit.start() < len(here):
                         return joined, place, place + 1
-        if place and self._full(place - 1):
+        if place and self._goes_on(place - 1):
             ahead = self._body(place - 1)
             joined = f"{ahead} {here}"
             for pattern in patterns:
@@ -230,9 +194,12 @@ class _Block:
                     return joined, place - 1, place
         return None
 
-    def _full(self, place: int) -> bool:
-        """Whether a line is long enough to have been cut by a terminal."""
-        return len(self._lines[place]) >= _NARROWEST
+    def _goes_on(self, place: int) -> bool:
+        """Whether a line may have been cut by a terminal: long, and the next has no prefix."""
+        if len(self._lines[place]) < NARROWEST or place + 1 >= len(self._lines):
+            return False
+        following = self._lines[place + 1].strip()
+        return len(self._body(place + 1)) == len(following) > 0
 
     def _evidence(
         self, place: int, item: Signature, patterns: Patterns, masks: Iterable[re.Pattern[str]]
@@ -263,35 +230,13 @@ class _Block:
         )
 
 
-def _cut(width: int) -> bool:
-    return width in {79, 80, 99, 100, 119, 120, 131, 132, 159, 160, 199, 200}
-
-
-def _flatten(lines: Iterable[str]) -> tuple[bytes, list[int]]:
-    """One lower-cased text, line ends as spaces, and where each line starts in it.
-
-    Bytes: their ``lower`` touches ASCII alone, is fast, and moves nothing.
-    """
-    joined = "\n".join(lines)
-    if "\x1b" in joined or "[0m" in joined:
-        joined = "\n".join(strip_escapes(line) for line in joined.split("\n"))
-    text = joined.encode("utf-8", "replace")
-    starts = [0]
-    place = text.find(b"\n")
-    while place >= 0:
-        starts.append(place + 1)
-        place = text.find(b"\n", place + 1)
-    return text.lower().replace(b"\n", b" ").replace(b"\r", b" "), starts
-
-
-def _places(text: bytes, starts: list[int], literal: bytes) -> list[int]:
-    """Numbers of the lines in which ``literal`` begins."""
-    found: list[int] = []
-    place = text.find(literal)
-    while place >= 0:
-        line = bisect_right(starts, place) - 1
-        found.append(line)
-        if line + 1 >= len(starts):
-            break
-        place = text.find(literal, starts[line + 1])
-    return found
+def _collect(
+    table: dict[int, dict[str, tuple[Entry, Patterns]]],
+    entry: Entry,
+    patterns: Patterns,
+    places: Iterable[int],
+) -> None:
+    for place in places:
+        held = table.setdefault(place, {})
+        had = held.get(entry.id)
+        held[entry.id] = (entry, patterns if had is None else had[1] | patterns)
