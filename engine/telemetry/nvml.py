@@ -18,18 +18,19 @@ from engine.telemetry.processes import ProcessTable
 
 T = TypeVar("T")
 
-#: Bits of the clock event reasons that hold a GPU back, by the names shown. Idle is none.
+#: Bits of the clock event reasons that hold a GPU back, by the names shown. Idle is none. As figures:
+#: the bits belong to NVML's interface, while the binding's names for them come and go.
 _THROTTLE: Final = (
-    (pynvml.nvmlClocksThrottleReasonApplicationsClocksSetting, "application clocks"),
-    (pynvml.nvmlClocksThrottleReasonSwPowerCap, "power cap"),
-    (pynvml.nvmlClocksThrottleReasonHwSlowdown, "hardware slowdown"),
-    (pynvml.nvmlClocksThrottleReasonSyncBoost, "sync boost"),
-    (pynvml.nvmlClocksThrottleReasonSwThermalSlowdown, "software thermal"),
-    (pynvml.nvmlClocksThrottleReasonHwThermalSlowdown, "hardware thermal"),
-    (pynvml.nvmlClocksThrottleReasonHwPowerBrakeSlowdown, "power brake"),
-    (pynvml.nvmlClocksThrottleReasonDisplayClockSetting, "display clocks"),
-    (pynvml.nvmlClocksThrottleReasonBoardLimit, "board limit"),
-    (pynvml.nvmlClocksThrottleReasonReliability, "reliability"),
+    (0x002, "application clocks"),
+    (0x004, "power cap"),
+    (0x008, "hardware slowdown"),
+    (0x010, "sync boost"),
+    (0x020, "software thermal"),
+    (0x040, "hardware thermal"),
+    (0x080, "power brake"),
+    (0x100, "display clocks"),
+    (0x200, "board limit"),
+    (0x400, "reliability"),
 )
 
 
