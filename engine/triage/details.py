@@ -14,9 +14,7 @@ _HOLDER: Final = re.compile(r"Process (\d+) has ([\d.]+ [KMGT]iB) memory in use"
 _OWN: Final = re.compile(r"this process has ([\d.]+ [KMGT]iB) memory in use", re.IGNORECASE)
 _FREE: Final = re.compile(r"of which ([\d.]+ [KMGT]?i?B(?:ytes)?) is free", re.IGNORECASE)
 _UNUSED: Final = re.compile(r"([\d.]+) ([KMGT]iB) is reserved by PyTorch but unallocated")
-_LAST_DONE: Final = re.compile(
-    r"\[?Rank (\d+)\].*last completed (?:NCCL )?work: (-?\d+)", re.IGNORECASE
-)
+_LAST_DONE: Final = re.compile(r"last completed (?:NCCL )?work: (-?\d+)", re.IGNORECASE)
 _XID: Final = re.compile(r"Xid \(PCI:([0-9a-f:.]+)\): (\d+)", re.IGNORECASE)
 #: A collective that ends before this share of its limit did not time out.
 _HANG_SHARE: Final = 0.9
@@ -34,13 +32,20 @@ def is_absurd(text: str) -> bool:
     return (found is not None and found[2][0].upper() in "PE") or "more than 1EB" in text
 
 
-def cause_with_figures(cause: str, incident: str, texts: Sequence[str]) -> str:
-    """The sentence, with what its lines say in figures."""
+def much_unused(texts: Sequence[str]) -> bool:
+    """Whether the allocator says that it holds a gibibyte or more for nothing."""
+    found = [match for text in texts for match in _UNUSED.finditer(text)]
+    return any(m[2] == "TiB" or (m[2] == "GiB" and float(m[1]) >= 1) for m in found)
+
+
+def cause_with_figures(cause: str, incident: str, told: Sequence[tuple[int | None, str]]) -> str:
+    """The sentence, with what its lines (each with the rank that wrote it) say in figures."""
+    texts = [text for _, text in told]
     extra = ""
     if incident in ("cuda_oom", "fsdp_memory_growth"):
         extra = _memory(texts)
     elif incident == "nccl_timeout_watchdog":
-        extra = _slowest(texts)
+        extra = _slowest(told)
     elif incident == "xid_or_fallen_off_bus":
         codes = dict.fromkeys((m[2], m[1]) for text in texts for m in _XID.finditer(text))
         extra = ", ".join(f"Xid {code} on {device}" for code, device in codes)
@@ -67,15 +72,14 @@ def _memory(texts: Sequence[str]) -> str:
     return ", ".join(parts)
 
 
-def _slowest(texts: Sequence[str]) -> str:
+def _slowest(told: Sequence[tuple[int | None, str]]) -> str:
     done: dict[int, int] = {}
-    for text in texts:
-        for found in _LAST_DONE.finditer(text):
-            rank, work = int(found[1]), int(found[2])
-            done[rank] = max(done.get(rank, work), work)
+    for rank, text in told:
+        found = _LAST_DONE.search(text)
+        if found is not None and rank is not None:
+            done[rank] = max(done.get(rank, -1), int(found[1]))
     if len(done) < 2 or len(set(done.values())) == 1:
         return ""
-    rank = min(done, key=lambda r: done[r])
-    return (
-        f"rank {rank} is behind: it completed work {done[rank]}, others up to {max(done.values())}"
-    )
+    slowest = min(done, key=lambda r: done[r])
+    most = max(done.values())
+    return f"rank {slowest} is behind: it completed work {done[slowest]}, others up to {most}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from engine.triage.catalogue import Catalogue, Remedy, Role, Signature
-from engine.triage.details import cause_with_figures, is_absurd, is_early
+from engine.triage.details import cause_with_figures, is_absurd, is_early, much_unused
 from engine.triage.findings import Finding
 from engine.triage.normalise import Moment
 from engine.triage.scan import Evidence
@@ -233,6 +233,8 @@ class Episode:
                 signatures=_ids(group.tallies),
                 explained_by=group.explained_by,
             )
+        if not much_unused([t.text for t in group.tallies]):
+            names.pop("expandable_segments", None)
         remedies: tuple[Remedy, ...] = tuple(self._known.remedies[name] for name in names)
         return Finding(
             class_=group.incident,
@@ -240,7 +242,9 @@ class Episode:
             lines=group.lines,
             confidence=group.strength,
             role=group.role,
-            cause=cause_with_figures(cause, group.incident, [t.text for t in group.tallies]),
+            cause=cause_with_figures(
+                cause, group.incident, [(t.rank, t.text) for t in group.tallies]
+            ),
             remedies=remedies,
             rank=first,
             ranks=tuple(ranks),

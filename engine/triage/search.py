@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Final
 
 from engine.triage.catalogue import Entry, LiteralIndex, Patterns
@@ -66,16 +66,14 @@ def _flatten(lines: Iterable[str]) -> tuple[bytes, list[int]]:
 
     Bytes: their ``lower`` touches ASCII alone, is fast, and moves nothing.
     """
-    joined = "\n".join(lines)
-    if "\x1b" in joined or "[0m" in joined:
-        joined = "\n".join(strip_escapes(line) for line in joined.split("\n"))
-    text = joined.encode("utf-8", "replace")
-    starts = [0]
-    place = text.find(b"\n")
-    while place >= 0:
-        starts.append(place + 1)
-        place = text.find(b"\n", place + 1)
-    return text.lower().replace(b"\n", b" ").replace(b"\r", b" "), starts
+    raw = [
+        (strip_escapes(line) if "\x1b" in line or "[0m" in line else line).encode(
+            "utf-8", "replace"
+        )
+        for line in lines
+    ]
+    starts = list(accumulate((len(line) + 1 for line in raw[:-1]), initial=0))
+    return b" ".join(raw).lower().replace(b"\n", b" ").replace(b"\r", b" "), starts
 
 
 def _lines_with(literal: bytes, text: bytes, starts: list[int]) -> list[int]:
