@@ -36,7 +36,7 @@ def split(rows: list[dict[str, Any]], seed: int) -> dict[str, list[dict[str, Any
     by_label: dict[str, list[list[dict[str, Any]]]] = defaultdict(list)
     for _, group in sorted(groups.items()):
         by_label[group[0]["label"]].append(group)
-    generator = random.Random(seed)  # noqa: S311
+    generator = random.Random(seed)
     halves: dict[str, list[dict[str, Any]]] = {"develop": [], "aside": []}
     for _, members in sorted(by_label.items()):
         generator.shuffle(members)
@@ -91,6 +91,58 @@ def accuracy(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+NOISE = (
+    "[INFO] 2025-12-25 10:30:{0:02d} executor.py:145 - rank {1} block {2} step {0} took {3:.3f} s",
+    "node-2:{1}:{2} [0] NCCL INFO Channel {0:02d}/0 : 0[0] -> 1[1] via P2P/CUMEM/read {3:.2f}",
+    " {0}%|███▌      | {1}/{2} [00:12<00:30, {3:.2f}it/s]",
+    "INFO 01-01 10:00:{0:02d} [loggers.py:{1}] throughput: {2}.0 tokens/s, cache usage: {3:.1f}%",
+    '10.0.{0}.{2}:{1} - - "POST /generate HTTP/1.1" 200 OK {3:.2f}',
+)
+INCIDENT = ("cuda_oom.allocator", "peer.connection", "peer.launcher", "nccl.wrapper")
+
+
+def speed(count: int = 100_000, seed: int = 5) -> dict[str, Any]:
+    """Lines per second of CPU: noise; noise with incidents of 300 lines; errors strewn all over."""
+    from engine.triage import catalogue, classify
+
+    generator = random.Random(seed)
+
+    def noise() -> str:
+        line = generator.choice(NOISE)
+        return line.format(
+            generator.randrange(60),
+            generator.randrange(999),
+            generator.randrange(99),
+            generator.random() * 100,
+        )
+
+    quiet = [noise() for _ in range(count)]
+    examples = {s.id: s.examples for s in catalogue().signatures}
+    few = [line for name in INCIDENT for line in examples[name]]
+    every = [line for lines in examples.values() for line in lines]
+    incidents = list(quiet)
+    for place in range(count // 6, count, count // 3):
+        incidents[place : place + 300] = [generator.choice(few) for _ in range(300)]
+    strewn = [generator.choice(every) if generator.random() < 0.02 else line for line in quiet]
+    figures: dict[str, Any] = {"lines": count}
+    for name, lines in (("noise", quiet), ("incidents", incidents), ("strewn", strewn)):
+        begin = time.process_time()
+        classify([line.replace("\n", " ") for line in lines])
+        figures[f"{name}_lines_per_second"] = round(count / (time.process_time() - begin))
+    return figures
+
+
+def _save(report: dict[str, Any]) -> None:
+    """Add a report to today's file: figures and ids only."""
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"triage-{today}.json"
+    held = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    held["python"] = platform.python_version()
+    held.update(report)
+    path.write_text(json.dumps(held, indent=1) + "\n", encoding="utf-8")
+
+
 def _read(path: Path) -> list[dict[str, Any]]:
     with path.open(encoding="utf-8") as stream:
         return [json.loads(line) for line in stream if line.strip()]
@@ -105,12 +157,20 @@ def main(arguments: list[str] | None = None) -> int:
     judge.add_argument("--seed", type=int, default=5)
     judge.add_argument("--half", choices=("develop", "aside"), default="develop")
     judge.add_argument("--save", action="store_true")
+    pace = verbs.add_parser("speed")
+    pace.add_argument("--save", action="store_true")
     lines = verbs.add_parser("split", help="ids of a half, or its lines for development")
     lines.add_argument("excerpts", type=Path)
     lines.add_argument("--seed", type=int, default=5)
     lines.add_argument("--lines", action="store_true", help="the develop half's whole rows")
     given = parser.parse_args(arguments)
 
+    if given.verb == "speed":
+        figures = speed()
+        print(json.dumps(figures, indent=1))
+        if given.save:
+            _save({"speed": figures})
+        return 0
     halves = split(_read(given.excerpts), given.seed)
     if given.verb == "split":
         for row in halves["develop"]:
@@ -120,6 +180,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     report = accuracy(halves[given.half])
     print(json.dumps(report, indent=1))
+    if given.save:
+        _save({f"accuracy_{given.half}": {"seed": given.seed, **report}})
     return 0
 
 
