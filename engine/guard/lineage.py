@@ -96,13 +96,12 @@ class Lineage:
     def _server_alive(self, row: Row) -> bool:
         """Whether a server still has the engine that started it.
 
-        A rank too young to have its title still shows its server's command line.
+        A rank too young to have its title shows its server's command line, too, and not its
+        parent; it is known by its server, which is.
         """
         parent = self._rows.get(row.ppid)
         if parent is None or not row.alive or not self._is_python(row):
             return False
-        if known.is_server(parent.command):
-            return self._server_alive(parent)
         return parent.alive and parent.inner_pid == known.server_parent(row.command)
 
     def supervised(self, row: Row) -> tuple[int, ...]:

@@ -20,7 +20,7 @@ from engine.guard.evidence import Scene
 from engine.guard.identity import PidFd, ProcessGone, read_stat
 from engine.guard.kill import Waits
 from engine.guard.reaper import Reaper
-from engine.guard.scan import ParentLog
+from engine.guard.scan import ParentLog, read_row
 
 GIB = 1 << 30
 #: Long enough for a busy machine; every wait ends as soon as what is waited for has happened.
@@ -135,6 +135,8 @@ class Planted:
         )
         launcher = self.shell(script, {**TORCHRUN, **(env or {})})
         pids = [self.adopt(int(word)) for word in read_until(launcher, "end")]
+        for pid in pids:  # past its execve(2), or it has neither its variables nor its command
+            until(lambda pid=pid: _settled(pid, exec_="exec" in body))
         launcher.kill()
         launcher.wait(PATIENT)
         return pids
@@ -153,6 +155,12 @@ class Planted:
                     with contextlib.suppress(OSError):
                         stream.close()
             process.wait(PATIENT)
+
+
+def _settled(pid: int, *, exec_: bool) -> bool:
+    row = read_row(pid)
+    assert row is not None, "it ended early"
+    return "RANK" in (row.env or {}) and bool(row.command) and not (exec_ and row.program == "sh")
 
 
 class Keeper:
