@@ -78,13 +78,19 @@ def _print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     callback=_print_version,
     help="Print the version and exit.",
 )
+@click.option(
+    "--theme",
+    metavar="NAME|FILE",
+    help="Colour theme of the console (default: AVATOP_THEME, or what the terminal can show).",
+)
 @click.pass_context
-def avatop(ctx: click.Context) -> None:
+def avatop(ctx: click.Context, theme: str | None) -> None:
     """Run, watch, tune and rescue Live Avatar. Without a verb: the console."""
+    ctx.obj = {"theme": theme}
     if ctx.invoked_subcommand is None:
         from console.commands.console import open_console
 
-        ctx.exit(open_console())
+        ctx.exit(open_console(theme=theme))
 
 
 def main(args: list[str] | None = None) -> None:

@@ -22,7 +22,7 @@ def has_terminal() -> bool:
     return sys.stdin.isatty() and sys.stdout.isatty()
 
 
-def open_console(request: Mapping[str, Any] | None = None) -> int:
+def open_console(request: Mapping[str, Any] | None = None, theme: str | None = None) -> int:
     """Run the console; with ``request``, submit that job at once. Returns the exit code."""
     if not has_terminal():
         tell(
@@ -32,6 +32,7 @@ def open_console(request: Mapping[str, Any] | None = None) -> int:
         return exits.USAGE
     # Textual first: the picture is drawn while the engine's modules are still being imported.
     from console.app import AvatopApp
+    from console.theme import ThemeError
 
     started: list[InProcessClient] = []
 
@@ -47,7 +48,12 @@ def open_console(request: Mapping[str, Any] | None = None) -> int:
             answer.add_done_callback(lambda future: _told(client, future))
         return client
 
-    leave = AvatopApp(connect).run()
+    try:
+        app = AvatopApp(connect, theme=theme)
+    except ThemeError as error:
+        tell(f"avatop: {error}")
+        return exits.USAGE
+    leave = app.run()
     client = started[0] if started else None
     if client is None:
         return _say(leave)

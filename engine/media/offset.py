@@ -17,6 +17,8 @@ _WINDOW: Final = 60.0
 _REACH: Final = 1.0
 _SILENT_RMS: Final = 1e-4
 _LEAST_CORRELATION: Final = 0.3
+#: Correlations closer than this part of the best are taken as equal.
+_NEARLY: Final = 0.02
 
 
 def played_mono16k(path: Path, limit_seconds: float | None = None) -> NDArray[np.float32]:
@@ -79,7 +81,12 @@ def best_lag(
     correlation = np.fft.irfft(spectrum, size)
     middle, reach = round(expected * MODEL_RATE), round(_REACH * MODEL_RATE)
     lags = np.arange(middle - reach, middle + reach + 1)
-    lag = int(lags[np.argmax(correlation[lags % size])])
+    # A periodic sound is like itself at many lags: of equals, take the one nearest to expected.
+    likeness = correlation[lags % size]
+    best = float(np.max(likeness))
+    equals = lags[likeness >= best - _NEARLY * abs(best)]
+    lag = int(equals[np.argmin(np.abs(equals - middle))])
+    lag = _peak_near(correlation, lag, size)
     overlap = original[max(0, lag) : max(0, lag) + len(heard)]
     part = heard[max(0, -lag) : max(0, -lag) + len(overlap)]
     overlap = overlap[: len(part)]
@@ -87,3 +94,13 @@ def best_lag(
     if not norm or float(part @ overlap) / norm < _LEAST_CORRELATION:
         return None
     return lag / MODEL_RATE
+
+
+def _peak_near(correlation: NDArray[np.float64], lag: int, size: int) -> int:
+    """Climb from ``lag`` to the top of the hill it lies on."""
+    while True:
+        around = (lag - 1, lag, lag + 1)
+        top = max(around, key=lambda at: float(correlation[at % size]))
+        if top == lag:
+            return lag
+        lag = top

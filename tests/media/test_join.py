@@ -145,3 +145,14 @@ def test_does_a_failed_join_leave_the_old_file_and_nothing_half(
         join(clips, tmp_path / "nowhere.wav", out)
     assert [p.name for p in out.parent.iterdir()] == ["video.mp4"]
     assert out.read_text() == "old"
+
+
+def test_a_steady_tone_is_not_taken_for_a_late_start() -> None:
+    """A tone is like itself once a period; of equal lags the expected one is meant."""
+    from engine.media.offset import best_lag
+
+    rate, expected = 16000, 0.12
+    tone = np.sin(2 * np.pi * 110 * np.arange(4 * rate) / rate).astype(np.float32)
+    heard = tone[round(expected * rate) :]
+    measured = best_lag(heard, tone, expected)
+    assert measured == pytest.approx(expected, abs=0.002)
