@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -130,11 +131,13 @@ class Form(ModalScreen[Any]):
         self.keys = Words(model, paint, id="keys")
         self.keys_text = keys
 
+    @abstractmethod
     def fields(self) -> Sequence[tuple[str, Input | Pick]]:
-        raise NotImplementedError
+        """Label and widget of each row."""
 
+    @abstractmethod
     def send(self) -> None:
-        raise NotImplementedError
+        """The form is complete: do what it is for."""
 
     def compose(self) -> ComposeResult:
         rows = [Horizontal(Label(self.model, self.paint, text), w) for text, w in self.fields()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, cast
 
@@ -41,9 +42,9 @@ class Lines(Widget):
     def console_app(self) -> AvatopApp:
         return cast("AvatopApp", self.app)
 
+    @abstractmethod
     def draw(self, width: int, height: int) -> Sequence[Strip]:
         """All lines at this size; fewer are padded, more are cut."""
-        raise NotImplementedError
 
     def _all(self, width: int, height: int) -> list[Strip]:
         lines = list(self.draw(width, height))[:height]
