@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from engine.parameters.problems import ParamError, Problem
 from engine.parameters.request import Request
-from engine.parameters.table import ALL_MODES, MODES_NOW
+from engine.parameters.table import ALL_MODES, AUTO, MODES_NOW
 
 # Prose only: the articles' model, named in the remark on ulysses_size.
 _HEADS_14B = 40
@@ -38,7 +38,7 @@ def read_mode(
     Args:
         gpus: GPUs the job may use; 0 for CPU ranks, ``None`` where unknown (then counts are not
             checked against it).
-        available: modes that may come out; pass ``ALL_MODES`` to only read.
+        available: modes that may come out; pass ``ALL_MODES`` to only read. ``auto`` always may.
 
     Raises:
         ParamError: flags that contradict each other, more ranks than GPUs, too few ranks for
@@ -48,10 +48,10 @@ def read_mode(
     if problems:
         raise ParamError(problems)
     mode, why = _mode(request)
-    if mode not in available:
+    if mode != AUTO and mode not in available:
         raise ParamError([_unavailable(request, mode, available)])
     dit = _dit_ranks(request, mode, gpus)
-    own_vae = request.enable_vae_parallel and mode in ("tpp", "fsdp")
+    own_vae = request.enable_vae_parallel and mode in ("tpp", "fsdp", AUTO)
     ranks = dit + own_vae
     if gpus and ranks > gpus:
         raise ParamError([_too_few_gpus(request, ranks, gpus, own_vae)])
@@ -63,12 +63,11 @@ def read_mode(
             f"enable_vae_parallel has no effect: mode {mode} runs on one rank, which also "
             "serves the VAE."
         )
-    if dit > request.sample_steps and mode in ("tpp", "fsdp"):
-        idle = dit - request.sample_steps
-        remarks.append(
-            f"{idle} of {dit} DiT ranks compute no step, as there are {request.sample_steps}: "
-            + ("they hold shards only." if mode == "fsdp" else "they stay idle.")
-        )
+    more = f"{dit} DiT ranks for {request.sample_steps} steps"
+    if dit > request.sample_steps and mode == "fsdp":
+        remarks.append(f"{more}: {dit - request.sample_steps} compute none and hold shards only.")
+    if dit > request.sample_steps and mode == "tpp" and request.variant in (None, "streamed"):
+        remarks.append(f"{more}: the cut runs through layers too, as in variant balanced.")
     return ModeReading(mode, ranks, dit, own_vae, tuple(remarks))
 
 
@@ -77,47 +76,74 @@ def contradictions(request: Request) -> list[Problem]:
     r = request
     many = r.num_gpus_dit is not None and r.num_gpus_dit > 1
     dit = f"--num_gpus_dit {r.num_gpus_dit}"
-    # (says this, says that, why)
-    pairs: list[tuple[str, str, str]] = []
+    ranks = r.num_gpus_dit or 2
+    # (says this, says that, why, the nearest combination that holds)
+    pairs: list[tuple[str, str, str, str]] = []
+    vae = "--enable_vae_parallel True"
     if r.mode is not None:
         mode = f"--mode {r.mode}"
         if r.offload_model and r.mode != "offload":
-            pairs.append((mode, "--offload_model True", "offload_model means mode offload"))
+            why = "offload_model means mode offload"
+            pairs.append((mode, "--offload_model True", why, "use --mode offload, or drop it"))
         if r.offload_model is False and r.mode == "offload":
-            pairs.append((mode, "--offload_model False", "mode offload offloads the model"))
+            why = "mode offload offloads the model"
+            pairs.append((mode, "--offload_model False", why, "drop it, or use --mode single"))
         if r.dit_fsdp and r.mode != "fsdp":
-            pairs.append((mode, "--dit_fsdp True", "dit_fsdp means mode fsdp"))
+            pairs.append((mode, "--dit_fsdp True", "dit_fsdp means mode fsdp", "use --mode fsdp"))
         if r.single_gpu and r.mode not in ("single", "offload"):
-            pairs.append((mode, "--single_gpu True", f"mode {r.mode} runs on several devices"))
-        if many and r.mode == "single":
-            pairs.append((mode, dit, "mode single runs on one rank"))
+            why = f"mode {r.mode} runs on several devices"
+            pairs.append((mode, "--single_gpu True", why, "use --mode single, or drop it"))
+        if many and r.mode in ("single", "offload"):
+            why = f"mode {r.mode} runs on one rank"
+            near = f"use --mode tpp {dit} or --mode fsdp {dit}, or drop {dit}"
+            pairs.append((mode, dit, why, near))
         if r.num_gpus_dit == 1 and r.mode == "fsdp":
-            pairs.append((mode, dit, "mode fsdp shards the weights over 2 or more ranks"))
+            why = "mode fsdp shards the weights over 2 or more ranks"
+            pairs.append((mode, dit, why, "use --num_gpus_dit 2, or --mode single"))
         if r.enable_vae_parallel and r.mode == "single":
-            pairs.append(
-                (mode, "--enable_vae_parallel True", "a rank of the VAE's own makes it two")
-            )
+            why = "a rank of the VAE's own makes it two"
+            pairs.append((mode, vae, why, f"use --mode tpp --num_gpus_dit 1 {vae}, or drop it"))
+        if r.variant is not None and r.mode not in ("tpp", AUTO):
+            why = "variants are of mode tpp"
+            near = f"use --mode tpp --variant {r.variant}, or drop it"
+            pairs.append((mode, f"--variant {r.variant}", why, near))
+        if r.variant is not None and r.mode == AUTO:
+            why = "auto picks the variant too"
+            pairs.append((mode, f"--variant {r.variant}", why, "use --mode tpp, or drop it"))
     else:
         if r.dit_fsdp and r.offload_model:
-            pairs.append(
-                ("--dit_fsdp True", "--offload_model True", "one means mode fsdp, one offload")
-            )
+            why = "one means mode fsdp, one offload"
+            pairs.append(("--dit_fsdp True", "--offload_model True", why, "drop one of them"))
         if r.dit_fsdp and r.num_gpus_dit == 1:
-            pairs.append(("--dit_fsdp True", dit, "fsdp shards over 2 or more ranks"))
+            why = "fsdp shards over 2 or more ranks"
+            pairs.append(("--dit_fsdp True", dit, why, "use --num_gpus_dit 2"))
         if many and r.offload_model and not r.dit_fsdp:
-            pairs.append((dit, "--offload_model True", "one means mode tpp, one offload"))
+            why = "one means mode tpp, one offload"
+            near = f"use --mode tpp {dit} --variant streamed: weights from the host, on every rank"
+            pairs.append((dit, "--offload_model True", why, near))
+        for given, flag in (
+            (r.dit_fsdp, "--dit_fsdp True"),
+            (r.offload_model, "--offload_model True"),
+            (r.single_gpu, "--single_gpu True"),
+        ):
+            if r.variant is not None and given:
+                why = "variants are of mode tpp, the other flag means another mode"
+                near = f"use --mode tpp --variant {r.variant}, or drop one"
+                pairs.append((f"--variant {r.variant}", flag, why, near))
     if r.single_gpu:
         if many:
-            pairs.append(("--single_gpu True", dit, "a single GPU holds one rank"))
+            why = "a single GPU holds one rank"
+            pairs.append(("--single_gpu True", dit, why, "drop one of them"))
         if r.dit_fsdp:
-            pairs.append(("--single_gpu True", "--dit_fsdp True", "fsdp needs 2 or more ranks"))
+            why = "fsdp needs 2 or more ranks"
+            near = f"use --dit_fsdp --num_gpus_dit {ranks} alone, or drop it"
+            pairs.append(("--single_gpu True", "--dit_fsdp True", why, near))
         if r.enable_vae_parallel:
-            pairs.append(
-                ("--single_gpu True", "--enable_vae_parallel True", "the VAE would need a second")
-            )
+            why = "the VAE would need a second"
+            pairs.append(("--single_gpu True", vae, why, "drop one of them"))
     return [
-        Problem(f"{one} and {other}", None, f"contradict each other, {why}", "drop one of them")
-        for one, other, why in pairs
+        Problem(f"{one} and {other}", None, f"contradict each other, {why}", near)
+        for one, other, why, near in pairs
     ]
 
 
@@ -125,6 +151,8 @@ def _mode(request: Request) -> tuple[str, str]:
     """The mode and, where it was read from other flags, the sentence that says so."""
     if request.mode is not None:
         return request.mode, ""
+    if request.variant is not None:
+        return "tpp", f"Mode tpp was read from --variant {request.variant}."
     if request.dit_fsdp:
         return "fsdp", "Mode fsdp was read from --dit_fsdp."
     if request.num_gpus_dit is not None and request.num_gpus_dit > 1:
@@ -144,9 +172,13 @@ def _dit_ranks(request: Request, mode: str, gpus: int | None) -> int:
         return request.num_gpus_dit
     if mode in ("single", "offload"):
         return 1
+    if not gpus and mode == AUTO:
+        return 1
     if not gpus:
         return _CPU_FSDP_RANKS if mode == "fsdp" else request.sample_steps
     spare = gpus - request.enable_vae_parallel
+    if mode == AUTO or request.variant in ("balanced", "ring"):
+        return max(1, spare)  # these cut through layers: every device has work
     if mode == "fsdp" and spare < 2:
         needed = 2 + request.enable_vae_parallel
         raise ParamError(

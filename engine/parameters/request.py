@@ -55,6 +55,10 @@ class Request:
     gpus: str | None = None
     dtype: str | None = None
     fp8: bool = False
+    variant: str | None = None
+    kv_home: str | None = None
+    kv_dtype: str | None = None
+    t5_cpu: bool = False
     gpu_memory_cap: int | None = None
     # output and watching
     output: str | None = None

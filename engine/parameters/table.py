@@ -6,15 +6,20 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from engine.parameters.request import DEFAULTS
+from engine.placement.built import DTYPES, MODES
 
 Kind = Literal["text", "int", "float", "bool", "choice", "size", "path", "file", "bytes", "gpus"]
 
 #: Groups in the order they are shown.
 GROUPS: Final = ("inputs", "generation", "model files", "placement", "output and watching")
 
+#: Lets the plan pick the mode.
+AUTO: Final = "auto"
+
 #: Modes that this version runs, of all there are (docs/architecture.md).
 ALL_MODES: Final = ("single", "offload", "tpp", "fsdp")
-MODES_NOW: Final = ("single", "fsdp")
+MODES_NOW: Final = tuple(mode for mode in ALL_MODES if mode in MODES)
+_LATER = [mode for mode in ALL_MODES if mode not in MODES]
 
 
 @dataclass(frozen=True)
@@ -223,9 +228,43 @@ PARAMETERS: Final[tuple[Parameter, ...]] = (
         "mode",
         "choice",
         "placement",
-        "Where the work runs. single: one rank holds all; fsdp: weights sharded over 2 or more "
-        "ranks, steps divided. Not in this version: offload, tpp. Latents are equal in all.",
-        choices=ALL_MODES,
+        "Where the work runs. single: one rank holds all; offload: weights streamed from the host; "
+        "tpp: a pipeline of ranks; fsdp: weights sharded over 2 or more ranks; auto: the fastest "
+        "that fits. Latents are equal in all; avatop plan shows each."
+        + (f" Not in this version: {', '.join(_LATER)}." if _LATER else ""),
+        choices=(*ALL_MODES, AUTO),
+    ),
+    _P(
+        "variant",
+        "choice",
+        "placement",
+        "How tpp is cut. balanced: evenly over steps and layers, the VAE counted; streamed: "
+        "weights from the host; ring: a range of layers per rank, blocks circulate. Default: "
+        "whole steps. Same latents.",
+        choices=("balanced", "streamed", "ring"),
+    ),
+    _P(
+        "kv_home",
+        "choice",
+        "placement",
+        "Where keys and values live between their uses: device, or host for little device memory "
+        "at the price of copies. Same latents.",
+        choices=("device", "host"),
+    ),
+    _P(
+        "kv_dtype",
+        "choice",
+        "placement",
+        "Type of the keys and values kept: as the compute type (default), or fp8 for half of "
+        "bf16's memory, which alters the output.",
+        choices=("bf16", "fp32", "fp8"),
+    ),
+    _P(
+        "t5_cpu",
+        "bool",
+        "placement",
+        "Run the text encoder in host memory (11.4 GB for the 14B's) rather than on its rank's "
+        "device before the DiT loads.",
     ),
     _P(
         "num_gpus_dit",
@@ -274,7 +313,8 @@ PARAMETERS: Final[tuple[Parameter, ...]] = (
         "fp8",
         "bool",
         "placement",
-        "Quantise the DiT's linears to fp8. Not in this version.",
+        "Quantise the DiT's linears to fp8 while loading: half the weights, altered output; needs "
+        "compute capability 8.9." + ("" if "fp8" in DTYPES else " Not in this version."),
     ),
     _P(
         "gpu_memory_cap",

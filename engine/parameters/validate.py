@@ -10,6 +10,7 @@ from engine.parameters.parse import BadValueError, parse
 from engine.parameters.problems import ParamError, Problem, closest
 from engine.parameters.request import DEFAULTS, Request
 from engine.parameters.table import BY_NAME
+from engine.placement.built import DTYPES
 
 
 def request_from(data: Mapping[str, Any]) -> Request:
@@ -52,7 +53,7 @@ def refusals(request: Request) -> list[Problem]:
                 "leave it out or use 0; sample_steps 5 or 6 follow the prompt more closely",
             )
         )
-    if request.fp8:
+    if request.fp8 and "fp8" not in DTYPES:
         problems.append(
             Problem(
                 "--fp8",

@@ -1,4 +1,4 @@
-"""What the executors of this version can run: one table, which planning ignores and launching obeys.
+"""What this version's executors run: one table, which planning ignores and launching obeys.
 
 Every placement can be planned. ``unbuilt`` says why one cannot be launched yet.
 """

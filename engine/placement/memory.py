@@ -1,15 +1,16 @@
 """Bytes by owner that a plan puts on each rank's device. Arithmetic on shapes; no torch.
 
-What is exact: weights and their shards, gathered units, keys and values. What is estimated from
-shapes: activations and the VAE's share, each with its own function. What is assumed, because it
-belongs to the machine: the context (``CONTEXT_BYTES``).
+What is exact: weights, shards, slots, gathered units, keys and values. What is estimated from
+shapes: activations and the VAE's share, each with its own function. What is assumed until the
+machine has been measured (``engine.placement.calibration``): context, kernels, NCCL, slack.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from engine.checkpoint.expected import DiTShape, Shape, Wrap, dit_tensors, unit_of
@@ -17,13 +18,20 @@ from engine.geometry import BLOCK_FRAMES, FrameGeometry
 
 DTYPE_BYTES: Final[dict[str, int]] = {"fp32": 4, "bf16": 2, "fp8": 1}
 
+#: Bytes of what is computed with: fp8 weights multiply into bf16.
+COMPUTE_BYTES: Final[dict[str, int]] = {"fp32": 4, "bf16": 2, "fp8": 2}
+
 #: Assumed before a rank has measured its own: a CUDA context, or the libraries of a CPU rank.
 CONTEXT_BYTES: Final[dict[str, int]] = {"cuda": 600 << 20, "cpu": 480 << 20}
 
 #: Assumed likewise on a GPU: kernels loaded late, and NCCL's buffers where ranks talk (one
 #: communicator over NVLink was measured at 1.3 GiB).
 KERNEL_BYTES: Final = 96 << 20
-NCCL_BYTES: Final = 1400 << 20
+NCCL_BYTES: Final[dict[str, int]] = {"gathers": 1400 << 20, "hops": 1400 << 20}
+
+#: Owners that are estimated or assumed, and how far off they may be.
+ESTIMATED: Final = frozenset({"activations", "vae", "context", "slack", "other"})
+UNCERTAINTY: Final = 0.15
 
 #: Base width and bytes of the released Wan 2.1 VAE (float32), by which another one is scaled.
 _VAE_WIDTH, _VAE_BYTES = 96, 507_609_880
@@ -34,33 +42,54 @@ _CPU_SCRATCH: Final = 64 << 20
 
 @dataclass(frozen=True)
 class Unit:
-    """Weights that are gathered together: ``params`` as stored, ``padded`` as FSDP2 gathers.
+    """Weights that travel together: ``params`` as stored, ``padded`` as FSDP2 gathers.
 
     Both count elements. Sharding cuts dimension 0 into equal chunks, the last ones padded, so the
-    gathered buffer holds ``ranks`` × chunk rows of every tensor.
+    gathered buffer holds ``ranks`` × chunk rows of every tensor. ``linear`` of the elements are
+    matrices that fp8 quantises, with one float32 scale for each of their ``rows``.
     """
 
     name: str
     params: int
     padded: int
     shard: int
+    linear: int = 0
+    rows: int = 0
+
+    def bytes(self, dtype: str) -> int:
+        """Bytes of the parameters as they are held in ``dtype``."""
+        return self._sized(self.params, dtype)
+
+    def gathered(self, dtype: str) -> int:
+        """Bytes of the buffer they are gathered into."""
+        return self._sized(self.padded, dtype)
+
+    def _sized(self, elements: int, dtype: str) -> int:
+        if dtype != "fp8":
+            return elements * DTYPE_BYTES[dtype]
+        return (elements - self.linear) * COMPUTE_BYTES["fp8"] + self.linear + 4 * self.rows
 
 
+@functools.lru_cache(maxsize=64)
 def units(shape: DiTShape, ranks: int, wrap: Wrap = "block") -> tuple[Unit, ...]:
     """Every unit of the DiT when sharded over ``ranks`` (1: not sharded), root first."""
-    tables: dict[str, list[Shape]] = {"root": []}
+    tables: dict[str, list[tuple[str, Shape]]] = {"root": []}
     for name, size in dit_tensors(shape).items():
-        tables.setdefault(unit_of(name, shape, wrap), []).append(size)
+        tables.setdefault(unit_of(name, shape, wrap), []).append((name, size))
     return tuple(_unit(name, sizes, ranks) for name, sizes in tables.items())
 
 
-def _unit(name: str, sizes: Iterable[Shape], ranks: int) -> Unit:
-    params = shard = 0
-    for size in sizes:
+def _unit(unit: str, sizes: Iterable[tuple[str, Shape]], ranks: int) -> Unit:
+    params = shard = linear = rows = 0
+    for name, size in sizes:
         rest = math.prod(size[1:])
         params += size[0] * rest
         shard += -(-size[0] // ranks) * rest
-    return Unit(name, params, shard * ranks, shard)
+        # The linears of blocks and injectors: those of the reference's fp8 model.
+        if unit != "root" and len(size) == 2 and name.endswith(".weight"):
+            linear += size[0] * rest
+            rows += size[0]
+    return Unit(unit, params, shard * ranks, shard, linear, rows)
 
 
 @dataclass(frozen=True)
@@ -69,36 +98,87 @@ class Shapes:
 
     dit: DiTShape
     frame: FrameGeometry
-    dtype: str  # compute and weights
+    dtype: str  # of the weights; fp8 computes in bf16
     kv_dtype: str
     vae_file_bytes: int | None = None  # of the VAE's float32 file; None where it is not known
 
     @property
     def compute_bytes(self) -> int:
-        return DTYPE_BYTES[self.dtype]
+        return COMPUTE_BYTES[self.dtype]
 
 
 @dataclass(frozen=True)
 class RankLoad:
     """What one rank does in a plan."""
 
-    steps: int  # denoising steps it owns
-    shards: int  # ranks that share the weights; 1: it holds them all; 0: it holds none
+    cells: int  # (step, layer) pairs it computes: one ring of keys and values each
+    layers: tuple[int, ...]  # that it holds or walks
+    home: str  # of its weights: "resident", "streamed", "sharded"; "none": it has none
     vae: bool
     device: str  # "cuda" or "cpu"
+    shards: int = 1  # ranks that share the weights, where they are sharded
+    slots: int = 0  # where they are streamed: layers on the device at once
+    resident_layers: int = 0  # likewise: layers that stay
+    kv_on_host: bool = False
     prefetch: int = 1  # units gathered ahead
     items: int = 1  # work items that walk the layers together
-    talks: bool = False  # with other ranks
+    talks: str = ""  # "hops" or "gathers" with other ranks, or not at all
+    encodes: bool = False
     epochs: int = 1  # conditioning epochs alive at once, while clip 1 enters
-    wrap: Wrap = field(default="block")
+    wrap: Wrap = "block"
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Bytes of the DiT's parts in one dtype: the root, and each layer with its injector."""
+
+    root: int
+    layers: tuple[int, ...]
+
+
+@functools.lru_cache(maxsize=64)
+def _parts(shapes: Shapes) -> _Parts:
+    sizes = {unit.name: unit.bytes(shapes.dtype) for unit in units(shapes.dit, 1)}
+    inject = {layer: n for n, layer in enumerate(shapes.dit.audio_inject_layers)}
+    layers = tuple(
+        sizes[f"layer {n}"] + (sizes[f"injector {inject[n]}"] if n in inject else 0)
+        for n in range(shapes.dit.num_layers)
+    )
+    return _Parts(sizes["root"], layers)
+
+
+def layer_bytes(shapes: Shapes) -> tuple[int, ...]:
+    """Weights of each layer with its injector: what streaming moves as one."""
+    return _parts(shapes).layers
 
 
 def weights_bytes(shapes: Shapes, load: RankLoad) -> int:
-    """Weights that stay on the device: all of them, this rank's shards, or none."""
-    if not load.shards:
+    """Weights that stay on the device: all of its layers, some, this rank's shards, or none."""
+    if load.home == "none":
         return 0
-    size = shapes.compute_bytes
-    return size * sum(unit.shard for unit in units(shapes.dit, load.shards, load.wrap))
+    if load.home == "sharded":
+        sharded = units(shapes.dit, load.shards, load.wrap)
+        if shapes.dtype == "fp8":
+            return sum(-(-unit.gathered("fp8") // load.shards) for unit in sharded)
+        return shapes.compute_bytes * sum(unit.shard for unit in sharded)
+    parts = _parts(shapes)
+    staying = load.layers[: load.resident_layers] if load.home == "streamed" else load.layers
+    return parts.root + sum(parts.layers[n] for n in staying)
+
+
+def streamed_bytes(shapes: Shapes, load: RankLoad) -> int:
+    """Slots for weights copied from the host, and for host-side keys and values in use.
+
+    A slot takes the largest layer with its injector; two layers' rings are on the device at once.
+    """
+    size = 0
+    if load.home == "streamed":
+        parts = layer_bytes(shapes)
+        moving = [parts[n] for n in load.layers[load.resident_layers :]]
+        size += min(load.slots, len(moving)) * max(moving, default=0)
+    if load.kv_on_host and load.cells:
+        size += 2 * kv_bytes(shapes, 1)
+    return size
 
 
 def gathered_bytes(shapes: Shapes, load: RankLoad) -> int:
@@ -107,32 +187,36 @@ def gathered_bytes(shapes: Shapes, load: RankLoad) -> int:
     The root stays gathered during a walk; beside it lie a unit's gather buffer and its copy, and
     the buffers of the units gathered ahead (FSDP2 copies out of the buffer).
     """
-    if load.shards < 2:
+    if load.home != "sharded" or load.shards < 2:
         return 0
-    sharded = units(shapes.dit, load.shards, load.wrap)
-    root = next(u.padded for u in sharded if u.name == "root")
-    largest = max((u.padded for u in sharded if u.name != "root"), default=0)
-    most = max(2 * root + load.prefetch * largest, root + (2 + load.prefetch) * largest)
-    return most * shapes.compute_bytes
+    sharded = {u.name: u.gathered(shapes.dtype) for u in units(shapes.dit, load.shards, load.wrap)}
+    root = sharded.pop("root")
+    largest = max(sharded.values(), default=0)
+    return max(2 * root + load.prefetch * largest, root + (2 + load.prefetch) * largest)
 
 
-def kv_bytes(shapes: Shapes, steps: int) -> int:
-    """Rings of ``steps`` denoising steps: per layer 12 latent frames and the room for conditions.
+def ring_bytes(shapes: Shapes, cells: int) -> int:
+    """``kv_bytes`` without the room for conditions: what a switch has to move."""
+    return cells * _keys_and_values(shapes, shapes.frame.ring_tokens)
+
+
+def kv_bytes(shapes: Shapes, cells: int) -> int:
+    """Rings of ``cells`` (step, layer) pairs: 12 latent frames and the room for conditions each.
 
     A ring's buffer has the conditioning tokens in front, so that attention sees one run of keys.
     """
     tokens = shapes.frame.ring_tokens + shapes.frame.conditioning_tokens
-    return steps * _keys_and_values(shapes, tokens)
+    return cells * _keys_and_values(shapes, tokens)
 
 
-def conditioning_bytes(shapes: Shapes, epochs: int) -> int:
+def conditioning_bytes(shapes: Shapes, load: RankLoad) -> int:
     """Un-rotated conditioning of the epochs that coexist, and the prompt's keys and values."""
-    tokens = epochs * shapes.frame.conditioning_tokens + shapes.dit.text_len
-    return _keys_and_values(shapes, tokens)
+    tokens = load.epochs * shapes.frame.conditioning_tokens + shapes.dit.text_len
+    return len(load.layers) * _keys_and_values(shapes, tokens) if load.cells else 0
 
 
 def _keys_and_values(shapes: Shapes, tokens: int) -> int:
-    return 2 * shapes.dit.num_layers * tokens * shapes.dit.dim * DTYPE_BYTES[shapes.kv_dtype]
+    return 2 * tokens * shapes.dit.dim * DTYPE_BYTES[shapes.kv_dtype]
 
 
 def activation_bytes(shapes: Shapes, load: RankLoad) -> int:
@@ -143,7 +227,7 @@ def activation_bytes(shapes: Shapes, load: RankLoad) -> int:
     time projection, the audio encoder's last convolution). Every item's hidden state is added.
     """
     scratch = _CPU_SCRATCH if load.device == "cpu" else 0
-    if not load.shards:
+    if load.home == "none":
         return scratch
     dit, size = shapes.dit, shapes.compute_bytes
     tokens = max(shapes.frame.tokens_per_block, shapes.frame.conditioning_tokens)
@@ -178,19 +262,28 @@ def outside_bytes(load: RankLoad) -> int:
     """What lies on a GPU beyond allocator and context."""
     if load.device != "cuda":
         return 0
-    return KERNEL_BYTES + (NCCL_BYTES if load.talks else 0)
+    return KERNEL_BYTES + NCCL_BYTES.get(load.talks, 0)
 
 
 def by_owner(shapes: Shapes, load: RankLoad) -> dict[str, int]:
     """Predicted peak of one rank by owner, in bytes; owners that hold nothing are left out."""
     found: Mapping[str, int] = {
         "weights": weights_bytes(shapes, load),
+        "streamed": streamed_bytes(shapes, load),
         "gathered": gathered_bytes(shapes, load),
-        "kv": kv_bytes(shapes, load.steps),
-        "conditioning": conditioning_bytes(shapes, load.epochs) if load.steps else 0,
+        "kv": 0 if load.kv_on_host else kv_bytes(shapes, load.cells),
+        "conditioning": conditioning_bytes(shapes, load),
         "activations": activation_bytes(shapes, load),
         "vae": vae_bytes(shapes, load.device) if load.vae else 0,
         "context": CONTEXT_BYTES[load.device],
         "other": outside_bytes(load),
     }
     return {owner: size for owner, size in found.items() if size}
+
+
+def margin_bytes(owners: Mapping[str, int]) -> int:
+    """By how much a measured peak may be above a prediction that nothing has calibrated.
+
+    Counted sizes need none; of the estimated and assumed ones it is ``UNCERTAINTY``.
+    """
+    return int(UNCERTAINTY * sum(size for owner, size in owners.items() if owner in ESTIMATED))

@@ -95,6 +95,7 @@ class DevicePlan:
     predicted_bytes: int = 0
     margin_bytes: int = 0  # by which a measured peak may be above the prediction
     by_owner: dict[str, int] = field(default_factory=dict)
+    modelled: dict[str, int] = field(default_factory=dict)  # before history corrected it
 
 
 @dataclass(frozen=True)

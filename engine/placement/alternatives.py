@@ -1,0 +1,275 @@
+"""Other ways to do the same work: what fits instead, nearest first, and what ``auto`` picks.
+
+An alternative that changes the output says so (``alters_output``) and is never applied by itself:
+``auto`` chooses among placements alone, which all give the same latents.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from engine.checkpoint.expected import Wrap
+from engine.geometry import SIZE_MULTIPLE
+from engine.placement.built import unbuilt
+from engine.placement.hardware import FP8_CAPABILITY
+from engine.placement.place import Question, default_dtype, place
+from engine.placement.plan import DType, Mode, Plan, Variant
+from engine.placement.presets import VAE_STEPS, Choice
+
+#: How many are told, and how many of those change the output in the same way.
+_MOST: Final = 8
+_MOST_ALIKE: Final = 3
+#: Sides of smaller frames that are tried, in parts of the asked ones.
+_SCALES: Final = (0.9, 0.8, 0.7, 0.6, 0.5)
+
+#: Work beside its arithmetic: a block's time in steps is multiplied by this, for ordering only.
+_OVERHEAD: Final[dict[tuple[str, str], float]] = {
+    ("tpp", "ring"): 1.02,
+    ("fsdp", ""): 1.05,
+    ("offload", ""): 1.1,
+    ("tpp", "streamed"): 1.5,
+}
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """A plan that fits. ``flags`` are what to ask for; ``size`` is that of its frames."""
+
+    plan: Plan
+    size: tuple[int, int]
+    alters_output: tuple[str, ...]  # of "dtype", "KV precision", "size"
+    flags: str
+    unbuilt: tuple[str, ...]
+
+    @property
+    def built(self) -> bool:
+        """Whether this version can launch it."""
+        return not self.unbuilt
+
+
+def alternatives(question: Question, asked: Choice) -> tuple[Alternative, ...]:
+    """Plans other than ``asked`` that fit, ranked.
+
+    First those that leave the output as it is, then those that change one thing, then more; among
+    equals those that can be launched now, those of the asked mode, and the faster ones.
+    """
+    found: list[Alternative] = []
+    for altered, dtype, kv_dtype in _precisions(question, asked):
+        found += _fitting(question, asked, dtype, kv_dtype, altered)
+    if not any(len(a.alters_output) <= 1 for a in found):
+        for smaller in _smaller(question):
+            fits = _fitting(smaller, asked, asked.dtype, asked.kv_dtype, ("size",))
+            found += fits
+            if fits:
+                break
+    found.sort(key=lambda a: (len(a.alters_output), not a.built))
+    kept: list[Alternative] = []
+    for one in found:
+        alike = sum(a.alters_output == one.alters_output for a in kept)
+        if alike < _MOST_ALIKE and len(kept) < _MOST:
+            kept.append(one)
+    return tuple(kept)
+
+
+def choose(question: Question, *, wrap: Wrap = "block") -> Plan:
+    """What ``auto`` means: the fastest placement that fits, runs here and changes no output.
+
+    Its remarks say why, and why the faster ones were passed over. If none fits, the nearest to
+    fit is returned with its reasons.
+    """
+    dtype = default_dtype(question)
+    kv_dtype = question.request.kv_dtype
+    base = Choice(
+        mode="single",
+        dit_ranks=1,
+        dtype=dtype,
+        kv_dtype="fp8" if kv_dtype == "fp8" else "bf16" if dtype == "fp8" else dtype,
+        wrap=wrap,
+    )
+    passed: list[str] = []
+    misfits: list[Plan] = []
+    for choice in _placements(question, base):
+        plan = place(question, choice)
+        if missing := unbuilt(plan):
+            if plan.fits:
+                passed.append(f"{title(plan)} would fit and be faster, but is not built yet")
+            misfits.append(dataclasses.replace(plan, fits=False, reasons=missing + plan.reasons))
+            continue
+        if plan.fits:
+            why = f"Mode auto picked {title(plan)}: the fastest that fits and runs here."
+            told = [f"{line}." for line in passed[:3]]
+            return dataclasses.replace(plan, remarks=(why, *told, *plan.remarks))
+        passed.append(f"{title(plan)} does not fit: {plan.reasons[0]}")
+        misfits.append(plan)
+    runs = [plan for plan in misfits if not unbuilt(plan)] or misfits
+    nearest = min(runs, key=_excess)
+    why = f"Mode auto found nothing that fits; the nearest is {title(nearest)}."
+    return dataclasses.replace(nearest, remarks=(why, *nearest.remarks))
+
+
+def title(plan: Plan) -> str:
+    """A plan's placement in a few words."""
+    name = f"{plan.mode} {plan.variant}".strip()
+    ranks = f" on {plan.world_size} devices" if plan.world_size > 1 else ""
+    walkers = {stage.rank for stage in plan.stages}
+    own = ", one for the VAE" if plan.vae_rank not in walkers else ""
+    extra = "".join(
+        f", {text}"
+        for text, said in (
+            ("fp8", plan.dtype == "fp8"),
+            ("KV in fp8", plan.kv_dtype == "fp8"),
+            ("KV on the host", plan.kv == "host"),
+        )
+        if said
+    )
+    return f"{name}{ranks}{own}{extra}"
+
+
+def flags_of(choice: Choice, size: tuple[int, int] | None = None) -> str:
+    """The flags that ask for a choice."""
+    parts = [f"--mode {choice.mode}"]
+    if choice.mode in ("tpp", "fsdp"):
+        parts.append(f"--num_gpus_dit {choice.dit_ranks}")
+    if choice.variant:
+        parts.append(f"--variant {choice.variant}")
+    if choice.own_vae:
+        parts.append("--enable_vae_parallel")
+    if choice.kv == "host":
+        parts.append("--kv_home host")
+    if choice.dtype == "fp8":
+        parts.append("--fp8")
+    if choice.kv_dtype == "fp8":
+        parts.append("--kv_dtype fp8")
+    if size is not None:
+        parts.append(f"--size {size[0]}*{size[1]}")
+    return " ".join(parts)
+
+
+def block_cost(choice: Choice, steps: int) -> float:
+    """Time of a block in the steady state, in units of one step on one device; for ordering."""
+    vae = 0.0 if choice.own_vae else VAE_STEPS
+    if choice.mode in ("single", "offload"):
+        cost = steps + vae
+    elif choice.variant in ("balanced", "ring"):
+        cost = max((steps + vae) / choice.dit_ranks, vae)
+    else:
+        # Earlier ranks take the steps that are left over, the last one the VAE.
+        most, least = -(-steps // choice.dit_ranks), steps // choice.dit_ranks
+        cost = max(most, (least or most) + vae)
+    on_host = 1.3 if choice.kv == "host" else 1.0
+    return cost * _OVERHEAD.get((choice.mode, choice.variant), 1.0) * on_host
+
+
+def _fitting(
+    question: Question, asked: Choice, dtype: DType, kv_dtype: DType, altered: tuple[str, ...]
+) -> list[Alternative]:
+    found = []
+    base = dataclasses.replace(asked, dtype=dtype, kv_dtype=kv_dtype)
+    choices = sorted(_placements(question, base), key=lambda c: c.mode != asked.mode)
+    for choice in choices:
+        if not altered and choice == _as_asked(asked, choice):
+            continue
+        plan = place(question, choice)
+        if plan.fits:
+            size = question.size if "size" in altered else None
+            flags = flags_of(choice, size)
+            found.append(Alternative(plan, question.size, altered, flags, unbuilt(plan)))
+    return found
+
+
+def _as_asked(asked: Choice, choice: Choice) -> Choice:
+    """``asked`` with what placements leave open as in ``choice``."""
+    return dataclasses.replace(asked, slots=choice.slots, resident_layers=choice.resident_layers)
+
+
+def _placements(question: Question, base: Choice) -> list[Choice]:
+    """Every placement on the question's devices with the types of ``base``, fastest first."""
+    steps = question.request.sample_steps
+    fixed = question.request.num_gpus_dit
+    gpus = len(question.devices) if question.kind == "cuda" else 0
+    counts = [fixed] if fixed else _counts(steps, gpus or base.dit_ranks)
+    found: list[Choice] = []
+
+    def add(
+        mode: Mode, ranks: int, variant: Variant = "", *, own: bool = False, host: bool = False
+    ) -> None:
+        if not gpus or ranks + own <= gpus:
+            choice = dataclasses.replace(
+                base,
+                mode=mode,
+                dit_ranks=ranks,
+                variant=variant,
+                own_vae=own,
+                kv="host" if host else "device",
+                resident_layers=None,
+                vae_share=1.0,
+            )
+            found.append(choice)
+
+    add("single", 1)
+    for host in (False, True):
+        add("offload", 1, host=host)
+    for ranks in counts:
+        if ranks < 2:
+            continue
+        for own in (False, True):
+            if ranks <= steps:
+                add("tpp", ranks, own=own)
+                for host in (False, True):
+                    add("tpp", ranks, "streamed", own=own, host=host)
+            add("tpp", ranks, "balanced", own=own)
+            if ranks <= question.shape.num_layers:
+                for host in (False, True):
+                    add("tpp", ranks, "ring", own=own, host=host)
+            add("fsdp", ranks, own=own)
+    if question.kind == "cpu":
+        # CPU ranks share the host's cores: more of them are not faster.
+        return sorted(found, key=lambda c: (c.mode != "single", c.world, block_cost(c, steps)))
+    return sorted(found, key=lambda c: (block_cost(c, steps), c.world))
+
+
+def _counts(steps: int, most: int) -> list[int]:
+    """Numbers of DiT ranks worth trying: all devices, all but the VAE's, one per step."""
+    return sorted({n for n in (most, most - 1, min(steps, most)) if n >= 1})
+
+
+def _precisions(
+    question: Question, asked: Choice
+) -> Iterator[tuple[tuple[str, ...], DType, DType]]:
+    yield (), asked.dtype, asked.kv_dtype
+    able = question.kind == "cuda" and all(
+        device.capability is None or device.capability >= FP8_CAPABILITY
+        for device in question.devices
+    )
+    if not able:
+        return
+    weights, keys = asked.dtype != "fp8", asked.kv_dtype != "fp8"
+    if weights:
+        yield ("dtype",), "fp8", asked.kv_dtype
+    if keys:
+        yield ("KV precision",), asked.dtype, "fp8"
+    if weights and keys:
+        yield ("dtype", "KV precision"), "fp8", "fp8"
+
+
+def _smaller(question: Question) -> Iterator[Question]:
+    seen = {question.size}
+    for scale in _SCALES:
+        width, height = (_floor(side * scale) for side in question.size)
+        if (width, height) not in seen:
+            seen.add((width, height))
+            yield dataclasses.replace(question, size=(width, height))
+
+
+def _floor(side: float) -> int:
+    return max(SIZE_MULTIPLE, int(side) // SIZE_MULTIPLE * SIZE_MULTIPLE)
+
+
+def _excess(plan: Plan) -> int:
+    return max(
+        d.predicted_bytes + d.margin_bytes - (d.usable_bytes or d.predicted_bytes)
+        for d in plan.devices
+    )

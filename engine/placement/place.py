@@ -1,0 +1,349 @@
+"""One choice of placement for one question → a ``Plan``: stages, bytes by device, verdict.
+
+Pure: nothing is asked of the machine here. How a mode lies on ranks is said by ``presets``, bytes
+by ``memory`` and ``hostmem``, reasons by ``verdict``; this module puts them together.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, cast
+
+from engine.checkpoint.expected import DiTShape
+from engine.geometry import FrameGeometry, blocks_per_clip, predicted_frames
+from engine.parameters.request import Request
+from engine.placement import verdict
+from engine.placement.calibration import Corrections, Setting
+from engine.placement.hardware import DeviceOffer, HostOffer
+from engine.placement.hostmem import host_plan
+from engine.placement.memory import (
+    RankLoad,
+    Shapes,
+    Unit,
+    by_owner,
+    layer_bytes,
+    margin_bytes,
+    units,
+)
+from engine.placement.plan import DevicePlan, DType, HostPlan, Plan, UnshardPlan
+from engine.placement.presets import Choice, Layout, cells_of, lay_out, layers_of
+
+#: Units gathered ahead of their use: copies hide behind compute on a GPU; gloo has no such stream.
+PREFETCH: Final[dict[str, int]] = {"cuda": 1, "cpu": 0}
+
+#: How much of the VAE's work its rank is spared, tried in this order until a plan fits.
+_SHARES: Final = (1.0, 0.75, 0.5, 0.25, 0.0)
+
+
+@dataclass(frozen=True)
+class Question:
+    """Everything a plan follows from but the choice of placement.
+
+    ``size`` is snapped ``(width, height)`` in pixels; ``clips`` those that will be made. File
+    sizes are of the VAE, and of umT5 and wav2vec2 together, where known. ``history`` corrects
+    what is estimated, by what runs here have measured.
+    """
+
+    request: Request
+    shape: DiTShape
+    devices: tuple[DeviceOffer, ...]
+    size: tuple[int, int]
+    clips: int
+    vae_file_bytes: int | None = None
+    encoder_file_bytes: int | None = None
+    host: HostOffer = field(default_factory=HostOffer)
+    history: Corrections | None = None
+
+    @property
+    def kind(self) -> str:
+        return self.devices[0].kind
+
+
+def ask(
+    request: Request,
+    config: Mapping[str, Any] | DiTShape,
+    devices: Sequence[DeviceOffer],
+    *,
+    size: tuple[int, int],
+    clips: int,
+    vae_file_bytes: int | None = None,
+    encoder_file_bytes: int | None = None,
+    host: HostOffer | None = None,
+    history: Corrections | None = None,
+) -> Question:
+    """A question from the DiT's ``config.json`` (or its shape) and at least one device.
+
+    Raises:
+        CheckpointError: a configuration that names no network.
+        ValueError: no device.
+    """
+    if not devices:
+        raise ValueError("a plan needs at least one device")
+    shape = config if isinstance(config, DiTShape) else DiTShape.from_config(config)
+    return Question(
+        request,
+        shape,
+        tuple(devices),
+        size,
+        clips,
+        vae_file_bytes,
+        encoder_file_bytes,
+        host or HostOffer(),
+        history,
+    )
+
+
+def default_dtype(question: Question) -> DType:
+    """The weights' type that a request means on its devices."""
+    if question.request.fp8:
+        return "fp8"
+    default = "bf16" if question.kind == "cuda" else "fp32"
+    return cast(DType, question.request.dtype or default)
+
+
+def place(question: Question, choice: Choice) -> Plan:
+    """The plan of one choice, whether or not anything can run it yet.
+
+    Where the choice leaves something open, the plan that fits is taken: most layers resident,
+    cuts that spare the VAE's rank as much as memory allows.
+
+    Raises:
+        ValueError: a size that is no frame.
+    """
+    shapes = _shapes(question, choice)
+    first: Plan | None = None
+    for option in _options(question, choice, shapes):
+        found = _plan(question, option, shapes)
+        if found.fits:
+            return found
+        first = first or found
+    assert first is not None
+    return first
+
+
+def _shapes(question: Question, choice: Choice) -> Shapes:
+    return Shapes(
+        dit=question.shape,
+        frame=FrameGeometry(*question.size),
+        dtype=choice.dtype,
+        kv_dtype=choice.kv_dtype,
+        vae_file_bytes=question.vae_file_bytes,
+    )
+
+
+def _options(question: Question, choice: Choice, shapes: Shapes) -> Iterator[Choice]:
+    """The choice with what it leaves open filled in, best first."""
+    free_cut = choice.variant in ("ring", "balanced") and not choice.own_vae
+    for share in _SHARES if free_cut else (choice.vae_share,):
+        cut = dataclasses.replace(choice, vae_share=share)
+        if cut.streams and cut.resident_layers is None:
+            cut = dataclasses.replace(cut, resident_layers=_resident(question, cut, shapes))
+        yield cut
+
+
+def _resident(question: Question, choice: Choice, shapes: Shapes) -> int:
+    """Layers that may stay on every device beside all else that it holds."""
+    bare = dataclasses.replace(choice, resident_layers=0)
+    empty = _plan(question, bare, shapes)
+    if question.kind == "cpu" or any(d.usable_bytes is None for d in empty.devices):
+        return 0
+    most = min(
+        len({n for s in empty.stages if s.rank == rank for n in range(*s.layers)})
+        for rank in {stage.rank for stage in empty.stages}
+    )
+    largest = max(layer_bytes(shapes), default=1)
+    walkers = {stage.rank for stage in empty.stages}
+    spare = min(
+        (d.usable_bytes or 0) - d.predicted_bytes - d.margin_bytes
+        for d in empty.devices
+        if d.rank in walkers
+    )
+    # Streaming everything costs nothing once copies hide; a layer kept saves bandwidth only.
+    return max(0, min(most - choice.slots, spare // largest))
+
+
+def _plan(question: Question, choice: Choice, shapes: Shapes) -> Plan:
+    request, kind = question.request, question.kind
+    layout = lay_out(choice, request.sample_steps, question.shape.num_layers)
+    loads = _loads(question, choice, layout)
+    offers = [question.devices[min(n, len(question.devices) - 1)] for n in range(choice.world)]
+    setting = Setting(
+        hardware=offers[0].name or kind,
+        mode=choice.mode,
+        variant=choice.variant,
+        dtype=choice.dtype,
+        world=choice.world,
+    )
+    planned = tuple(
+        _device_plan(rank, offers[rank], load, shapes, setting, question.history)
+        for rank, load in enumerate(loads)
+    )
+    frames = predicted_frames(question.clips, question.clips, request.infer_frames)
+    host = host_plan(shapes, loads, frames=frames, available=question.host.memory_available)
+    reasons = [
+        *verdict.structural(choice, question.devices, question.shape.num_layers),
+        *verdict.fp8_misfits(choice, question.devices),
+        *verdict.memory_misfits(planned, kind),
+        *verdict.encoder_misfit(
+            planned[layout.encoder_rank],
+            question.encoder_file_bytes,
+            choice.dtype,
+            host,
+            request.t5_cpu,
+        ),
+        *verdict.host_misfits(host, question.host.disk_available),
+    ]
+    sharded = choice.mode == "fsdp"
+    return Plan(
+        mode=choice.mode,
+        dtype=choice.dtype,
+        sample_steps=request.sample_steps,
+        stages=layout.stages,
+        weights=layout.weights,
+        kv=choice.kv,
+        kv_dtype=choice.kv_dtype,
+        vae_rank=layout.vae_rank,
+        encoder_rank=layout.encoder_rank,
+        order=layout.order,
+        devices=planned,
+        unshard=_unshard(question.shape, choice, PREFETCH[kind]) if sharded else None,
+        spike_threshold_bytes=_thresholds(request, planned, unit_bytes(question.shape, shapes)),
+        fits=not reasons,
+        reasons=tuple(reasons),
+        remarks=tuple(_remarks(question, choice, shapes, loads, host)),
+        seconds_per_block=_seconds(question, setting),
+        variant=choice.variant,
+        gpu_memory_cap=request.gpu_memory_cap,
+        host=host,
+        encoder_device="host" if request.t5_cpu else "device",
+    )
+
+
+def _loads(question: Question, choice: Choice, layout: Layout) -> list[RankLoad]:
+    kind, sharded = question.kind, choice.mode == "fsdp"
+    everything = tuple(range(question.shape.num_layers))
+    talks = "" if choice.world == 1 else "gathers" if sharded else "hops"
+    loads = []
+    for rank in range(choice.world):
+        steps = sum(s.steps[1] - s.steps[0] for s in layout.stages if s.rank == rank)
+        home = "sharded" if sharded else "streamed" if choice.streams else "resident"
+        layers = everything if sharded else layers_of(layout.stages, rank)
+        if rank >= choice.dit_ranks or not layers:
+            home, layers = "none", ()
+        loads.append(
+            RankLoad(
+                cells=cells_of(layout.stages, rank),
+                layers=layers,
+                home=home,
+                vae=rank == layout.vae_rank,
+                device=kind,
+                shards=choice.dit_ranks if sharded else 1,
+                slots=choice.slots,
+                resident_layers=choice.resident_layers or 0,
+                kv_on_host=choice.kv == "host",
+                prefetch=PREFETCH[kind],
+                items=max(1, steps) if sharded or choice.mode == "offload" else 1,
+                talks=talks,
+                encodes=rank == layout.encoder_rank and not question.request.t5_cpu,
+                epochs=_epochs(question, layout, rank),
+                wrap=choice.wrap,
+            )
+        )
+    return loads
+
+
+def _epochs(question: Question, layout: Layout, rank: int) -> int:
+    """Conditioning epochs that a rank holds at once.
+
+    When clip 1 is prefilled, block 0 is just finished: in a pipeline step s has begun ``steps`` − s
+    blocks, and a rank whose last step still has blocks of clip 0 before it needs both epochs.
+    """
+    last = max((s.steps[1] - 1 for s in layout.stages if s.rank == rank), default=None)
+    if last is None or question.clips < 2 or layout.order == "sequential":
+        return 1
+    begun = question.request.sample_steps - last
+    return 1 if begun >= blocks_per_clip(question.request.infer_frames) else 2
+
+
+def unit_bytes(shape: DiTShape, shapes: Shapes) -> int:
+    """Bytes of the largest transformer block's parameters: "one block" of a spike's threshold."""
+    return max(
+        (u.bytes(shapes.dtype) for u in units(shape, 1) if u.name.startswith("layer")), default=0
+    )
+
+
+def _device_plan(
+    rank: int,
+    offer: DeviceOffer,
+    load: RankLoad,
+    shapes: Shapes,
+    setting: Setting,
+    history: Corrections | None,
+) -> DevicePlan:
+    modelled = owners = by_owner(shapes, load)
+    margin = margin_bytes(owners)
+    if history is not None:
+        owners, margin = history.corrected(setting, owners, load.encodes, margin)
+    return DevicePlan(
+        rank=rank,
+        device=offer.device,
+        uuid=offer.uuid,
+        capacity_bytes=offer.capacity_bytes,
+        usable_bytes=offer.usable_bytes,
+        predicted_bytes=sum(owners.values()),
+        margin_bytes=margin,
+        by_owner=owners,
+        modelled=dict(modelled),
+    )
+
+
+def _unshard(shape: DiTShape, choice: Choice, prefetch: int) -> UnshardPlan:
+    gathering: Sequence[Unit] = units(shape, choice.dit_ranks, choice.wrap)
+    dtype = choice.dtype
+    largest = max(u.gathered(dtype) for u in gathering)
+    ahead = max((u.gathered(dtype) for u in gathering if u.name != "root"), default=0)
+    return UnshardPlan(
+        root_unit_bytes=next(u.bytes(dtype) for u in gathering if u.name == "root"),
+        max_unit_bytes=max(u.bytes(dtype) for u in gathering),
+        transient_bytes=2 * largest + prefetch * ahead,
+    )
+
+
+def _thresholds(request: Request, planned: Sequence[DevicePlan], one_block: int) -> tuple[int, ...]:
+    if request.spike_threshold is not None:
+        return (request.spike_threshold,) * len(planned)
+    return tuple(device.predicted_bytes + one_block for device in planned)
+
+
+def _seconds(question: Question, setting: Setting) -> float | None:
+    """Only what this very placement and frame were measured at: anything else would be a guess."""
+    if question.history is None:
+        return None
+    return question.history.seconds_per_block(setting, question.size, question.request.sample_steps)
+
+
+def _remarks(
+    question: Question, choice: Choice, shapes: Shapes, loads: Sequence[RankLoad], host: HostPlan
+) -> Iterator[str]:
+    link = question.devices[0].link_bytes_per_second
+    parts = layer_bytes(shapes)
+    for load in loads[:1]:
+        if load.home == "streamed":
+            copied = sum(parts[n] for n in load.layers[load.resident_layers :])
+            walk = f"{load.resident_layers} of {len(load.layers)} layers stay on the device"
+            yield f"Each walk copies {verdict.gib(copied)} of weights from the host; {walk}." + (
+                f" At {link / 1e9:.3g} GB/s that is {copied / link:.2f} s a block at the least."
+                if link
+                else ""
+            )
+    told = all(device.capability is not None for device in question.devices)
+    if "fp8" in (choice.dtype, choice.kv_dtype) and question.kind == "cuda" and not told:
+        yield "The compute capability is not known here; fp8 needs 8.9 or newer."
+    free = host.available_bytes
+    if free is not None and host.snapshot_bytes > free:
+        yield (
+            f"A switch would hold {verdict.gib(host.snapshot_bytes)} in host memory for a moment, "
+            f"{verdict.gib(free)} are available: let this job finish before switching."
+        )
