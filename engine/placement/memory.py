@@ -22,7 +22,7 @@ DTYPE_BYTES: Final[dict[str, int]] = {"fp32": 4, "bf16": 2, "fp8": 1}
 COMPUTE_BYTES: Final[dict[str, int]] = {"fp32": 4, "bf16": 2, "fp8": 2}
 
 #: Assumed before a rank has measured its own: a CUDA context, or the libraries of a CPU rank.
-CONTEXT_BYTES: Final[dict[str, int]] = {"cuda": 600 << 20, "cpu": 480 << 20}
+CONTEXT_BYTES: Final[dict[str, int]] = {"cuda": 600 << 20, "cpu": 270 << 20}
 
 #: Assumed likewise on a GPU: kernels loaded late, and NCCL's buffers where ranks talk (one
 #: communicator over NVLink was measured at 1.3 GiB).
@@ -36,8 +36,13 @@ UNCERTAINTY: Final = 0.15
 #: Base width and bytes of the released Wan 2.1 VAE (float32), by which another one is scaled.
 _VAE_WIDTH, _VAE_BYTES = 96, 507_609_880
 
-# Scratch that kernels and the C library's heap keep on a CPU rank, whatever the shapes.
-_CPU_SCRATCH: Final = 64 << 20
+#: Frames of the still video that the portrait's motion latents are encoded from.
+_STILL_FRAMES: Final = 73
+
+# Of a CPU rank's heap: of every rank, after it has encoded text and speech, beside a VAE.
+_CPU_HEAP: Final = 84 << 20
+_CPU_ENCODERS: Final = 20 << 20
+_CPU_VAE: Final = 24 << 20
 
 
 @dataclass(frozen=True)
@@ -226,9 +231,8 @@ def activation_bytes(shapes: Shapes, load: RankLoad) -> int:
     tokens, and the float32 copies of the weights that are computed in float32 (a sixth of the
     time projection, the audio encoder's last convolution). Every item's hidden state is added.
     """
-    scratch = _CPU_SCRATCH if load.device == "cpu" else 0
     if load.home == "none":
-        return scratch
+        return 0
     dit, size = shapes.dit, shapes.compute_bytes
     tokens = max(shapes.frame.tokens_per_block, shapes.frame.conditioning_tokens)
     # x and its sum in float32, the normed and modulated copies.
@@ -237,25 +241,38 @@ def activation_bytes(shapes: Shapes, load: RankLoad) -> int:
     feed_forward = 2 * tokens * dit.ffn_dim * size
     copies = 0 if size == 4 else 4 * max(dit.dim**2, 3 * dit.dim * dit.dim // 2)
     hidden = load.items * tokens * dit.dim * size
-    return max(stream + max(attention, feed_forward), copies) + hidden + scratch
+    return max(stream + max(attention, feed_forward), copies) + hidden
 
 
-def vae_bytes(shapes: Shapes, device: str) -> int:
-    """Estimate of the VAE on one rank: weights, the stream's history, a block's decode.
+def vae_bytes(shapes: Shapes) -> int:
+    """Estimate of the VAE on one rank: weights, and the most that decoding or encoding takes.
 
-    Both are those of the top level, where ``width`` channels have full size, and half as much
-    again for the levels below: two frames before each of its eight convolutions; and four frames
-    of five tensors in flight. A block's twelve frames of colours lie beside them, in float32,
-    seven times over while they are joined, clamped and turned to bytes.
+    Decoding: at the top level ``width`` channels have full size, and half as much again lies
+    below. Two frames before each of its eight convolutions are the stream's history; four frames
+    of six tensors are in flight; a block's twelve frames of colours lie beside them in float32,
+    seven times over while they are joined, clamped and turned to bytes. Encoding: the portrait as
+    73 still frames, with as much history and as many tensors.
     """
     file_bytes = _VAE_BYTES if shapes.vae_file_bytes is None else shapes.vae_file_bytes
     width = max(1, round(_VAE_WIDTH * math.sqrt(file_bytes / _VAE_BYTES)))
-    size = 2 if device == "cuda" and shapes.dtype == "bf16" else 4
+    size = shapes.compute_bytes
     pixels = shapes.frame.width * shapes.frame.height
     history = 2 * 8 * width * pixels * size * 3 // 2
-    transient = 4 * 5 * width * pixels * size
+    transient = 4 * 6 * width * pixels * size
     colours = 7 * 3 * BLOCK_FRAMES * pixels * 4
-    return file_bytes * size // 4 + history + transient + colours
+    still = 3 * _STILL_FRAMES * pixels * size
+    return file_bytes * size // 4 + history + transient + max(colours, still)
+
+
+def slack_bytes(load: RankLoad) -> int:
+    """What stays in a CPU rank's process whatever the shapes: heap, libraries loaded late.
+
+    Measured on ranks of a small model. On one rank the VAE works in heap that the encoders left.
+    """
+    if load.device != "cpu":
+        return 0
+    beside = _CPU_ENCODERS if load.encodes else 0
+    return _CPU_HEAP + beside + (_CPU_VAE if load.vae and load.talks else 0)
 
 
 def outside_bytes(load: RankLoad) -> int:
@@ -274,8 +291,9 @@ def by_owner(shapes: Shapes, load: RankLoad) -> dict[str, int]:
         "kv": 0 if load.kv_on_host else kv_bytes(shapes, load.cells),
         "conditioning": conditioning_bytes(shapes, load),
         "activations": activation_bytes(shapes, load),
-        "vae": vae_bytes(shapes, load.device) if load.vae else 0,
+        "vae": vae_bytes(shapes) if load.vae else 0,
         "context": CONTEXT_BYTES[load.device],
+        "slack": slack_bytes(load),
         "other": outside_bytes(load),
     }
     return {owner: size for owner, size in found.items() if size}
