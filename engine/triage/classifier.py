@@ -14,7 +14,7 @@ from engine.triage.scan import Evidence, Scanner
 #: Lines without evidence after which what follows is another episode.
 EPISODE_GAP: Final = 4_000
 #: Longer lines are judged in pieces (cut at carriage returns where there are some).
-PIECE: Final = 1 << 16
+PIECE: Final = 1 << 12
 
 
 class Classifier:

@@ -58,7 +58,9 @@ _TIMES: Final = (
 _QUIET: Final = re.compile(
     r"(?<![\w-])(?:DEBUG|INFO|NOTICE|WARN(?:ING)?)(?![\w-])|\w*Warning: |\[W ?\d{3,4} |^W\d{4} "
 )
-_LOUD: Final = re.compile(r"(?<![\w-])(?:ERROR|CRITICAL|FATAL|Traceback)(?![\w-])|\w+Error(?:: |\()")
+_LOUD: Final = re.compile(
+    r"(?<![\w-])(?:ERROR|CRITICAL|FATAL|Traceback)(?![\w-])|\w+Error(?:: |\()"
+)
 
 
 @dataclass(frozen=True)

@@ -265,7 +265,7 @@ def main() -> None:
         print(f"{MARKER}{name}", flush=True)
         try:
             fault(torch)
-        except (Exception, KeyboardInterrupt, SystemExit):
+        except (Exception, KeyboardInterrupt, SystemExit):  # noqa: BLE001 - printed, not swallowed
             traceback.print_exc(file=sys.stdout)
         sys.stdout.flush()
 

@@ -117,9 +117,9 @@ def test_3_an_absurd_allocation_after_a_timeout_is_fallout() -> None:
     ("line", "name"),
     [
         ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.", "cuda_oom"),
-        ("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 B", "host_oom_killed"),
+        ("DefaultCPUAllocator: can't allocate memory: you tried to allocate", "host_oom_killed"),
         ("      Reason:       OOMKilled", "host_oom_killed"),
-        ("(raylet) 2 Workers (tasks / actors) killed due to memory pressure (OOM)", "host_oom_killed"),
+        ("2 Workers (tasks / actors) killed due to memory pressure (OOM)", "host_oom_killed"),
         ("unable to open shared memory object </torch_7_1> in read-write mode", "nccl_p2p_or_shm"),
         ("OutOfResources: out of resource: shared memory, Required: 9, Hardware limit: 8",
          "compile_failure"),
@@ -222,8 +222,8 @@ def test_10_a_key_without_its_value_is_nothing(line: str) -> None:
          "checkpoint_corrupt"),
         ("RuntimeError: CUDA error: misaligned address",
          "torch.AcceleratorError: CUDA error: misaligned address", "illegal_memory_access"),
-        ("Out of memory: Kill process 7 (python) score 9", "Out of memory: Killed process 7 (python)",
-         "host_oom_killed"),
+        ("Out of memory: Kill process 7 (python) score 9",
+         "Out of memory: Killed process 7 (python)", "host_oom_killed"),
         ("Clocks Throttle Reasons\n  HW Slowdown : Active",
          "Clocks Event Reasons\n  HW Slowdown : Active", "thermal_throttle_or_power"),
     ],
@@ -233,7 +233,8 @@ def test_11_wording_drifts(old: str, new: str, name: str) -> None:
 
 
 def test_12_a_progress_bar_and_an_error_on_one_line() -> None:
-    text = " 40%|████      | 4/10 [00:03<00:05,  1.2it/s]\r 50%|█████     | 5/10 torch.OutOfMemoryError: CUDA out of memory."
+    bar = " 40%|████      | 4/10 [00:03<00:05,  1.2it/s]\r 50%|█████     | 5/10 "
+    text = bar + "torch.OutOfMemoryError: CUDA out of memory."
     assert roots(text) == ["cuda_oom"]
 
 
@@ -253,7 +254,7 @@ def test_12_reversed_logs_windows_paths_and_rocm() -> None:
     text = """\
 2025-03-01T10:00:05Z [rank0]: Connection closed by peer [10.0.0.1]:7
 2025-03-01T10:00:04Z [rank1]: HIP error: an illegal memory access was encountered
-2025-03-01T10:00:03Z   File "C:\\venv\\Lib\\site-packages\\torch\\cuda\\__init__.py", line 7, in sync"""
+2025-03-01T10:00:03Z   File "C:\\venv\\Lib\\torch\\cuda\\__init__.py", line 7, in sync"""
     findings = found(text)
     assert (findings[0].class_, findings[0].rank) == ("illegal_memory_access", 1)
     assert findings[1].role == "victim"
