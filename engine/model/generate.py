@@ -7,7 +7,7 @@ them, in which order and on which device is up to its user. ``run`` is the plain
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -80,7 +80,8 @@ class Generation:
     Blocks are numbered through the video, steps from 0; a latent *at* step ``s`` is about to enter
     it, and at step ``steps`` it is final. ``local_steps`` are the steps this rank computes (all by
     default): only their rings exist here, and latents from elsewhere come by ``receive``. Likewise
-    ``layers``, if the rank holds some of the layers only.
+    ``layers``, if the rank holds some of the layers only; ``ring_layers`` tells them step by step
+    where they differ.
 
     ``dtype`` is the DiT's compute dtype: of caches, and of latents between steps.
     """
@@ -95,6 +96,7 @@ class Generation:
         device: torch.device | str = "cpu",
         local_steps: Iterable[int] | None = None,
         layers: Iterable[int] | None = None,
+        ring_layers: Mapping[int, Iterable[int]] | None = None,
     ) -> None:
         self.cfg, self.options, self.dtype = cfg, options, dtype
         self.device = torch.device(device)
@@ -116,9 +118,10 @@ class Generation:
         self._mask = None if inputs.mask is None else self._place(inputs.mask)
         heads = (cfg.num_heads, cfg.head_dim, dtype, self.device)
         self._heads = heads
+        own = {} if ring_layers is None else ring_layers
         self.rings = {
             step: RollingCache(
-                self._layers,
+                own.get(step, self._layers),
                 RING_LATENTS * self._frame_tokens,
                 *heads,
                 lead=self._condition_tokens,
@@ -236,11 +239,14 @@ class Generation:
         """Take a latent at ``step`` from another rank; at step ``steps`` it is final."""
         self._put(step, block, x.to(self.dtype))
 
-    def item(self, step: int, block: int) -> BlockItem:
+    def item(self, step: int, block: int, x: Tensor | None = None) -> BlockItem:
         """Work item of one step of one block.
 
-        Blocks of a step come in order. Raises ``ValueError`` for one out of order, a step that is
-        not this rank's, or a block whose clip has no conditioning yet.
+        ``x`` takes the latent's place on a rank that computes inner layers alone: any tensor of
+        its shape, as hidden states come from elsewhere. Blocks of a step come in order.
+
+        Raises ``ValueError`` for one out of order, a step that is not this rank's, or a block
+        whose clip has no conditioning yet.
         """
         if step not in self._next:
             raise ValueError(f"step {step} is not on this rank")
@@ -250,7 +256,7 @@ class Generation:
         if epoch not in self.epochs:
             raise ValueError(f"clip {self.clip_of(block)} has no conditioning yet")
         return BlockItem(
-            x=self.latent(block, step),
+            x=self.latent(block, step) if x is None else x,
             t=self.schedule.timesteps[step],
             audio=self._voice(block),
             f0=block * BLOCK_LATENTS,
@@ -264,11 +270,19 @@ class Generation:
         """One Euler step along the item's result. Returns the latent at ``step + 1``."""
         x = self.schedule.euler(self.latent(block, step), velocity, step)
         self._put(step + 1, block, x)
+        self._move_on(step, block)
+        return x
+
+    def pass_on(self, step: int, block: int) -> None:
+        """A step that ends on another rank has left this one: its latent here is of no use."""
+        self._flight.pop(block, None)
+        self._move_on(step, block)
+
+    def _move_on(self, step: int, block: int) -> None:
         self._next[step] = block + 1
         if step == self.local_steps[-1]:
             self._voices.pop(block, None)
         self._drop_epochs(before=max(self.epochs, default=0))
-        return x
 
     def finished(self, block: int) -> Tensor | None:
         """The final latent of a block, or None."""
