@@ -8,6 +8,7 @@ staging buffer and one merge's scratch: less than a block.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -28,6 +29,16 @@ from engine.model.dit import DiT
 
 #: Called after a unit is on the device: its name, bytes loaded so far, bytes in all.
 OnUnit = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a tensor of the checkpoint belongs in the model."""
+
+    name: str
+    module: nn.Module
+    key: str
+    spec: Spec
 
 
 class DiTSource:
@@ -143,21 +154,27 @@ class DiTSource:
         the whole model last fills the root. Returns the slab's tensors' bytes.
         """
         device = torch.device(device)
-        holders: dict[str, tuple[nn.Module, str]] = {}
+        places = self.missing(modules)
+        if not places:
+            return 0
+        specs = {place.name: place.spec for place in places}
+        views = carve(specs, device, self._allocator)
+        for place in places:
+            view = views[place.name]
+            self._load(place.name, view)
+            setattr(place.module, place.key, nn.Parameter(view, requires_grad=False))
+        return sum(spec.bytes for spec in specs.values())
+
+    def missing(self, modules: nn.Module | list[nn.Module]) -> list[Place]:
+        """Parameters of ``modules`` that are still on meta, in the order ``fill`` lays them out."""
+        found: dict[str, Place] = {}
         for module in modules if isinstance(modules, list) else [modules]:
             for child in module.modules():
                 for key, parameter in child.named_parameters(recurse=False):
                     if parameter.is_meta:
-                        holders[self._prefixes[id(child)] + key] = (child, key)
-        if not holders:
-            return 0
-        specs = {name: self._spec(name) for name in holders}
-        views = carve(specs, device, self._allocator)
-        for name, view in views.items():
-            self._load(name, view)
-            holder, key = holders[name]
-            setattr(holder, key, nn.Parameter(view, requires_grad=False))
-        return sum(spec.bytes for spec in specs.values())
+                        name = self._prefixes[id(child)] + key
+                        found[name] = Place(name, child, key, self._spec(name))
+        return list(found.values())
 
     def _spec(self, name: str) -> Spec:
         return Spec(self.dtype or self._reader.dtype(name), self.tensors[name].shape)
