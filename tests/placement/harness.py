@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import tempfile
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from engine.checkpoint.layout import find
 from engine.messages import UnshardRecord
 from engine.parameters.modes import ModeReading
 from engine.parameters.request import Request
-from engine.placement.plan import Plan
+from engine.placement.plan import Mode, Plan, Stage, Weights
 from engine.placement.solve import DeviceOffer, solve
 
 CKPT = Path(__file__).parents[2] / "sample_data" / "ckpt"
@@ -56,6 +57,36 @@ def plan_for(mode: str, ranks: int = 1, *, vae: bool = False, steps: int = 4, **
         [DeviceOffer("cpu")],
         size=SIZE,
         clips=case.get("clips", 2),
+    )
+
+
+Cut = tuple[int, tuple[int, int], tuple[int, int]]  # rank, steps, layers
+
+
+def plan_of(
+    cuts: Sequence[Cut],
+    *,
+    steps: int = 4,
+    vae_rank: int | None = None,
+    weights: Weights | None = None,
+    clips: int = 2,
+    mode: Mode = "tpp",
+) -> Plan:
+    """A plan by hand, on CPU ranks: any cut of steps and layers."""
+    plan = plan_for("single", steps=steps, clips=clips)
+    stages = tuple(Stage(*cut) for cut in cuts)
+    vae = stages[-1].rank if vae_rank is None else vae_rank
+    ranks = max(vae, *(stage.rank for stage in stages)) + 1
+    return dataclasses.replace(
+        plan,
+        mode=mode,
+        stages=stages,
+        weights=weights or plan.weights,
+        order="sequential" if weights is None else "diagonal",
+        vae_rank=vae,
+        encoder_rank=vae,
+        devices=tuple(dataclasses.replace(plan.devices[0], rank=n) for n in range(ranks)),
+        spike_threshold_bytes=plan.spike_threshold_bytes * ranks,
     )
 
 

@@ -12,10 +12,11 @@ from engine.checkpoint.layout import find
 from engine.checkpoint.onrank.load import DiTSource
 from engine.model.config import DiTConfig, Numerics
 from engine.model.generate import Generation, Inputs, Options
-from engine.placement.onrank.executor import Executor, steps_of
-from engine.placement.onrank.groups import dit_ranks, make_groups
+from engine.placement.onrank.executor import executor_for
+from engine.placement.onrank.groups import make_groups
 from engine.placement.onrank.schedule import Tick, Work
-from engine.placement.onrank.sharded import UnshardMeter, shard
+from engine.placement.onrank.sharded import UnshardMeter
+from engine.placement.onrank.weights import load_network, outline
 from engine.placement.plan import Plan
 from engine.ranks.onrank.ledger import Ledger, Threshold
 from engine.ranks.onrank.probe import probe_for
@@ -32,6 +33,9 @@ class Watch:
     def window(self, label: str) -> Iterator[None]:
         with self.ledger.window(label):
             yield
+
+    def caches(self, generation: Generation) -> None:
+        self.ledger.book("conditioning", generation.conditioning_nbytes)
 
     def tick_done(self, tick: Tick, mine: tuple[Work, ...], seconds: float) -> None:
         self.outcome.ticks += 1
@@ -73,26 +77,23 @@ def work(rank: int, plan: Plan, case: Case, folder: str) -> Outcome:
     groups = make_groups(plan, rank, device, 60)
     with torch.no_grad(), DiTSource(find(CKPT).paths(), dtype=dtype) as source:
         dit = source.build(Numerics(compute=dtype))
-        if rank in dit_ranks(plan):
-            if groups.mesh is not None:
-                size = shard(dit, source, groups.mesh, device, meter, prefetch=case.prefetch)
-            else:
-                size = sum(source.fill(modules, device) for _, modules in source.units(dit))
-            ledger.book("weights", size)
+        loaded = load_network(
+            plan, rank, dit, source, groups, device, ledger, meter, prefetch=case.prefetch
+        )
         generation = Generation(
             dit.cfg,
             Options(case.clips, plan.sample_steps, infer_frames=case.infer_frames, seed=SEED),
             inputs(dit.cfg, case),
             dtype=dtype,
             device=device,
-            local_steps=steps_of(plan, rank),
+            **outline(plan, rank),
         )
         asked = iter(range(1_000_000))
-        executor = Executor(
+        executor = executor_for(
             plan,
             rank,
             generation,
-            dit,
+            loaded.network,
             groups,
             frame=(SIZE[1] // 8, SIZE[0] // 8),
             stop=lambda: case.stop_at_tick is not None and next(asked) >= case.stop_at_tick,
@@ -103,6 +104,7 @@ def work(rank: int, plan: Plan, case: Case, folder: str) -> Outcome:
     outcome.clips = executor.clips
     ledger.book("kv", generation.kv_nbytes)
     outcome.peak_by_owner = ledger.peak_by_owner
+    loaded.close()
     groups.barrier()
     if dist.is_initialized():
         dist.destroy_process_group()

@@ -1,203 +1,56 @@
-"""The executor: walks a plan's timetable on one rank, whatever the mode.
-
-A mode only says who owns which steps, how the layers are walked (``Walk``: weights resident or
-sharded) and in which order. Everything else is the same: gather this rank's work items, walk the
-layers once, step, hand latents on to whoever needs them next.
-"""
+"""Which executor walks a plan, and what of the plan is a rank's."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable
 
-import torch
-from torch import Tensor
-
-from engine.model.config import BLOCK_LATENTS
-from engine.model.generate import Generation, Walk
-from engine.placement.onrank.groups import Groups, dit_ranks
-from engine.placement.onrank.hop import Hop, Stream, Transfer
-from engine.placement.onrank.schedule import Tick, Timetable, Work
+from engine.model.generate import Generation
+from engine.placement.onrank.groups import Groups
+from engine.placement.onrank.lockstep import Lockstep
+from engine.placement.onrank.observe import Executor, Network, Observer
+from engine.placement.onrank.pipeline import Pipeline
+from engine.placement.onrank.route import Route
 from engine.placement.plan import Plan
 
 
-class Observer(Protocol):
-    """What is told while the executor works."""
-
-    def window(self, label: str) -> AbstractContextManager[None]:
-        """Entered around every walk over the layers."""
-        ...
-
-    def tick_done(self, tick: Tick, mine: tuple[Work, ...], seconds: float) -> None:
-        """One walk ended on this rank; ``seconds`` is that of all its items together."""
-        ...
-
-
-class Quiet:
-    """An observer that looks at nothing."""
-
-    def window(self, label: str) -> AbstractContextManager[None]:  # noqa: ARG002
-        return nullcontext()
-
-    def tick_done(self, tick: Tick, mine: tuple[Work, ...], seconds: float) -> None:
-        """Nothing is noted."""
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A block's final latent ``[16,3,h,w]``, on the VAE's rank."""
-
-    block: int
-    latent: Tensor
-
-
-class Executor:
-    """One rank's part in one video.
+def executor_for(
+    plan: Plan,
+    rank: int,
+    generation: Generation,
+    network: Network,
+    groups: Groups,
+    *,
+    frame: tuple[int, int],
+    stop: Callable[[], bool] = lambda: False,
+    observer: Observer | None = None,
+) -> Executor:
+    """The executor of ``plan``.
 
     Args:
-        generation: holds the rings of this rank's steps (``steps_of``).
-        walk: computes work items; with sharded weights every rank of the DiT calls it on every
-            tick, with an empty list if need be.
+        generation: holds the rings of this rank's steps and layers (``steps_of``, ``layers_of``).
+        network: the DiT, with the layers of this rank at the least.
         frame: latent height and width.
-        stop: asked on rank 0 before every tick; True ends the video after the clip in progress.
-
-    Raises (from ``run``):
-        HopError, RuntimeError: a latent did not come in time, or not the right one.
+        stop: asked at boundaries, on the first rank; True ends the video after the clip in
+            progress.
     """
-
-    def __init__(
-        self,
-        plan: Plan,
-        rank: int,
-        generation: Generation,
-        walk: Walk,
-        groups: Groups,
-        *,
-        frame: tuple[int, int],
-        stop: Callable[[], bool] = lambda: False,
-        observer: Observer | None = None,
-    ) -> None:
-        self.plan, self.rank, self.generation, self.walk = plan, rank, generation, walk
-        self.groups, self.stop = groups, stop
-        self.observer = observer or Quiet()
-        self.timetable = Timetable(
-            plan.order, generation.steps, generation.blocks_per_clip, generation.clips
-        )
-        self._owner = owners(plan)
-        self._last = self._owner[-1]
-        self._own_vae = plan.vae_rank not in dit_ranks(plan)
-        latent = (generation.cfg.out_dim, BLOCK_LATENTS, *frame)
-        self._hop = Hop(rank, latent, generation.dtype, generation.device)
-        self._stream: Stream | None = None
-        if self._own_vae and rank in (self._last, plan.vae_rank):
-            self._stream = Stream(
-                rank,
-                latent,
-                generation.dtype,
-                generation.device,
-                groups.sink,
-                src=self._last,
-                dst=plan.vae_rank,
-            )
-
-    @property
-    def clips(self) -> int:
-        """Clips that will be made, as things stand (a stop lowers it)."""
-        return self.timetable.clips
-
-    def run(self) -> Iterator[Finished]:
-        """Work until the video is done. Yields finished blocks in order on the VAE's rank."""
-        if self._own_vae and self.rank == self.plan.vae_rank:
-            yield from self._receive_all()
-            return
-        while True:
-            if self.groups.agree(int(self.stop())):
-                self.timetable.stop_after_clip()
-            tick = self.timetable.next()
-            if tick is None:
-                break
-            self._walk(tick)
-            yield from self._hand_on(tick)
-        if self._stream is not None:
-            self._stream.end()
-
-    def _receive_all(self) -> Iterator[Finished]:
-        assert self._stream is not None
-        block = 0
-        while (latent := self._stream.receive(self.generation.steps, block)) is not None:
-            yield Finished(block, latent)
-            block += 1
-        self.timetable.clips = block // self.generation.blocks_per_clip
-
-    def _walk(self, tick: Tick) -> None:
-        """This rank's items of the tick: through the layers once, then their Euler steps."""
-        generation = self.generation
-        mine = tuple(work for work in tick.items if self._owner[work.step] == self.rank)
-        began = time.perf_counter()
-        with self.observer.window(f"tick {tick.index}"):
-            # The prefill comes first: nothing of this tick uses the conditioning it makes.
-            prefill = tick.prefill is not None and generation.needs_prefill(tick.prefill)
-            items = [generation.prefill(tick.prefill or 0)] if prefill else []
-            blocks = [generation.item(work.step, work.block) for work in mine]
-            velocities = self.walk([*items, *blocks])[len(items) :]
-            for work, velocity in zip(mine, velocities, strict=True):
-                assert velocity is not None  # a block always has one
-                generation.apply(work.step, work.block, velocity)
-            if generation.device.type == "cuda":
-                torch.cuda.synchronize(generation.device)
-        self.observer.tick_done(tick, mine, time.perf_counter() - began)
-
-    def _hand_on(self, tick: Tick) -> Iterator[Finished]:
-        generation, steps = self.generation, self.generation.steps
-        transfers = [t for work in tick.items for t in self._transfers(work)]
-        sent = {
-            (t.step, t.block): generation.latent(t.block, t.step)
-            for t in transfers
-            if t.src == self.rank != t.dst
-        }
-        for (step, block), latent in self._hop.exchange(transfers, sent).items():
-            generation.receive(step, block, latent)
-        for step, block in sent:
-            if step < steps:
-                generation.release(block)
-        for work in tick.items:
-            if work.step + 1 == steps:
-                yield from self._finish(work.block)
-
-    def _transfers(self, work: Work) -> list[Transfer]:
-        """Where the latent that ``work`` makes is needed next, equal on every rank."""
-        src, step = self._owner[work.step], work.step + 1
-        if step < self.generation.steps:
-            return [Transfer(step, work.block, src, self._owner[step])]
-        wanted = set() if self._own_vae else {self.plan.vae_rank}
-        if work.block == 0 and self.generation.clips > 1:
-            wanted |= set(self._owner)  # the reference of clip 1
-        return [Transfer(step, work.block, src, dst) for dst in sorted(wanted)]
-
-    def _finish(self, block: int) -> Iterator[Finished]:
-        """Give a finished block to whoever decodes it, and forget it here."""
-        latent = self.generation.finished(block)
-        if latent is None:
-            return  # finished elsewhere, of no use here
-        if self.rank == self._last and self._stream is not None:
-            self._stream.send(self.generation.steps, block, latent)
-        self.generation.release(block)
-        if self.rank == self.plan.vae_rank:
-            yield Finished(block, latent)
+    kind = Lockstep if in_lock_step(plan) else Pipeline
+    return kind(plan, rank, generation, network, groups, frame=frame, stop=stop, observer=observer)
 
 
-def owners(plan: Plan) -> list[int]:
-    """Rank of every step, by the plan's stages."""
-    found: dict[int, int] = {}
-    for stage in plan.stages:
-        for step in range(*stage.steps):
-            found[step] = stage.rank
-    return [found[step] for step in range(plan.sample_steps)]
+def in_lock_step(plan: Plan) -> bool:
+    """Whether every walk serves all items of a rank: weights that are not there to stay."""
+    if plan.weights.kind == "resident":
+        return False
+    whole = max(stage.layers[1] for stage in plan.stages)
+    cut = any(stage.layers != (0, whole) for stage in plan.stages)
+    return plan.weights.kind == "peer_gather" or not cut
 
 
 def steps_of(plan: Plan, rank: int) -> tuple[int, ...]:
-    """Steps that a rank computes; none for a ghost or a VAE rank of its own."""
-    return tuple(step for step, owner in enumerate(owners(plan)) if owner == rank)
+    """Steps that a rank computes or has layers of; none for a ghost or a VAE rank of its own."""
+    return tuple(sorted(Route.of(plan).steps_on(rank)))
+
+
+def layers_of(plan: Plan, rank: int) -> dict[int, tuple[int, ...]]:
+    """Step → layers that a rank computes of it."""
+    return Route.of(plan).steps_on(rank)

@@ -1,31 +1,45 @@
-"""Who talks with whom in a group of ranks, made from the plan once."""
+"""Who talks with whom in a group of ranks, made from the plan once.
+
+Every rank makes every group, in the same order, members or not: beside a bound NCCL device torch
+splits the world's communicator for each, which all ranks must take part in. For the same reason
+gloo groups hold every rank: a rank outside one would wait for a split that its members never do.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Final
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 
-from engine.placement.plan import Plan, Resident
+from engine.placement.onrank.route import Route
+from engine.placement.plan import Plan
+
+#: A pipeline may be idle for long; dead peers are noticed by their closed connections.
+_IDLE: Final = timedelta(days=30)
 
 
 @dataclass(frozen=True)
 class Groups:
     """Process groups of one rank. ``None`` where there is nobody to talk with.
 
-    ``world`` is a gloo group of all ranks, for small host tensors. ``walkers`` are the ranks of
-    the DiT. ``mesh`` shards the weights. ``sink`` joins the last stage and a VAE rank of its own.
+    ``world`` is a gloo group of all ranks, for host tensors; ``notes`` another, whose messages may
+    be waited for without a limit. ``walkers`` are the ranks of the DiT. ``mesh`` shards the
+    weights. ``edges`` holds a group for every pair (from, to) with traffic of its own: on NCCL a
+    communicator each, so that no message waits behind another pair's.
     """
 
     rank: int
     walkers: tuple[int, ...]
-    world: dist.ProcessGroup | None
-    mesh: DeviceMesh | None
-    sink: dist.ProcessGroup | None
+    world: dist.ProcessGroup | None = None
+    notes: dist.ProcessGroup | None = None
+    mesh: DeviceMesh | None = None
+    edges: Mapping[tuple[int, int], dist.ProcessGroup] = field(default_factory=dict)
 
     def barrier(self) -> None:
         """Wait for every rank of the job."""
@@ -42,8 +56,7 @@ class Groups:
         """The first walker's ``word``, on every walker."""
         if self.world is None or len(self.walkers) == 1:
             return word
-        # Not a broadcast in a group of the walkers: beside a bound NCCL device, torch makes ranks
-        # outside a new gloo group wait for a communicator that nobody else makes.
+        # Not a broadcast in a group of the walkers: see the module's first words.
         first, *rest = self.walkers
         box = torch.tensor([word], dtype=torch.int64)
         if self.rank == first:
@@ -55,33 +68,50 @@ class Groups:
 
 
 def dit_ranks(plan: Plan) -> tuple[int, ...]:
-    """Ranks that walk the DiT's layers, ghosts included."""
-    if isinstance(plan.weights, Resident):
-        return tuple(sorted({stage.rank for stage in plan.stages}))
+    """Ranks that hold weights of the DiT, ghosts included."""
     if plan.weights.kind == "peer_gather":
         return plan.weights.group
-    raise ValueError(f"weights of kind {plan.weights.kind} are not built")
+    return tuple(sorted({stage.rank for stage in plan.stages}))
 
 
 def make_groups(plan: Plan, rank: int, device: torch.device, seconds: float) -> Groups:
     """Make the groups of ``plan``; every rank of an initialised world must call this.
 
     Args:
-        seconds: time limit of every collective.
+        seconds: time limit of every collective, and of a message's body.
     """
     walkers = dit_ranks(plan)
     if plan.world_size == 1:
-        return Groups(rank, walkers, None, None, None)
+        return Groups(rank, walkers)
     limit = timedelta(seconds=seconds)
     everyone = list(range(plan.world_size))
     world = dist.new_group(everyone, timeout=limit, backend="gloo")
-    # Where all ranks shard, the world's own communicator serves: each costs device memory.
-    shards, sink = dist.group.WORLD, None
-    if plan.vae_rank not in walkers:
-        shards = dist.new_group(list(walkers), timeout=limit)
-        sink = dist.new_group([plan.stages[-1].rank, plan.vae_rank], timeout=limit)
+    notes = dist.new_group(everyone, timeout=_IDLE, backend="gloo")
     mesh = None
-    if rank in walkers and plan.weights.kind == "peer_gather":
-        assert shards is not None  # the world is initialised
-        mesh = DeviceMesh.from_group(shards, device.type)
-    return Groups(rank, walkers, world, mesh, sink)
+    if plan.weights.kind == "peer_gather":
+        # Where all ranks shard, the world's own communicator serves: each costs device memory.
+        shards = dist.group.WORLD
+        if len(walkers) < plan.world_size:
+            shards = dist.new_group(list(walkers), timeout=limit)
+        if rank in walkers:
+            assert shards is not None  # the world is initialised
+            mesh = DeviceMesh.from_group(shards, device.type)
+    edges: dict[tuple[int, int], dist.ProcessGroup] = {}
+    for pair in _edges(plan):
+        if device.type == "cpu":
+            edges[pair] = world
+            continue
+        edge = dist.new_group(list(pair), timeout=limit)
+        if rank in pair:
+            edges[pair] = edge
+    return Groups(rank, walkers, world, notes, mesh, edges)
+
+
+def _edges(plan: Plan) -> tuple[tuple[int, int], ...]:
+    """Pairs with a communicator of their own, in an order that all ranks share."""
+    route = Route.of(plan)
+    if plan.weights.kind == "resident":
+        return route.edges()
+    # In lock step latents hop by the world's communicator; only a VAE apart has its own pace.
+    last = route.parts[-1].rank
+    return ((last, plan.vae_rank),) if plan.vae_rank not in dit_ranks(plan) else ()

@@ -6,20 +6,15 @@ so that a lost, doubled or misrouted message is noticed and not computed with.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 _HEADER_BYTES: Final = 32
-#: Block number of the message that ends a stream.
-_END: Final = -1
-#: Finished blocks a stream may have under way: beyond that the sender waits for the VAE.
-_UNDER_WAY: Final = 2
 
 
 class HopError(RuntimeError):
@@ -120,46 +115,6 @@ class Hop:
         # A copy of its own: latents start aligned wherever they come from.
         body = message[_HEADER_BYTES:].clone()
         return body.view(self.dtype).view(self.shape)
-
-
-class Stream(Hop):
-    """Finished blocks from the last stage's rank to a VAE rank that does nothing else.
-
-    Sending returns at once while few blocks are under way; an end message closes the stream.
-    """
-
-    def __init__(self, *args: Any, src: int, dst: int, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.src, self.dst = src, dst
-        self._under_way: deque[tuple[Any, Tensor]] = deque()
-
-    def send(self, step: int, block: int, latent: Tensor) -> None:
-        """Queue one finished block; waits for the receiver when it is too far behind."""
-        self._post(Transfer(step, block, self.src, self.dst), latent)
-
-    def end(self) -> None:
-        """Say that nothing follows, and wait until everything has arrived."""
-        nothing = torch.zeros(self.shape, dtype=self.dtype, device=self.device)
-        self._post(Transfer(0, _END, self.src, self.dst), nothing)
-        while self._under_way:
-            self._under_way.popleft()[0].wait()
-
-    def receive(self, step: int, block: int) -> Tensor | None:
-        """The next finished block, which must be ``block``; None at the stream's end."""
-        message = self._empty()
-        dist.recv(message, self.src, group=self.group)
-        if _read_header(message)[2] == _END:
-            return None
-        return self._unpack(Transfer(step, block, self.src, self.dst), message)
-
-    def _post(self, transfer: Transfer, latent: Tensor) -> None:
-        while len(self._under_way) >= _UNDER_WAY:
-            self._under_way.popleft()[0].wait()
-        number = self._sent.get(self.dst, 0)
-        self._sent[self.dst] = number + 1
-        message = self._pack(number, transfer, latent)
-        work = dist.isend(message, self.dst, group=self.group)
-        self._under_way.append((work, message))
 
 
 def _header(number: int, step: int, block: int) -> Tensor:

@@ -7,9 +7,8 @@ the video's length is kept.
 
 from __future__ import annotations
 
-import functools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,13 +23,12 @@ from engine.checkpoint.onrank.load import DiTSource
 from engine.geometry import BLOCK_FRAMES, DEFAULT_FPS, FrameGeometry, snap_size
 from engine.media.image import image_info
 from engine.model.config import DiTConfig, Numerics
-from engine.model.dit import DiT, Item
 from engine.model.generate import Generation, Inputs, Options
 from engine.model.vae import VAE
 from engine.parameters.request import Request
-from engine.placement.onrank.executor import Executor, steps_of
-from engine.placement.onrank.groups import Groups, dit_ranks, make_groups
-from engine.placement.onrank.sharded import shard
+from engine.placement.onrank.executor import executor_for
+from engine.placement.onrank.groups import Groups, make_groups
+from engine.placement.onrank.weights import Loaded, load_network, outline
 from engine.placement.plan import Plan, plan_from_dict
 from engine.placement.solve import PREFETCH
 from engine.ranks.onrank.encode import Embeddings, Encoders, Wanted
@@ -123,13 +121,13 @@ class _Rank:
         embeddings = self._encode(groups)
         vae, ref, motion = self._portrait(groups)
         with DiTSource(self.spec.layout, dtype=self.dtype, lora=self._lora()) as source:
-            dit = self._load(source, groups)
-        generation = self._generation(dit, embeddings, ref, motion)
-        executor = Executor(
+            loaded = self._load(source, groups)
+        generation = self._generation(embeddings, ref, motion)
+        executor = executor_for(
             self.plan,
             self.spec.rank,
             generation,
-            functools.partial(self._walk, dit, generation),
+            loaded.network,
             groups,
             frame=self.video.latent,
             stop=self.control.stop_after_clip.is_set,
@@ -149,6 +147,7 @@ class _Rank:
                 self.observer.phase("decoding", "closing the last segment")
             made = sink.finish()
         self._tell_result(made)
+        loaded.close()
         groups.barrier()
         leave_group()
 
@@ -210,37 +209,30 @@ class _Rank:
         motion = groups.from_rank(self.plan.vae_rank, motion.cpu().contiguous())
         return vae, ref, motion
 
-    def _load(self, source: DiTSource, groups: Groups) -> DiT:
-        """The DiT: shards of it, all of it, or (on a VAE rank of its own) its outline alone."""
+    def _load(self, source: DiTSource, groups: Groups) -> Loaded:
+        """The DiT: shards of it, layers of it, or (on a VAE rank of its own) its outline alone."""
         dit = source.build(Numerics(compute=self.dtype))
-        if self.spec.rank not in dit_ranks(self.plan):
-            return dit.eval()
 
         def told(unit: str, done: int, total: int) -> None:
             self.observer.phase("loading", f"weights: {unit}", done / total)
 
-        if groups.mesh is None:
-            size, units = 0, source.units(dit)
-            for number, (unit, modules) in enumerate(units):
-                size += source.fill(modules, self.device)
-                self.ledger.book("weights", size)
-                told(unit, number + 1, len(units))
-            return dit.eval()
-        size = shard(
+        loaded = load_network(
+            self.plan,
+            self.spec.rank,
             dit,
             source,
-            groups.mesh,
+            groups,
             self.device,
+            self.ledger,
             self.observer.meter,
             prefetch=PREFETCH[self.device.type],
             on_unit=told,
         )
-        self.ledger.book("weights", size)
-        return dit
+        if loaded.remark is not None:
+            self.report.send("log", level="WARNING", text=loaded.remark, where=None)
+        return loaded
 
-    def _generation(
-        self, dit: DiT, embeddings: Embeddings, ref: Tensor, motion: Tensor
-    ) -> Generation:
+    def _generation(self, embeddings: Embeddings, ref: Tensor, motion: Tensor) -> Generation:
         options = Options(
             clips=embeddings.clips,
             steps=self.request.sample_steps,
@@ -250,12 +242,12 @@ class _Rank:
         )
         inputs = Inputs(ref=ref, motion=motion, context=embeddings.context, audio=embeddings.audio)
         generation = Generation(
-            dit.cfg,
+            self.cfg,
             options,
             inputs,
             dtype=self.dtype,
             device=self.device,
-            local_steps=steps_of(self.plan, self.spec.rank),
+            **outline(self.plan, self.spec.rank),
         )
         if self.device.type == "cpu":
             # Zeroed memory has no pages until it is written; what is booked should be there.
@@ -265,11 +257,6 @@ class _Rank:
                         part.zero_()
         self.ledger.book("kv", generation.kv_nbytes)
         return generation
-
-    def _walk(self, dit: DiT, generation: Generation, items: Sequence[Item]) -> list[Tensor | None]:
-        self.ledger.book("conditioning", generation.conditioning_nbytes)
-        out: list[Tensor | None] = dit(items)
-        return out
 
     @contextmanager
     def _sink(self, vae: VAE, motion: Tensor) -> Iterator[Sink]:

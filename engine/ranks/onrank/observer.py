@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Final, Protocol
 
-from engine.placement.onrank.executor import steps_of
+from engine.model.generate import Generation
+from engine.placement.onrank.executor import layers_of
 from engine.placement.onrank.groups import dit_ranks
 from engine.placement.onrank.schedule import Tick, Work
 from engine.placement.onrank.sharded import UnshardMeter
@@ -80,6 +81,10 @@ class RankObserver:
         # A prediction is of the steady state: it says nothing of loading.
         return self._planned if self._running or self._planned.absolute else None
 
+    def caches(self, generation: Generation) -> None:
+        """Book the conditioning as it is now."""
+        self.ledger.book("conditioning", generation.conditioning_nbytes)
+
     def tick_done(self, tick: Tick, mine: tuple[Work, ...], seconds: float) -> None:
         """One walk ended: its unshards, and the steps this rank computed in it."""
         self.report.tick(tick.index)
@@ -96,15 +101,26 @@ class RankObserver:
 
 
 def role_of(plan: Plan, rank: int) -> str:
-    """What a rank does, in words: ``"step 1-2 of 4"``, ``"step 4 of 4, VAE"``, ``"ghost"``."""
-    steps = steps_of(plan, rank)
+    """What a rank does, in words: ``"step 1-2 of 4"``, ``"step 4 of 4, VAE"``, ``"ghost"``.
+
+    Where steps are cut by layers: ``"step 1-4 of 4, layer 11-20 of 40"``.
+    """
+    held = layers_of(plan, rank)
     parts = []
-    if steps:
-        first, last = steps[0] + 1, steps[-1] + 1
-        span = str(first) if first == last else f"{first}-{last}"
-        parts.append(f"step {span} of {plan.sample_steps}")
+    if held:
+        parts.append(f"step {_span(held)} of {plan.sample_steps}")
+        whole = max(stage.layers[1] for stage in plan.stages)
+        if any(len(layers) < whole for layers in held.values()):
+            spans = dict.fromkeys(_span(layers) for layers in held.values())
+            parts.append(f"layer {' and '.join(spans)} of {whole}")
     elif rank in dit_ranks(plan):
         parts.append("ghost")
     if rank == plan.vae_rank:
         parts.append("VAE")
     return ", ".join(parts)
+
+
+def _span(numbers: Collection[int]) -> str:
+    """Numbers from 0 as people count: 0 1 → ``"1-2"``."""
+    first, last = min(numbers) + 1, max(numbers) + 1
+    return str(first) if first == last else f"{first}-{last}"

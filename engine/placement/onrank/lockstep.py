@@ -1,0 +1,167 @@
+"""The executor for weights that come and go: all ranks walk all layers together, tick by tick.
+
+Weights that are gathered from peers or copied from the host serve every item of a rank in one
+walk over the layers: gather this rank's work items, walk, step, hand latents on to whoever needs
+them next.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import torch
+
+from engine.model.config import BLOCK_LATENTS
+from engine.model.generate import Generation
+from engine.placement.onrank.groups import Groups, dit_ranks
+from engine.placement.onrank.hop import Hop, Transfer
+from engine.placement.onrank.observe import Finished, Network, Observer, Quiet
+from engine.placement.onrank.schedule import Tick, Timetable, Work
+from engine.placement.onrank.wire import FINAL, Label, Wire
+from engine.placement.plan import Plan
+
+#: Messages to a VAE rank of its own that may be under way: header, body and word of two blocks.
+_UNDER_WAY = 6
+
+
+class Lockstep:
+    """One rank's part in one video.
+
+    Args:
+        generation: holds the rings of this rank's steps (``steps_of``).
+        network: computes work items; with sharded weights every rank of the DiT calls it on every
+            tick, with an empty list if need be.
+        frame: latent height and width.
+        stop: asked on rank 0 before every tick; True ends the video after the clip in progress.
+
+    Raises (from ``run``):
+        HopError, RuntimeError: a latent did not come in time, or not the right one.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        rank: int,
+        generation: Generation,
+        network: Network,
+        groups: Groups,
+        *,
+        frame: tuple[int, int],
+        stop: Callable[[], bool] = lambda: False,
+        observer: Observer | None = None,
+    ) -> None:
+        self.plan, self.rank, self.generation, self.network = plan, rank, generation, network
+        self.groups, self.stop = groups, stop
+        self.observer = observer or Quiet()
+        self.timetable = Timetable(
+            plan.order, generation.steps, generation.blocks_per_clip, generation.clips
+        )
+        self._owner = owners(plan)
+        self._last = self._owner[-1]
+        self._own_vae = plan.vae_rank not in dit_ranks(plan)
+        self._latent = (generation.cfg.out_dim, BLOCK_LATENTS, *frame)
+        self._hop = Hop(rank, self._latent, generation.dtype, generation.device)
+        self._wire: Wire | None = None
+        if self._own_vae and rank in (self._last, plan.vae_rank):
+            self._wire = Wire(groups, generation.dtype, generation.device, most=_UNDER_WAY)
+
+    @property
+    def clips(self) -> int:
+        """Clips that will be made, as things stand (a stop lowers it)."""
+        return self.timetable.clips
+
+    def run(self) -> Iterator[Finished]:
+        """Work until the video is done. Yields finished blocks in order on the VAE's rank."""
+        if self._own_vae and self.rank == self.plan.vae_rank:
+            yield from self._receive_all()
+            return
+        while True:
+            if self.groups.agree(int(self.stop())):
+                self.timetable.stop_after_clip()
+            tick = self.timetable.next()
+            if tick is None:
+                break
+            self._walk(tick)
+            yield from self._hand_on(tick)
+        if self._wire is not None:
+            self._wire.tell(self.plan.vae_rank, 0)
+            self._wire.close()
+
+    def _receive_all(self) -> Iterator[Finished]:
+        assert self._wire is not None
+        steps, block = self.generation.steps, 0
+        # A word goes before each block: 1, or 0 when none follows.
+        while self._wire.hear(self._last):
+            label = Label(FINAL, steps, block, 0)
+            yield Finished(block, self._wire.receive(self._last, label, self._latent))
+            block += 1
+        self.timetable.clips = block // self.generation.blocks_per_clip
+
+    def _walk(self, tick: Tick) -> None:
+        """This rank's items of the tick: through the layers once, then their Euler steps."""
+        generation = self.generation
+        mine = tuple(work for work in tick.items if self._owner[work.step] == self.rank)
+        began = time.perf_counter()
+        with self.observer.window(f"tick {tick.index}"):
+            # The prefill comes first: nothing of this tick uses the conditioning it makes.
+            prefill = tick.prefill is not None and generation.needs_prefill(tick.prefill)
+            items = [generation.prefill(tick.prefill or 0)] if prefill else []
+            blocks = [generation.item(work.step, work.block) for work in mine]
+            self.observer.caches(generation)
+            velocities = self.network([*items, *blocks])[len(items) :]
+            for work, velocity in zip(mine, velocities, strict=True):
+                assert velocity is not None  # a block always has one
+                generation.apply(work.step, work.block, velocity)
+            if generation.device.type == "cuda":
+                torch.cuda.synchronize(generation.device)
+        self.observer.tick_done(tick, mine, time.perf_counter() - began)
+
+    def _hand_on(self, tick: Tick) -> Iterator[Finished]:
+        generation, steps = self.generation, self.generation.steps
+        transfers = [t for work in tick.items for t in self._transfers(work)]
+        sent = {
+            (t.step, t.block): generation.latent(t.block, t.step)
+            for t in transfers
+            if t.src == self.rank != t.dst
+        }
+        for (step, block), latent in self._hop.exchange(transfers, sent).items():
+            generation.receive(step, block, latent)
+        for step, block in sent:
+            if step < steps:
+                generation.release(block)
+        for work in tick.items:
+            if work.step + 1 == steps:
+                yield from self._finish(work.block)
+
+    def _transfers(self, work: Work) -> list[Transfer]:
+        """Where the latent that ``work`` makes is needed next, equal on every rank."""
+        src, step = self._owner[work.step], work.step + 1
+        if step < self.generation.steps:
+            return [Transfer(step, work.block, src, self._owner[step])]
+        wanted = set() if self._own_vae else {self.plan.vae_rank}
+        if work.block == 0 and self.generation.clips > 1:
+            wanted |= set(self._owner)  # the reference of clip 1
+        return [Transfer(step, work.block, src, dst) for dst in sorted(wanted)]
+
+    def _finish(self, block: int) -> Iterator[Finished]:
+        """Give a finished block to whoever decodes it, and forget it here."""
+        latent = self.generation.finished(block)
+        if latent is None:
+            return  # finished elsewhere, of no use here
+        if self.rank == self._last and self._wire is not None:
+            self._wire.tell(self.plan.vae_rank, 1)
+            label = Label(FINAL, self.generation.steps, block, 0)
+            self._wire.send(self.plan.vae_rank, label, latent)
+        self.generation.release(block)
+        if self.rank == self.plan.vae_rank:
+            yield Finished(block, latent)
+
+
+def owners(plan: Plan) -> list[int]:
+    """Rank of every step, by the plan's stages, which hold whole steps."""
+    found: dict[int, int] = {}
+    for stage in plan.stages:
+        for step in range(*stage.steps):
+            found[step] = stage.rank
+    return [found[step] for step in range(plan.sample_steps)]

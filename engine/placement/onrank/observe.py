@@ -1,0 +1,77 @@
+"""What executors are given and what they give: the network, an observer, finished blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from engine.model.dit import Item
+from engine.model.generate import Generation
+from engine.model.layers import State
+from engine.placement.onrank.schedule import Tick, Work
+
+
+class Network(Protocol):
+    """The DiT as executors call it: whole, or layer by layer (``engine.model.dit.DiT``)."""
+
+    def __call__(self, items: Sequence[Item]) -> list[Tensor | None]: ...
+    def embed(self, items: Sequence[Item]) -> list[State]: ...
+    def run_layer(self, n: int, states: Sequence[State]) -> None: ...
+    def finish(self, states: Sequence[State]) -> list[Tensor | None]: ...
+
+
+class Observer(Protocol):
+    """What is told while an executor works."""
+
+    def window(self, label: str) -> AbstractContextManager[None]:
+        """Entered around every walk over layers."""
+        ...
+
+    def caches(self, generation: Generation) -> None:
+        """Caches were made or dropped for the walk that follows; told within its window."""
+        ...
+
+    def tick_done(self, tick: Tick, mine: tuple[Work, ...], seconds: float) -> None:
+        """One walk ended on this rank; ``mine`` are the steps that it finished.
+
+        ``seconds`` is the time of this rank's work on all of them together.
+        """
+        ...
+
+
+class Quiet:
+    """An observer that looks at nothing."""
+
+    def window(self, label: str) -> AbstractContextManager[None]:  # noqa: ARG002
+        return nullcontext()
+
+    def caches(self, generation: Generation) -> None:
+        """Nothing is booked."""
+
+    def tick_done(self, tick: Tick, mine: tuple[Work, ...], seconds: float) -> None:
+        """Nothing is noted."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A block's final latent ``[16,3,h,w]``, on the VAE's rank."""
+
+    block: int
+    latent: Tensor
+
+
+class Executor(Protocol):
+    """One rank's part in one video (``executor.executor_for``)."""
+
+    @property
+    def clips(self) -> int:
+        """Clips that will be made, as things stand (a stop lowers it)."""
+        ...
+
+    def run(self) -> Iterator[Finished]:
+        """Work until the video is done. Yields finished blocks in order on the VAE's rank."""
+        ...
