@@ -14,9 +14,11 @@ from console.exits import INTERRUPTED, USAGE
 VERBS: Final[dict[str, tuple[str, str]]] = {
     "run": ("console.commands.run:run", "Make one video without a screen."),
     "demo": ("console.commands.demo:demo", "Run the sample job; in a terminal, in the console."),
+    "plan": ("console.commands.plan:plan", "Say what a placement costs, and what would fit."),
     "jobs": ("console.commands.jobs:jobs", "List the jobs of this host."),
     "gpus": ("console.commands.gpus:gpus", "Read every device once."),
     "ps": ("console.commands.gpus:ps", "List the processes that matter here."),
+    "reap": ("console.commands.reap:reap", "Find zombies; end them with --yes."),
     "presets": (
         "console.commands.presets:presets_command",
         "List presets with length, time, memory.",

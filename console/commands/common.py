@@ -12,7 +12,16 @@ from typing import Any, TypeVar
 import click
 
 from console.exits import BadInput
-from engine.params import GROUPS, PARAMETERS, ParamError, Parameter, Resolved, resolve
+from engine.params import (
+    GROUPS,
+    MODES_NOW,
+    PARAMETERS,
+    REQUIRED,
+    ParamError,
+    Parameter,
+    Resolved,
+    resolve,
+)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -56,15 +65,25 @@ def _metavar(parameter: Parameter) -> str:
             return kind.upper()
 
 
-def resolve_flags(flags: Mapping[str, Any], file: Path | None, preset: str | None) -> Resolved:
+def resolve_flags(
+    flags: Mapping[str, Any],
+    file: Path | None,
+    preset: str | None,
+    *,
+    required: tuple[str, ...] = REQUIRED,
+    modes: tuple[str, ...] = MODES_NOW,
+) -> Resolved:
     """Flags > environment > file > preset > default.
+
+    Args:
+        required, modes: as of ``engine.params.resolve``.
 
     Raises:
         BadInput: with one message that names every problem.
     """
     given = {name: value for name, value in flags.items() if value is not None}
     try:
-        return resolve(given, os.environ, file, preset)
+        return resolve(given, os.environ, file, preset, required=required, modes=modes)
     except ParamError as error:
         raise BadInput(str(error)) from error
 

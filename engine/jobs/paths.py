@@ -49,6 +49,11 @@ class Places:
         return self.state / "outputs"
 
     @property
+    def history(self) -> Path:
+        """Predictions of plans, and what was measured after them."""
+        return self.state / "placement-history.jsonl"
+
+    @property
     def log(self) -> Path:
         """The engine's own log."""
         return self.state / "engine.log"

@@ -34,6 +34,18 @@ _OVERHEAD: Final[dict[tuple[str, str], float]] = {
 }
 
 
+#: In which order modes are told.
+_ORDER: Final = (
+    ("single", ""),
+    ("offload", ""),
+    ("tpp", ""),
+    ("tpp", "balanced"),
+    ("tpp", "ring"),
+    ("tpp", "streamed"),
+    ("fsdp", ""),
+)
+
+
 @dataclass(frozen=True)
 class Alternative:
     """A plan that fits. ``flags`` are what to ask for; ``size`` is that of its frames."""
@@ -68,10 +80,29 @@ def alternatives(question: Question, asked: Choice) -> tuple[Alternative, ...]:
     found.sort(key=lambda a: (len(a.alters_output), not a.built))
     kept: list[Alternative] = []
     for one in found:
-        alike = sum(a.alters_output == one.alters_output for a in kept)
-        if alike < _MOST_ALIKE and len(kept) < _MOST:
+        alike = [a.plan for a in kept if a.alters_output == one.alters_output]
+        # One of each kind tells more than the same on one device fewer.
+        known = any((p.mode, p.variant) == (one.plan.mode, one.plan.variant) for p in alike)
+        if not known and len(alike) < _MOST_ALIKE and len(kept) < _MOST:
             kept.append(one)
     return tuple(kept)
+
+
+def overview(question: Question, asked: Choice) -> tuple[tuple[Choice, Plan], ...]:
+    """Every mode and variant side by side, each at its best on these devices, fits or not.
+
+    Types are those of ``asked``, so all of them give the same latents.
+    """
+    best: dict[tuple[str, str], tuple[Choice, Plan]] = {}
+    for choice in _placements(question, asked):
+        key = (choice.mode, choice.variant)
+        known = best.get(key)
+        if known is not None and known[1].fits:
+            continue
+        plan = place(question, choice)
+        if known is None or plan.fits or _excess(plan) < _excess(known[1]):
+            best[key] = choice, plan
+    return tuple(best[key] for key in _ORDER if key in best)
 
 
 def choose(question: Question, *, wrap: Wrap = "block") -> Plan:

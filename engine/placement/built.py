@@ -14,9 +14,10 @@ MODES: Final[dict[str, tuple[str, ...]]] = {
     "single": ("",),
     "fsdp": ("",),
 }
-#: Weights' and compute types, types of the KV rings, where these lie, where the encoders run.
+#: Types of the weights; of the KV rings where not that of the compute; where these lie; where the
+#: encoders run.
 DTYPES: Final = ("fp32", "bf16")
-KV_DTYPES: Final = ("fp32", "bf16")
+KV_DTYPES: Final[tuple[str, ...]] = ()
 KV_HOMES: Final = ("device",)
 ENCODERS: Final = ("device",)
 
@@ -36,7 +37,8 @@ def unbuilt(plan: Plan) -> tuple[str, ...]:
         )
     if plan.dtype not in DTYPES:
         reasons.append(f"{plan.dtype} is not built in this version; leave out --fp8")
-    if plan.kv_dtype not in KV_DTYPES:
+    computed = "bf16" if plan.dtype == "fp8" else plan.dtype
+    if plan.kv_dtype not in (computed, *KV_DTYPES):
         reasons.append(f"keys and values in {plan.kv_dtype} are not built; leave out --kv_dtype")
     if plan.kv not in KV_HOMES:
         reasons.append("keys and values on the host are not built; leave out --kv_home")

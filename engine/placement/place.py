@@ -137,10 +137,11 @@ def _options(question: Question, choice: Choice, shapes: Shapes) -> Iterator[Cho
     """The choice with what it leaves open filled in, best first."""
     free_cut = choice.variant in ("ring", "balanced") and not choice.own_vae
     for share in _SHARES if free_cut else (choice.vae_share,):
-        cut = dataclasses.replace(choice, vae_share=share)
-        if cut.streams and cut.resident_layers is None:
-            cut = dataclasses.replace(cut, resident_layers=_resident(question, cut, shapes))
-        yield cut
+        for slots in range(choice.slots, 1, -1) if choice.streams else (choice.slots,):
+            cut = dataclasses.replace(choice, vae_share=share, slots=slots)
+            if cut.streams and cut.resident_layers is None:
+                cut = dataclasses.replace(cut, resident_layers=_resident(question, cut, shapes))
+            yield cut
 
 
 def _resident(question: Question, choice: Choice, shapes: Shapes) -> int:

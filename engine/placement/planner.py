@@ -1,0 +1,188 @@
+"""The whole answer to what a placement would cost: plan, verdict, and what else would do."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from engine.checkpoint.expected import Wrap
+from engine.parameters.modes import ModeReading
+from engine.placement.alternatives import (
+    Alternative,
+    alternatives,
+    choose,
+    flags_of,
+    overview,
+    title,
+)
+from engine.placement.built import unbuilt
+from engine.placement.memory import units
+from engine.placement.place import Question, default_dtype, place
+from engine.placement.plan import Plan, UnshardPlan
+from engine.placement.presets import Choice
+from engine.placement.solve import choice_of
+from engine.placement.verdict import measured_misfit
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The verdict on a steady state that somebody measured."""
+
+    steady_bytes: int
+    root_unit_bytes: int
+    total_bytes: int
+    usable_bytes: int | None
+    fits: bool
+    sentence: str
+
+
+@dataclass(frozen=True)
+class ModeLine:
+    """One mode beside the others, at its best on these devices."""
+
+    mode: str
+    variant: str
+    title: str
+    flags: str
+    fits: bool
+    built: bool
+    predicted_bytes: int  # of the fullest device
+    pinned_bytes: int
+    seconds_per_block: float | None
+    reason: str  # why not; empty if it fits
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A plan with everything a person needs to decide."""
+
+    question: Question
+    plan: Plan
+    unbuilt: tuple[str, ...]  # why this version cannot launch it
+    alternatives: tuple[Alternative, ...]
+    modes: tuple[ModeLine, ...]
+    measured: Measured | None = None
+
+    @property
+    def fits(self) -> bool:
+        """Prediction and, if there is one, the verdict on the measurement."""
+        return self.plan.fits and (self.measured is None or self.measured.fits)
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why it does not fit."""
+        told = self.measured is not None and not self.measured.fits
+        first = (self.measured.sentence,) if told and self.measured is not None else ()
+        return (*first, *self.plan.reasons)
+
+
+def answer(
+    question: Question,
+    reading: ModeReading,
+    *,
+    wrap: Wrap = "block",
+    measured_steady: int | None = None,
+) -> Answer:
+    """Plan what ``reading`` asks for, whether or not this version can launch it.
+
+    Args:
+        measured_steady: bytes a rank was measured to hold in its steady state.
+
+    Raises:
+        ValueError: a size that is no frame.
+    """
+    if reading.mode == "auto":
+        plan = choose(question, wrap=wrap)
+        missing = unbuilt(plan)
+        # A reason here is about memory; that it is not built stands beside it.
+        kept = tuple(reason for reason in plan.reasons if reason not in missing)
+        plan = dataclasses.replace(plan, reasons=kept, fits=not kept)
+        choice = _choice(question, plan, wrap)
+    else:
+        choice = choice_of(question, reading, wrap)
+        plan = place(question, choice)
+        plan = dataclasses.replace(plan, remarks=(*reading.remarks, *plan.remarks))
+    measured = None
+    if measured_steady is not None:
+        measured = _measured(question, choice, plan, measured_steady)
+    fits = plan.fits and (measured is None or measured.fits)
+    return Answer(
+        question=question,
+        plan=plan,
+        unbuilt=unbuilt(plan),
+        alternatives=() if fits else alternatives(question, choice),
+        modes=tuple(_line(c, p) for c, p in overview(question, choice)),
+        measured=measured,
+    )
+
+
+def to_json(found: Answer) -> dict[str, Any]:
+    """The object of ``avatop plan --json``; ``docs/plan.md`` names its fields."""
+    body = _plan_json(found.plan)
+    body |= {
+        "fits": found.fits,
+        "reasons": list(found.reasons),
+        "launchable": found.fits and not found.unbuilt,
+        "unbuilt": list(found.unbuilt),
+        "size": "{}*{}".format(*found.question.size),
+        "clips": found.question.clips,
+        "alternatives": [
+            {
+                **_plan_json(one.plan),
+                "alters_output": list(one.alters_output),
+                "flags": one.flags,
+                "size": "{}*{}".format(*one.size),
+                "launchable": one.built,
+            }
+            for one in found.alternatives
+        ],
+        "modes": [dataclasses.asdict(line) for line in found.modes],
+        "measured": None if found.measured is None else dataclasses.asdict(found.measured),
+    }
+    return body
+
+
+def _plan_json(plan: Plan) -> dict[str, Any]:
+    body: dict[str, Any] = plan.to_dict()
+    if body["unshard"] is None:  # nothing is gathered
+        body["unshard"] = dataclasses.asdict(UnshardPlan())
+    return body
+
+
+def _choice(question: Question, plan: Plan, wrap: Wrap) -> Choice:
+    walkers = {stage.rank for stage in plan.stages}
+    own = plan.vae_rank not in walkers
+    return Choice(
+        mode=plan.mode,
+        dit_ranks=plan.world_size - own,
+        dtype=default_dtype(question),
+        kv_dtype=plan.kv_dtype,
+        own_vae=own,
+        variant=plan.variant,
+        kv=plan.kv,
+        wrap=wrap,
+    )
+
+
+def _line(choice: Choice, plan: Plan) -> ModeLine:
+    return ModeLine(
+        mode=plan.mode,
+        variant=plan.variant,
+        title=title(plan),
+        flags=flags_of(choice),
+        fits=plan.fits,
+        built=not unbuilt(plan),
+        predicted_bytes=max(d.predicted_bytes for d in plan.devices),
+        pinned_bytes=plan.host.pinned_bytes if plan.host else 0,
+        seconds_per_block=plan.seconds_per_block,
+        reason=plan.reasons[0] if plan.reasons else "",
+    )
+
+
+def _measured(question: Question, choice: Choice, plan: Plan, steady: int) -> Measured:
+    root = next(u for u in units(question.shape, 1, choice.wrap) if u.name == "root")
+    size = root.bytes(choice.dtype)
+    usable = min((d.usable_bytes for d in plan.devices if d.usable_bytes is not None), default=None)
+    fits, sentence = measured_misfit(steady, size, usable)
+    return Measured(steady, size, steady + size, usable, fits, sentence)
