@@ -105,7 +105,7 @@ def work(rank: int, plan: Plan, case: Case, folder: str) -> Outcome:
     ledger.book("kv", generation.kv_nbytes)
     outcome.peak_by_owner = ledger.peak_by_owner
     loaded.close()
-    groups.barrier()
+    groups.barrier(patient=True)
     if dist.is_initialized():
         dist.destroy_process_group()
     return outcome

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import multiprocessing
 import threading
 import time
@@ -106,6 +107,17 @@ def specs(
         ]
     finally:
         port.release()
+
+
+def keep_none(every: list[RankSpec]) -> list[RankSpec]:
+    """The same job with every layer streamed."""
+    return [
+        dataclasses.replace(
+            spec,
+            plan={**spec.plan, "weights": {**spec.plan["weights"], "resident_layers": 0}},
+        )
+        for spec in every
+    ]
 
 
 class Reports:

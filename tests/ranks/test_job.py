@@ -11,7 +11,7 @@ from safetensors.numpy import load_file
 
 from engine.media.check import check_segment
 from engine.messages import OWNERS
-from tests.ranks.job_harness import RankReports, run, specs
+from tests.ranks.job_harness import RankReports, keep_none, run, specs
 
 pytestmark = [pytest.mark.ranks, pytest.mark.xdist_group("ranks")]
 
@@ -87,6 +87,26 @@ def test_sharded_ranks_with_a_vae_of_its_own_give_the_same_video(
     assert first.result["latents_sha256"] is None
     assert first.result["unshard"]["events"] == second.result["unshard"]["events"] > 0
     assert vae.result["unshard"]["events"] == 0
+
+
+def test_stages_and_streamed_weights_give_the_same_video(folder: Path, single: RankReports) -> None:
+    wanted = [c["sha256"] for c in single.of("clip")]
+    first, second, vae = run(specs(folder, "tpp", 2, vae=True))
+    assert [c["sha256"] for c in vae.of("clip")] == wanted
+    steps = [(s["step"], s["block"]) for rank in (first, second) for s in rank.of("step")]
+    assert sorted(steps) == [(step, block) for step in range(4) for block in range(4)]
+    ring = run(specs(folder, "tpp", 2, variant="ring"))
+    assert [c["sha256"] for c in ring[1].of("clip")] == wanted
+    assert ring[0].of("phase")[0]["role"].startswith("step 1-4 of 4, layer 1-")
+    assert "layer" in ring[1].of("phase")[0]["role"]
+
+
+def test_weights_from_the_host_are_told_apart(folder: Path, single: RankReports) -> None:
+    # No layer may stay: with room enough a plan would keep them all.
+    streamed = run(keep_none(specs(folder, "offload")))[0]
+    assert streamed.result["latents_sha256"] == single.result["latents_sha256"]
+    owners = streamed.result["by_owner"]
+    assert 0 < owners["streamed"] + owners["weights"] < single.result["by_owner"]["weights"]
 
 
 def test_ranks_say_what_they_are(sharded: list[RankReports]) -> None:

@@ -41,10 +41,10 @@ class Groups:
     mesh: DeviceMesh | None = None
     edges: Mapping[tuple[int, int], dist.ProcessGroup] = field(default_factory=dict)
 
-    def barrier(self) -> None:
-        """Wait for every rank of the job."""
+    def barrier(self, *, patient: bool = False) -> None:
+        """Wait for every rank of the job; ``patient``: without a limit, as others may work on."""
         if self.world is not None:
-            dist.barrier(group=self.world)
+            dist.barrier(group=self.notes if patient else self.world)
 
     def from_rank(self, src: int, tensor: Tensor) -> Tensor:
         """``tensor`` (host memory, equal shape on all ranks) as rank ``src`` has it."""

@@ -76,6 +76,8 @@ class Lockstep:
         if self._own_vae and self.rank == self.plan.vae_rank:
             yield from self._receive_all()
             return
+        if self.rank not in self.groups.walkers:
+            return  # more ranks than there is work, and no shards to hold
         while True:
             if self.groups.agree(int(self.stop())):
                 self.timetable.stop_after_clip()

@@ -148,7 +148,7 @@ class _Rank:
             made = sink.finish()
         self._tell_result(made)
         loaded.close()
-        groups.barrier()
+        groups.barrier(patient=True)
         leave_group()
 
     def _begin(self) -> None:
