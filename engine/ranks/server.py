@@ -173,6 +173,8 @@ class _Incarnation:
 
     def _keep(self, theirs: socket.socket) -> None:
         root = Path(__file__).resolve().parents[2]
+        # For life, ranks and what they start say whose they are: the reaper goes by that.
+        mark = marks.environment()
         paths = [str(root), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
         command = [sys.executable, "-P", "-m", MODULE]
         command += ["--control", str(theirs.fileno()), "--parent", str(os.getpid())]
@@ -185,7 +187,12 @@ class _Incarnation:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 pass_fds=(theirs.fileno(),),
-                env={**os.environ, **_SINGLE_THREADED, "PYTHONPATH": os.pathsep.join(paths)},
+                env={
+                    **os.environ,
+                    **_SINGLE_THREADED,
+                    **mark,
+                    "PYTHONPATH": os.pathsep.join(paths),
+                },
                 start_new_session=True,  # the terminal's Ctrl-C and hang-up are not the ranks'
             )
         except OSError as error:
