@@ -19,6 +19,7 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "gpus": ("console.commands.gpus:gpus", "Read every device once."),
     "ps": ("console.commands.gpus:ps", "List the processes that matter here."),
     "reap": ("console.commands.reap:reap", "Find zombies; end them with --yes."),
+    "triage": ("console.commands.triage:triage", "Tell what a log means and what to do."),
     "presets": (
         "console.commands.presets:presets_command",
         "List presets with length, time, memory.",

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
 
+from engine.guard import marks
+
 MODULE: Final = "engine.ranks.onrank.forkserver"
 DEFAULT_ENTRY: Final = "engine.ranks.onrank.job:run"
 _MESSAGE_LIMIT: Final = 1 << 17
