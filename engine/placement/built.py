@@ -12,6 +12,8 @@ from engine.placement.plan import Plan
 #: Modes with their named variants; ``""`` is the mode itself.
 MODES: Final[dict[str, tuple[str, ...]]] = {
     "single": ("",),
+    "offload": ("",),
+    "tpp": ("", "balanced", "streamed", "ring"),
     "fsdp": ("",),
 }
 #: Types of the weights; of the KV rings where not that of the compute; where these lie; where the
