@@ -35,7 +35,11 @@ BAD_INPUTS = (
     BadInput("solver", ("--sample_solver", "dpm++"), ("sample_solver dpm++", "euler")),
     BadInput("fp8", ("--fp8", "True"), ("fp8", "bf16")),
     BadInput("no such mode", ("--mode", "turbo"), ("mode turbo", "single", "fsdp")),
-    BadInput("mode of later", ("--mode", "tpp"), ("--mode tpp", "single and fsdp")),
+    BadInput(
+        "variant of another mode",
+        ("--mode", "fsdp", "--variant", "ring"),
+        ("--mode fsdp", "--variant ring", "--mode tpp --variant ring"),
+    ),
     BadInput(
         "contradiction",
         ("--mode", "tpp", "--offload_model", "True"),

@@ -76,22 +76,42 @@ def test_does_a_contradiction_name_both_flags(
     assert all(name in str(caught.value) for name in names)
 
 
-@pytest.mark.parametrize(
-    ("values", "given"),
-    [
+def test_is_a_mode_that_cannot_be_had_refused_with_those_that_can() -> None:
+    for values, given in (
         ({"mode": "tpp"}, "--mode tpp"),
-        ({"mode": "offload"}, "--mode offload"),
         ({"num_gpus_dit": 3}, "--num_gpus_dit 3"),
         ({"offload_model": True}, "--offload_model True"),
-    ],
-)
-def test_is_a_mode_of_later_refused_with_those_of_now(values: dict[str, Any], given: str) -> None:
-    with pytest.raises(ParamError) as caught:
-        read_mode(Request(**values))
-    text = str(caught.value)
-    assert text.startswith(given)
-    assert "single and fsdp" in text
-    assert "--mode fsdp" in text
+    ):
+        with pytest.raises(ParamError) as caught:
+            read_mode(Request(**values), available=("single", "fsdp"))
+        text = str(caught.value)
+        assert text.startswith(given)
+        assert "single and fsdp" in text
+        assert "--mode fsdp" in text
+
+
+def test_is_a_valid_neighbour_named_for_every_contradiction() -> None:
+    for values, neighbour in (
+        ({"mode": "single", "num_gpus_dit": 4}, "--mode tpp --num_gpus_dit 4"),
+        ({"mode": "offload", "num_gpus_dit": 2}, "--mode fsdp --num_gpus_dit 2"),
+        ({"mode": "fsdp", "num_gpus_dit": 1}, "--num_gpus_dit 2"),
+        ({"mode": "single", "enable_vae_parallel": True}, "--mode tpp --num_gpus_dit 1"),
+        ({"mode": "fsdp", "variant": "ring"}, "--mode tpp --variant ring"),
+        ({"dit_fsdp": True, "variant": "ring"}, "--mode tpp --variant ring"),
+        ({"num_gpus_dit": 4, "offload_model": True}, "--variant streamed"),
+        ({"mode": "auto", "variant": "ring"}, "--mode tpp"),
+    ):
+        with pytest.raises(ParamError) as caught:
+            reading(None, **values)
+        assert neighbour in str(caught.value), values
+
+
+def test_does_auto_take_every_device_and_a_variant_mean_tpp() -> None:
+    assert reading(5, mode="auto").mode == "auto"
+    assert reading(0, mode="auto").num_ranks == 1
+    ring = reading(6, variant="ring")
+    assert (ring.mode, ring.dit_ranks) == ("tpp", 6)
+    assert any("read from --variant ring" in remark for remark in ring.remarks)
 
 
 def test_are_more_ranks_than_gpus_refused_with_the_numbers() -> None:

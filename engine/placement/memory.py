@@ -181,6 +181,8 @@ def streamed_bytes(shapes: Shapes, load: RankLoad) -> int:
         parts = layer_bytes(shapes)
         moving = [parts[n] for n in load.layers[load.resident_layers :]]
         size += min(load.slots, len(moving)) * max(moving, default=0)
+        if load.device == "cpu":
+            size += sum(moving)  # what it maps of the host's copy counts as resident with it
     if load.kv_on_host and load.cells:
         size += 2 * kv_bytes(shapes, 1)
     return size

@@ -110,11 +110,11 @@ def test_a_misfit_says_which_rank_lacks_how_much_and_what_takes_it() -> None:
     assert "kv " in plan.reasons[0]
 
 
-@pytest.mark.parametrize("mode", ["offload", "tpp"])
-def test_modes_that_are_not_built_are_refused_with_the_reason(mode: str) -> None:
-    plan = make(mode, 1 if mode == "offload" else 4)
+def test_what_is_not_built_is_refused_with_the_reason() -> None:
+    plan = make("single", dtype="fp32", kv_dtype="fp8", t5_cpu=True)
     assert not plan.fits
-    assert "not built" in plan.reasons[0]
+    assert "keys and values in fp8 are not built" in plan.reasons[0]
+    assert "encoders on the host are not built" in plan.reasons[1]
 
 
 def test_cpu_ranks_share_the_hosts_memory() -> None:
