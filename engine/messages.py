@@ -11,6 +11,7 @@ Owners of memory use one vocabulary everywhere, ``OWNERS``.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import time
 import types
@@ -103,9 +104,15 @@ def from_json(line: str | bytes) -> Message:
 
 
 def _build(cls: type[Any], data: dict[str, Any]) -> Any:
+    hints = _hints(cls)
+    return cls(**{k: _convert(hints[k], v) for k, v in data.items() if k in hints})
+
+
+@functools.cache
+def _hints(cls: type[Any]) -> dict[str, Any]:
+    """Types of a class's fields; asked once, because a replay rebuilds thousands of events."""
     hints = typing.get_type_hints(cls)
-    known = {f.name for f in dataclasses.fields(cls)}
-    return cls(**{k: _convert(hints[k], v) for k, v in data.items() if k in known})
+    return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
 
 
 def _convert(hint: Any, value: Any) -> Any:
@@ -343,6 +350,27 @@ class LogLine(Event):
     rank: int | None = None
     stream: str | None = None  # "stdout" | "stderr" for captured output
     where: str | None = None  # file.py:145
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlertChanged(Event):
+    """An alert entered a state: pending, firing, acknowledged, silenced or resolved."""
+
+    id: str  # stable over restarts: the rule and what it is about
+    rule: str
+    severity: str  # info | warning | critical
+    state: str
+    previous: str = ""  # the state before; "" for the first
+    device: str | None = None  # uuid
+    job: int | None = None
+    value: float | None = None  # what was measured, in the rule's unit
+    threshold: float | None = None
+    message: str = ""
+    since: float = 0.0  # wall clock when the condition began to hold
+    until: float | None = None  # end of a silence
+    by: str | None = None  # who acknowledged or silenced
+    flapping: bool = False  # came and went so often that only the last coming is told
+    labels: dict[str, str] = field(default_factory=dict)
 
 
 # ---------------------------------------------------------------------------------------------

@@ -1,0 +1,290 @@
+"""One segment of a recording: gzip members of newline-delimited events, readable alone.
+
+A segment is a chain of small gzip members (``zcat`` reads it). Whatever a crash, a full disk or a
+bad block does to one member, the others are read; what could not be read is told. Each line is an
+event's JSON with ``at``, the moment at which the engine told it, and ``key`` where it repeats an
+earlier state so that the segment can be read alone. The first line describes the recording.
+
+A closed segment has an index beside it: its times, jobs and marks.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from engine.messages import (
+    DevicesSampled,
+    Event,
+    JobChanged,
+    LogLine,
+    MessageError,
+    RankChanged,
+    Spike,
+    from_dict,
+)
+
+FORMAT: Final = 1
+PREFIX: Final = "events-"
+SUFFIX: Final = ".ndjson.gz"
+INDEX_SUFFIX: Final = ".index.json"
+HEADER: Final = "Recording"
+#: What one member may unpack to; the recorder writes far less.
+MEMBER_LIMIT: Final = 64 << 20
+_CHUNK: Final = 1 << 16
+_MAGIC: Final = b"\x1f\x8b\x08\x00\x00\x00\x00\x00"
+_GZIP: Final = 31  # zlib's number for a gzip wrapper
+_TEXT: Final = 120
+
+
+@dataclass(frozen=True)
+class Stamped:
+    """An event and the moment (Unix seconds) at which it was told."""
+
+    at: float
+    event: Event
+    key: bool = False  # repeats an earlier state
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A moment worth jumping to."""
+
+    at: float
+    kind: str  # "spike" | "error" | "alert"
+    text: str
+    job: int | None = None
+
+
+@dataclass
+class Index:
+    """What is in a segment, without unpacking it."""
+
+    start: float | None = None
+    end: float | None = None
+    events: int = 0
+    jobs: list[int] = field(default_factory=list)
+    marks: list[Mark] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    def take(self, at: float, event: Event) -> None:
+        self.start = at if self.start is None else min(self.start, at)
+        self.end = at if self.end is None else max(self.end, at)
+        self.events += 1
+        job = _job(event)
+        if job is not None and job not in self.jobs:
+            self.jobs.append(job)
+        mark = mark_of(at, event)
+        if mark is not None:
+            self.marks.append(mark)
+
+    def to_json(self) -> str:
+        return json.dumps({"v": FORMAT, **asdict(self)}, separators=(",", ":"))
+
+    @staticmethod
+    def from_json(text: str | bytes) -> Index:
+        """Raises: ValueError: not an index."""
+        data = json.loads(text)
+        try:
+            marks = [Mark(**mark) for mark in data["marks"]]
+            return Index(data["start"], data["end"], data["events"], data["jobs"], marks,
+                         data["problems"])  # fmt: skip
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not an index of a segment: {error}") from error
+
+
+def _job(event: Event) -> int | None:
+    if isinstance(event, JobChanged):
+        return event.job.id
+    number = getattr(event, "job", None)
+    return number if isinstance(number, int) else None
+
+
+def mark_of(at: float, event: Event) -> Mark | None:
+    """The mark an event deserves; None for most."""
+    match event:
+        case Spike():
+            return Mark(at, "spike", f"{event.device}: {event.owner}"[:_TEXT], event.job)
+        case LogLine(level="ERROR" | "CRITICAL"):
+            return Mark(at, "error", event.text[:_TEXT], event.job)
+        case RankChanged(phase="died"):
+            reason = event.reason or "no reason known"
+            return Mark(at, "error", f"rank {event.rank} died: {reason}"[:_TEXT], event.job)
+        case _ if type(event).__name__.startswith("Alert"):
+            text = str(getattr(event, "text", None) or getattr(event, "rule", ""))
+            return Mark(at, "alert", text[:_TEXT], _job(event))
+        case _:
+            return None
+
+
+def is_sample(event: Event) -> bool:
+    """Whether the next event of its kind says the same anew: all that may be left out in need."""
+    return isinstance(event, DevicesSampled) or type(event).__name__ in (
+        "LedgerUpdated",
+        "StepDone",
+        "Unshards",
+    )
+
+
+# -- writing ------------------------------------------------------------------------------------
+
+
+def header_line(facts: dict[str, Any]) -> bytes:
+    return json.dumps({"type": HEADER, "v": FORMAT, **facts}, ensure_ascii=False).encode() + b"\n"
+
+
+def event_line(at: float, event: Event, key: bool = False) -> bytes:
+    mark = ',"key":true' if key else ""
+    # A lone surrogate in a log line must not end a recording.
+    return f'{{"at":{at:.6f}{mark},{event.to_json()[1:]}\n'.encode("utf-8", "replace")
+
+
+def pack(lines: bytes) -> bytes:
+    """One gzip member."""
+    squeeze = zlib.compressobj(6, zlib.DEFLATED, _GZIP)
+    return squeeze.compress(lines) + squeeze.flush()
+
+
+class SegmentWriter:
+    """Appends members to one file; what fails half-way is taken back.
+
+    Raises:
+        OSError: the file cannot be made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.size = 0
+        self.index = Index()
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+
+    def append(self, lines: bytes) -> None:
+        """Write lines as one member.
+
+        Raises:
+            OSError: nothing of it was kept.
+        """
+        data = pack(lines)
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[os.write(self._fd, view) :]
+        except OSError:
+            os.ftruncate(self._fd, self.size)
+            os.lseek(self._fd, self.size, os.SEEK_SET)
+            raise
+        self.size += len(data)
+
+    def close(self) -> None:
+        """Make the segment durable and put its index beside it.
+
+        Raises:
+            OSError: the index could not be written; the segment is closed all the same.
+        """
+        try:
+            os.fdatasync(self._fd)
+        finally:
+            os.close(self._fd)
+        part = index_path(self.path).with_suffix(".part")
+        part.write_text(self.index.to_json(), encoding="utf-8")
+        part.replace(index_path(self.path))
+
+
+def index_path(segment: Path) -> Path:
+    return segment.with_name(segment.name.removesuffix(SUFFIX) + INDEX_SUFFIX)
+
+
+# -- reading ------------------------------------------------------------------------------------
+
+
+def unpack(data: bytes) -> Iterator[tuple[bytes, str | None]]:
+    """The members' contents; where one is damaged, whole lines before the damage and a remark."""
+    view, pos = memoryview(data), 0
+    while pos < len(data):
+        stream = zlib.decompressobj(_GZIP)
+        out, at, problem = bytearray(), pos, ""
+        try:
+            while not stream.eof and at < len(data) and not problem:
+                chunk = view[at : at + _CHUNK]
+                at += len(chunk)
+                out += stream.decompress(chunk, MEMBER_LIMIT)
+                if len(out) >= MEMBER_LIMIT:
+                    problem = "unpacks to more than a recorder writes"
+        except zlib.error as error:
+            out, problem = bytearray(), f"is damaged ({error})"
+        if stream.eof:
+            pos = at - len(stream.unused_data)
+            yield bytes(out), None
+            continue
+        following = data.find(_MAGIC, pos + 1)
+        lost = (following if following >= 0 else len(data)) - pos
+        problem = problem or "is cut short"
+        yield bytes(out[: out.rfind(b"\n") + 1]), f"{lost:,} bytes at {pos:,}: {problem}"
+        pos = following if following >= 0 else len(data)
+
+
+@dataclass
+class Contents:
+    """A segment, read."""
+
+    header: dict[str, Any] = field(default_factory=dict)
+    events: list[Stamped] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    unknown: int = 0  # events of a newer vocabulary
+
+    def index(self) -> Index:
+        """The index that a crash kept from being written."""
+        index = Index(problems=list(self.problems))
+        for stamped in self.events:
+            if not stamped.key:
+                index.take(stamped.at, stamped.event)
+        if index.start is None and self.events:  # nothing happened after the opening
+            index.start = index.end = self.events[0].at
+        return index
+
+
+def read_segment(data: bytes) -> Contents:
+    """Read a segment's bytes (packed or plain lines); never raises for damage."""
+    contents = Contents()
+    packed = data[:2] == _MAGIC[:2]
+    bad = 0
+    for text, problem in unpack(data) if packed else [(data, None)]:
+        if problem is not None:
+            contents.problems.append(problem)
+        for line in text.splitlines():
+            if line.strip():
+                bad += not _take_line(contents, line)
+    if bad:
+        contents.problems.append(f"{bad:,} lines are no events")
+    return contents
+
+
+def _take_line(contents: Contents, line: bytes) -> bool:
+    try:
+        data = json.loads(line)
+    except ValueError:
+        return False
+    if not isinstance(data, dict):
+        return False
+    if data.get("type") == HEADER:
+        contents.header = contents.header or data
+        return True
+    at = data.get("at", data.get("t"))
+    if not isinstance(at, int | float) or isinstance(at, bool):
+        return False
+    try:
+        event = from_dict(data)
+    except MessageError:
+        if str(data.get("type")) in Event.kinds:
+            return False
+        contents.unknown += 1
+        return True
+    if not isinstance(event, Event):
+        return False
+    contents.events.append(Stamped(float(at), event, bool(data.get("key"))))
+    return True
