@@ -58,4 +58,6 @@ def _offer(reading: DeviceReading, cap: int | None) -> DeviceOffer:
         usable = reading.memory_total - reading.memory_used
     if cap is not None:
         usable = cap if usable is None else min(cap, usable)
-    return DeviceOffer(f"cuda:{reading.index}", reading.uuid, reading.memory_total, usable)
+    return DeviceOffer(
+        f"cuda:{reading.index}", reading.uuid, reading.memory_total, usable, name=reading.name
+    )

@@ -8,8 +8,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
@@ -24,12 +24,13 @@ from engine.offers import offers
 from engine.parameters.modes import read_mode
 from engine.parameters.problems import ParamError
 from engine.parameters.request import Request
+from engine.placement.calibration import Corrections
+from engine.placement.hardware import HostOffer
+from engine.placement.hostmem import DISK_BITS_PER_PIXEL
 from engine.placement.plan import Plan
 from engine.placement.solve import solve
 from engine.telemetry.devices import DeviceSelectionError
 
-#: Bits per pixel and frame a segment may take at most on disk; the encoder stays well below.
-DISK_BITS_PER_PIXEL: Final = 1.0
 #: Free bytes to leave on a disk.
 DISK_RESERVE: Final = 64 << 20
 
@@ -49,6 +50,8 @@ class Machine:
     devices: tuple[DeviceReading, ...] = ()
     host_total: int | None = None
     host_available: int | None = None
+    history: Corrections | None = None  # what earlier runs teach the plan
+    capabilities: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # of GPUs, by UUID
 
 
 @dataclass(frozen=True)
@@ -197,6 +200,9 @@ def _plan(request: Request, layout: Layout, seen: Forecast, machine: Machine) ->
         host_available=machine.host_available,
         cap=request.gpu_memory_cap,
     )
+    devices = [
+        dataclasses.replace(d, capability=machine.capabilities.get(d.uuid or "")) for d in devices
+    ]
     gpus = 0 if devices[0].kind == "cpu" else len(devices)
     encoders = [layout.t5, layout.wav2vec_weights()]
     return solve(
@@ -208,6 +214,8 @@ def _plan(request: Request, layout: Layout, seen: Forecast, machine: Machine) ->
         clips=seen.clips,
         vae_file_bytes=_bytes(layout.vae),
         encoder_file_bytes=sum(_bytes(path) or 0 for path in encoders) or None,
+        host=HostOffer(machine.host_available),
+        history=machine.history,
     )
 
 

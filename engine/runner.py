@@ -21,9 +21,11 @@ from engine.guard.ports import Port, reserve
 from engine.jobs.manifest import ManifestError
 from engine.jobs.paths import JobPlaces, Places
 from engine.jobs.store import JobStore, StoreError
+from engine.learning import Learning
 from engine.media.findings import MediaError
 from engine.messages import ClipCommitted, JobRow, LogLine, PlanMade
 from engine.outcome import Video, finish_video, result_of, write_result
+from engine.placement.history import History
 from engine.preflight import Machine, PreflightError, Prepared, prepare
 from engine.ranks.group import RankGroup
 from engine.ranks.outcome import GroupResult, RankExit, RankLog
@@ -77,6 +79,7 @@ class JobRun:
         self._prepared = prepared
         self._progress = Progress(row, prepared.plan, prepared.blocks)
         self._ledger = RowKeeper(host.store, host.bus, self._progress)
+        self._learning = Learning(History(host.places.history), host.bus, row.id)
         self._committer = Committer(self._places, host.version, prepared.request)
         self._group: RankGroup | None = None
         self._stop: Ended | None = None
@@ -145,6 +148,7 @@ class JobRun:
             await self._ledger.change(state="loading")
             self._places.create()
             self._host.places.embeddings.mkdir(parents=True, exist_ok=True)
+            await asyncio.to_thread(self._learning.launched, self._prepared)
             ended = await self._run_group(port)
         finally:
             if port is not None:
@@ -262,6 +266,7 @@ class JobRun:
             self._broken_video = str(self.row.output)
             raise Ended("failed", f"the video is not as it must be: {video.broken}")
         await asyncio.to_thread(self._committer.finish, "completed")
+        await asyncio.to_thread(self._learning.done, self._prepared, self._progress)
         await self._write_result("done", None, video)
         await self._ledger.change(state="done", eta_seconds=None)
         self._bus.log("INFO", f"done: {self.row.output}", self.row.id)

@@ -9,9 +9,12 @@ from engine.bus import Bus
 from engine.jobs.paths import Places
 from engine.jobs.store import JobStore
 from engine.messages import DevicesSampled, JobRow
+from engine.placement.calibration import Corrections
+from engine.placement.history import History
 from engine.preflight import Machine
 from engine.queue import JobQueue
 from engine.ranks.server import RankServer
+from engine.telemetry.capability import capabilities
 from engine.telemetry.devices import pick_source
 from engine.telemetry.sampler import Sampler
 
@@ -74,7 +77,14 @@ class Services:
             used = reading.memory_used
             if reading.source == "host" and reading.memory_total is not None and used is not None:
                 total, available = reading.memory_total, reading.memory_total - used
-        return Machine(last.devices, total, available)
+        learnt, able = await asyncio.to_thread(self._known, last)
+        return Machine(last.devices, total, available, learnt, able)
+
+    def _known(self, sample: DevicesSampled) -> tuple[Corrections, dict[str, tuple[int, int]]]:
+        """What earlier runs teach the planner, and what the GPUs can compute."""
+        uuids = [reading.uuid for reading in sample.devices if reading.source == "nvml"]
+        able = capabilities(uuids) if uuids else {}
+        return History(self.places.history).corrections(), able
 
     async def close(self, reason: str) -> None:
         """End jobs, ranks, server and sampling; queued jobs are told that they never began."""

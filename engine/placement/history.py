@@ -27,13 +27,11 @@ class History:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def predicted(
-        self, job: int, plan: Plan, *, hardware: str, size: tuple[int, int], clips: int
-    ) -> None:
+    def predicted(self, job: int, plan: Plan, *, size: tuple[int, int], clips: int) -> None:
         """Store what ``plan`` says, before its launch.
 
         Args:
-            hardware: name of the device, or ``cpu``. size: of the frame, pixels.
+            size: of the frame, pixels.
 
         Raises:
             OSError: the file cannot be written.
@@ -43,7 +41,7 @@ class History:
                 "kind": "predicted",
                 "job": job,
                 "time": time.time(),
-                "setting": dataclasses.asdict(setting_of(plan, hardware)),
+                "setting": dataclasses.asdict(setting_of(plan)),
                 "size": list(size),
                 "steps": plan.sample_steps,
                 "clips": clips,
@@ -122,8 +120,8 @@ class History:
                         continue
                     if isinstance(line, dict):
                         yield line
-        except FileNotFoundError:
-            return
+        except OSError:
+            return  # a history that cannot be read teaches nothing
 
     def _append(self, line: Mapping[str, Any]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -144,8 +142,10 @@ class History:
             kept.replace(self.path)
 
 
-def setting_of(plan: Plan, hardware: str) -> Setting:
+def setting_of(plan: Plan) -> Setting:
     """What runs of ``plan`` are comparable by."""
+    first = plan.devices[0]
+    hardware = first.name or first.device.split(":")[0]
     return Setting(hardware, plan.mode, plan.variant, plan.dtype, plan.world_size)
 
 

@@ -291,6 +291,7 @@ def _device_plan(
         rank=rank,
         device=offer.device,
         uuid=offer.uuid,
+        name=offer.name,
         capacity_bytes=offer.capacity_bytes,
         usable_bytes=offer.usable_bytes,
         predicted_bytes=sum(owners.values()),

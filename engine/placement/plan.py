@@ -90,6 +90,7 @@ class DevicePlan:
     rank: int
     device: str  # "cuda:0" or "cpu"
     uuid: str | None = None
+    name: str | None = None
     capacity_bytes: int | None = None
     usable_bytes: int | None = None
     predicted_bytes: int = 0
