@@ -21,8 +21,8 @@ from engine.placement.onrank.schedule import Tick, Timetable, Work
 from engine.placement.onrank.wire import FINAL, Label, Wire
 from engine.placement.plan import Plan
 
-#: Messages to a VAE rank of its own that may be under way: header, body and word of two blocks.
-_UNDER_WAY = 6
+#: Finished blocks that may be on their way to a VAE rank of its own: then its slowness is felt.
+_UNDER_WAY = 2
 
 
 class Lockstep:
@@ -64,7 +64,7 @@ class Lockstep:
         self._hop = Hop(rank, self._latent, generation.dtype, generation.device)
         self._wire: Wire | None = None
         if self._own_vae and rank in (self._last, plan.vae_rank):
-            self._wire = Wire(groups, generation.dtype, generation.device, most=_UNDER_WAY)
+            self._wire = Wire(groups, generation.dtype, generation.device, window=_UNDER_WAY)
 
     @property
     def clips(self) -> int:
@@ -116,7 +116,8 @@ class Lockstep:
                 assert velocity is not None  # a block always has one
                 generation.apply(work.step, work.block, velocity)
             if generation.device.type == "cuda":
-                torch.cuda.synchronize(generation.device)
+                # Not the device: the next layers' copies may go on.
+                torch.cuda.current_stream(generation.device).synchronize()
         self.observer.tick_done(tick, mine, time.perf_counter() - began)
 
     def _hand_on(self, tick: Tick) -> Iterator[Finished]:

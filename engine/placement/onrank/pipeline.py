@@ -62,10 +62,7 @@ class Pipeline:
         self._conditions = (generation.cfg.condition_tokens(*frame), width)
         blank = (generation.cfg.in_dim, BLOCK_LATENTS, *frame)
         self._blank = torch.zeros(blank, dtype=generation.dtype, device=generation.device)
-        # A block makes at most header and body of a message and one more for every part of its
-        # way, whatever its state; a prefill a few.
-        most = 6 * self.flow.window * (len(self.route.parts) + len(self.route.everyone))
-        self._wire = Wire(groups, generation.dtype, generation.device, most=most)
+        self._wire = Wire(groups, generation.dtype, generation.device, window=self.flow.window)
         self._clip = 0  # the clip whose beginning was last agreed on
         self._prefill: PrefillItem | None = None
         self._acknowledged = 0
@@ -223,7 +220,8 @@ class Pipeline:
         if block == 0 and self.flow.prefills > 1:
             for rank in self.route.ranks:
                 if rank != self.rank:
-                    self._wire.send(rank, Label(REFERENCE, step, 0, 0), latent)
+                    label = Label(REFERENCE, step, 0, 0)
+                    self._wire.send(rank, label, latent, until=self.flow.per_clip)
         if self.route.vae_rank != self.rank:
             self._wire.send(self.route.vae_rank, Label(FINAL, step, block, 0), latent)
             generation.release(block)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import torch
@@ -23,6 +24,9 @@ _HEADER_TAG: Final = 1
 _BODY_TAG: Final = 2
 _WORD_TAG: Final = 3
 _MAX_DIMS: Final = 4
+#: Words under way for each block and peer: one when it enters, one when it leaves, and as many
+#: again before anybody waits.
+_WORDS: Final = 4
 
 
 class Label(NamedTuple):
@@ -43,6 +47,18 @@ REFERENCE: Final = 2
 FINAL: Final = 3
 
 
+@dataclass
+class _Sent:
+    """A message under way: its two handles with the memory that they read from."""
+
+    label: Label
+    until: int
+    first: Any
+    second: Any
+    body: Tensor | None
+    header: Tensor
+
+
 class Wire:
     """One rank's end of all its connections.
 
@@ -51,22 +67,27 @@ class Wire:
 
     Args:
         dtype: of every body.
-        most: messages that may be under way from here; beyond that the sender waits.
+        window: blocks under way at once: when a block enters, the one that entered ``window``
+            blocks before has left, and every message about it was taken.
     """
 
     def __init__(
-        self, groups: Groups, dtype: torch.dtype, device: torch.device, *, most: int
+        self, groups: Groups, dtype: torch.dtype, device: torch.device, *, window: int
     ) -> None:
         self.groups, self.dtype, self.device = groups, dtype, device
-        self._most = most
+        self._window = window
         self._sent: dict[int, int] = {}
         self._received: dict[int, int] = {}
         self._kept: dict[tuple[int, Label], Tensor] = {}
-        # Work handles with the memory that they read from.
-        self._under_way: deque[tuple[Any, Tensor]] = deque()
+        self._under_way: list[_Sent] = []
+        self._words: deque[tuple[Any, Tensor]] = deque()
 
-    def send(self, dst: int, label: Label, body: Tensor) -> None:
-        """Send ``body`` to rank ``dst``. Returns at once; the body must not change afterwards."""
+    def send(self, dst: int, label: Label, body: Tensor, *, until: int | None = None) -> None:
+        """Send ``body`` to rank ``dst``. Returns at once; the body must not change afterwards.
+
+        ``until``: the block with which the message has been taken, if not the label's.
+        """
+        self._let_go(label)
         number = self._sent.get(dst, 0)
         self._sent[dst] = number + 1
         shape = [*body.shape, *[0] * (_MAX_DIMS - body.dim())]
@@ -74,8 +95,10 @@ class Wire:
         group, device = self._way(self.groups.rank, dst)
         flat = body.to(device, self.dtype).contiguous().view(-1).view(torch.uint8)
         # The body first: who has read the header need not wait for a sender that is yet to call.
-        self._keep(dist.isend(flat, dst, group=group, tag=self._tag(device)), flat)
-        self._keep(dist.isend(header, dst, group=self.groups.notes, tag=_HEADER_TAG), header)
+        first = dist.isend(flat, dst, group=group, tag=self._tag(device))
+        second = dist.isend(header, dst, group=self.groups.notes, tag=_HEADER_TAG)
+        block = label.block if until is None else until
+        self._under_way.append(_Sent(label, block, first, second, flat, header))
 
     def receive(self, src: int, label: Label, shape: Sequence[int]) -> Tensor:
         """The message ``label`` from rank ``src``, on this rank's device.
@@ -116,7 +139,9 @@ class Wire:
     def tell(self, dst: int, word: int) -> None:
         """Send a number to rank ``dst``. Returns at once."""
         box = torch.tensor([word], dtype=torch.int64)
-        self._keep(dist.isend(box, dst, group=self.groups.notes, tag=_WORD_TAG), box)
+        self._words.append((dist.isend(box, dst, group=self.groups.notes, tag=_WORD_TAG), box))
+        while len(self._words) > _WORDS * self._window * (len(self.groups.walkers) + 1):
+            self._words.popleft()[0].wait()  # so old that it was heard
 
     def hear(self, src: int) -> int:
         """The next number from rank ``src``."""
@@ -126,8 +151,32 @@ class Wire:
 
     def close(self) -> None:
         """Wait until everything that was sent has arrived."""
-        while self._under_way:
-            self._under_way.popleft()[0].wait()
+        for sent in self._under_way:
+            sent.first.wait()
+            sent.second.wait()
+        self._under_way.clear()
+        while self._words:
+            self._words.popleft()[0].wait()
+
+    def _let_go(self, label: Label) -> None:
+        """Forget messages that were taken, as ``label`` would not be sent otherwise.
+
+        gloo says that a message was taken only when it is waited for, so it is waited for only
+        then. NCCL says when a body is not read any more; that may be before its header is.
+        """
+        staying = []
+        for sent in self._under_way:
+            same = sent.label.block == sent.until == label.block and sent.label.step >= 0
+            # A block is in one place at a time: what it brought there is used up.
+            used = same and (sent.label.kind == HIDDEN or sent.label.step < label.step)
+            if used or sent.until <= label.block - self._window:
+                sent.first.wait()
+                sent.second.wait()
+                continue
+            if sent.body is not None and sent.body.is_cuda and sent.first.is_completed():
+                sent.body = None
+            staying.append(sent)
+        self._under_way = staying
 
     def _way(self, src: int, dst: int) -> tuple[dist.ProcessGroup | None, torch.device]:
         """The group and the memory that bodies from ``src`` to ``dst`` go through."""
@@ -137,11 +186,3 @@ class Wire:
     @staticmethod
     def _tag(device: torch.device) -> int:
         return _BODY_TAG if device.type == "cpu" else 0  # NCCL knows no tags
-
-    def _keep(self, work: Any, memory: Tensor) -> None:
-        self._under_way.append((work, memory))
-        while self._under_way and self._under_way[0][0].is_completed():
-            self._under_way.popleft()
-        while len(self._under_way) > self._most:
-            # So old that it was certainly taken: gloo says so only when it is waited for.
-            self._under_way.popleft()[0].wait()
