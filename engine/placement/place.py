@@ -248,21 +248,26 @@ def _loads(question: Question, choice: Choice, layout: Layout) -> list[RankLoad]
                 items=max(1, steps) if sharded or choice.mode == "offload" else 1,
                 talks=talks,
                 encodes=rank == layout.encoder_rank and not question.request.t5_cpu,
-                epochs=_epochs(question, layout, rank),
+                epochs=_epochs(question, choice, layout, rank),
                 wrap=choice.wrap,
             )
         )
     return loads
 
 
-def _epochs(question: Question, layout: Layout, rank: int) -> int:
+def _epochs(question: Question, choice: Choice, layout: Layout, rank: int) -> int:
     """Conditioning epochs that a rank holds at once.
 
-    When clip 1 is prefilled, block 0 is just finished: in a pipeline step s has begun ``steps`` − s
-    blocks, and a rank whose last step still has blocks of clip 0 before it needs both epochs.
+    A pipeline does a rank's older blocks first, so a rank that a block passes once is done with
+    clip 0 when clip 1 is prefilled. Where ranks walk in lock step, blocks come again (ring) or
+    several walk together (streamed), that comes when block 0 is just finished: step s has then
+    begun ``steps`` − s blocks, and a rank whose last step still has blocks of clip 0 before it
+    needs both epochs.
     """
     last = max((s.steps[1] - 1 for s in layout.stages if s.rank == rank), default=None)
     if last is None or question.clips < 2 or layout.order == "sequential":
+        return 1
+    if choice.mode == "tpp" and choice.variant in ("", "balanced"):
         return 1
     begun = question.request.sample_steps - last
     return 1 if begun >= blocks_per_clip(question.request.infer_frames) else 2
