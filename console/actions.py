@@ -20,7 +20,7 @@ class Action:
         keys: Textual key names; the first is shown.
         label: one or two words for the footer.
         help: a sentence for the help screen and the palette.
-        scope: ``app``, ``devices``, ``jobs``, ``logs`` or ``history``.
+        scope: ``app``, ``devices``, ``jobs``, ``logs``, ``history`` or ``replay``.
         rank: order in the footer, lower is kept longer on narrow screens; None is not shown.
     """
 
@@ -38,6 +38,7 @@ SCOPES: Final = {
     "jobs": "Jobs",
     "logs": "Log",
     "history": "History of one device",
+    "replay": "Recordings (avatop replay)",
 }
 
 ACTIONS: Final = (
@@ -86,11 +87,25 @@ ACTIONS: Final = (
     Action("now", ("end", "n"), "now", "Return to the present.", "history", 5),
     Action("other(1)", ("tab",), "next device", "Show the next device.", "history", 6),
     Action("close", ("escape", "q", "z"), "back", "Return to the overview.", "history", 0),
+    Action("transport('play')", ("space",), "play", "Play or pause the recording.", "replay", 0),
+    Action("transport('mark',-1)", ("left_square_bracket",), "mark before",
+           "Go to the spike, alert or error before.", "replay", 1),
+    Action("transport('mark',1)", ("right_square_bracket",), "mark after",
+           "Go to the next spike, alert or error.", "replay", 2),
+    Action("transport('step',-1)", ("left",), "back", "Go back five seconds.", "replay", 3),
+    Action("transport('step',1)", ("right",), "on", "Go on five seconds.", "replay", 4),
+    Action("transport('speed',1)", ("plus", "equals_sign"), "faster", "Play faster, up to 60×.",
+           "replay", 5),
+    Action("transport('speed',-1)", ("minus",), "slower", "Play slower, down to 1×.",
+           "replay", 6),
+    Action("transport('edge',-1)", ("home",), "start", "Go to the recording's start.", "replay", 7),
+    Action("transport('edge',1)", ("end",), "end", "Go to the recording's end.", "replay", 8),
 )  # fmt: skip
 
 _SHOWN: Final = {
     "question_mark": "?", "slash": "/", "colon": ":", "minus": "-", "plus": "+",
     "equals_sign": "=", "enter": "↵", "escape": "Esc", "tab": "Tab", "shift+tab": "Shift-Tab",
+    "left_square_bracket": "[", "right_square_bracket": "]",
     "space": "Space", "up": "↑", "down": "↓", "left": "←", "right": "→", "pageup": "PgUp",
     "pagedown": "PgDn", "home": "Home", "end": "End", "f1": "F1", "f3": "F3",
 }  # fmt: skip
@@ -103,10 +118,10 @@ def shown(key: str) -> str:
     return "^" + key[5:].upper() if key.startswith("ctrl+") else key
 
 
-def bindings(scope: str) -> list[BindingType]:
-    """Textual bindings of one scope."""
+def bindings(scope: str, *, priority: bool = False) -> list[BindingType]:
+    """Textual bindings of one scope; with ``priority`` they come before the focused part's."""
     return [
-        Binding(key, action.name, action.label, show=False, priority=key == "ctrl+c")
+        Binding(key, action.name, action.label, show=False, priority=priority or key == "ctrl+c")
         for action in in_scope(scope)
         for key in action.keys
     ]
@@ -121,4 +136,7 @@ def footer(scope: str | None) -> list[Action]:
     shown_here = [a for a in ACTIONS if a.scope in ("app", scope) and a.rank is not None]
     if scope == "history":
         shown_here = [a for a in shown_here if a.scope == scope]
+    elif scope == "replay":  # of what works everywhere, what a recording allows
+        allowed = ("help", "history", "quit_console", "focus_next")
+        shown_here = [a for a in shown_here if a.scope == scope or a.name in allowed]
     return sorted(shown_here, key=lambda a: (a.rank or 0, a.scope == "app"))

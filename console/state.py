@@ -76,6 +76,19 @@ class Model:
             LogLine: self._log_line,
         }
 
+    def next_empty(self) -> Model:
+        """An empty picture for another moment; its log lines are numbered on from here."""
+        empty = Model()
+        empty._log_number = self._log_number
+        return empty
+
+    def become(self, other: Model) -> None:
+        """Take over another picture (a replay's, at another moment); all is drawn again."""
+        mine = {"_handlers": self._handlers}
+        self.__dict__.update({**other.__dict__, **mine})
+        self._rows = None
+        self.dirty = {"devices", "jobs", "logs", "preview", "header", "pipeline"}
+
     # -- in ----------------------------------------------------------------------------------
 
     def apply(self, event: Event) -> None:

@@ -16,6 +16,7 @@ import json
 import time
 import types
 import typing
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
@@ -104,15 +105,16 @@ def from_json(line: str | bytes) -> Message:
 
 
 def _build(cls: type[Any], data: dict[str, Any]) -> Any:
-    hints = _hints(cls)
+    hints = _hints(cls)  # type: ignore[arg-type]  # classes are hashable
     return cls(**{k: _convert(hints[k], v) for k, v in data.items() if k in hints})
 
 
 @functools.cache
-def _hints(cls: type[Any]) -> dict[str, Any]:
+def _hints(cls: Hashable) -> dict[str, Any]:
     """Types of a class's fields; asked once, because a replay rebuilds thousands of events."""
-    hints = typing.get_type_hints(cls)
-    return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
+    kind = typing.cast(type[Any], cls)
+    hints = typing.get_type_hints(kind)
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
 
 
 def _convert(hint: Any, value: Any) -> Any:

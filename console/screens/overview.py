@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.containers import Horizontal
@@ -70,6 +71,11 @@ class Overview(Screen[None]):
     Overview > Horizontal > NewestFrame { height: 100%; margin-left: 1; }
     """
 
+    #: Rows that a subclass shows above the header.
+    EXTRA_ROWS: ClassVar[int] = 0
+    #: Scope whose keys the footer shows whatever has the focus.
+    KEYS_OF: ClassVar[str | None] = None
+
     def __init__(self, model: Model, paint: Paint) -> None:
         super().__init__()
         self.model = model
@@ -107,7 +113,7 @@ class Overview(Screen[None]):
         width, height = self.app.size
         panels = self.model.panels()
         host_line = self.model.host_track() is not None and any(p.kind == "rank" for p in panels)
-        new = heights(width, height, len(panels), len(self.model.jobs), host_line)
+        new = heights(width, height - self.EXTRA_ROWS, len(panels), len(self.model.jobs), host_line)
         if new == self._heights:
             return
         self._heights = new
@@ -132,5 +138,6 @@ class Overview(Screen[None]):
 
     def on_descendant_focus(self) -> None:
         focused = self.focused
-        self.foot.scope = focused.SCOPE if isinstance(focused, Lines) else None
+        scope = focused.SCOPE if isinstance(focused, Lines) else None
+        self.foot.scope = self.KEYS_OF or scope
         self.foot.update()

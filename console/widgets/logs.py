@@ -90,6 +90,11 @@ class Logs(Lines, can_focus=True):
         self._rows: list[LogEntry] = []  # what passes the filter, oldest first
         self._seen = 0
 
+    def forget(self) -> None:
+        """The model has become another: look at its lines anew."""
+        self._rows = []
+        self._seen = 0
+
     # -- what is shown -----------------------------------------------------------------------
 
     def rows(self) -> list[LogEntry]:

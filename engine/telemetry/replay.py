@@ -1,0 +1,120 @@
+"""A recording as an engine: the same events again, at the pace of one time cursor.
+
+``ReplayClient`` is an ``EngineClient``. Nobody else moves its cursor: a console calls ``advance``
+as its own time passes, and ``seek``; commands are answered with a refusal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import Future
+from typing import Final
+
+from engine.bus import Bus
+from engine.client import Listener
+from engine.messages import Command, Event, Reply, Snapshot
+from engine.telemetry.recording import MARKS, Recording
+from engine.telemetry.recording_segment import Mark, Stamped
+
+SPEEDS: Final = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
+#: A picture at a moment is built from this much before it; live plots show no more by themselves.
+LOOKBACK: Final = 600.0
+#: A jump to a mark arrives a little after it, so that what it marks is on the screen.
+_AFTER: Final = 0.05
+
+
+class ReplayClient:
+    """Plays a recording to its listeners.
+
+    Attributes:
+        cursor: the moment (Unix seconds) up to which everything has been told.
+        playing: whether ``advance`` moves the cursor.
+        speed: recorded seconds per second.
+    """
+
+    def __init__(self, recording: Recording) -> None:
+        self.recording = recording
+        self.cursor = recording.start
+        self.playing = False
+        self.speed = SPEEDS[0]
+        self._listeners: list[Listener] = []
+        self._ahead: Iterator[Stamped] = iter(())
+        self._next: Stamped | None = None
+        self.seek(recording.start)
+
+    # -- an engine's client ----------------------------------------------------------------------
+
+    def send(self, command: Command) -> Future[Reply]:
+        """Refused: what was recorded has happened."""
+        future: Future[Reply] = Future()
+        name = type(command).__name__
+        future.set_result(Reply(False, f"this is a recording; {name} needs a running engine"))
+        return future
+
+    def snapshot(self) -> Future[Snapshot]:
+        """The state at the cursor."""
+        bus = Bus()
+        for event in self.ground(self.cursor):
+            bus.publish(event)
+        future: Future[Snapshot] = Future()
+        future.set_result(bus.snapshot())
+        return future
+
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """Call ``listener`` for every event the cursor passes, on the thread that moves it."""
+        self._listeners.append(listener)
+
+        def end() -> None:
+            if listener in self._listeners:
+                self._listeners.remove(listener)
+
+        return end
+
+    def close(self) -> None:
+        """Stop playing and forget the listeners."""
+        self.playing = False
+        self._listeners.clear()
+
+    # -- the cursor --------------------------------------------------------------------------------
+
+    def advance(self, seconds: float) -> None:
+        """Let ``seconds`` of the viewer's time pass; at the end the recording pauses."""
+        if self.playing:
+            self.play_to(self.cursor + seconds * self.speed)
+            self.playing = self.cursor < self.recording.end
+
+    def play_to(self, moment: float) -> None:
+        """Tell everything up to ``moment`` and put the cursor there; backwards is ``seek``."""
+        moment = min(moment, self.recording.end)
+        while self._next is not None and self._next.at <= moment:
+            event = self._next.event
+            self._next = next(self._ahead, None)
+            for listener in list(self._listeners):
+                listener(event)
+        self.cursor = max(moment, self.cursor)
+
+    def seek(self, moment: float) -> None:
+        """Put the cursor at ``moment`` (within the recording) without telling anything."""
+        self.cursor = min(max(moment, self.recording.start), self.recording.end)
+        self._ahead = self.recording.events(self.cursor)
+        self._next = next((s for s in self._ahead if s.at > self.cursor), None)
+
+    def ground(self, moment: float, lookback: float = LOOKBACK) -> Iterator[Event]:
+        """Events that build the picture at ``moment``: the state ``lookback`` seconds before it
+        (or a little earlier, where a segment begins), and all that was told since."""
+        for stamped in self.recording.ground(moment - lookback, moment):
+            yield stamped.event
+
+    def mark(self, by: int, kinds: Collection[str] = MARKS) -> Mark | None:
+        """The next (``by`` > 0) or previous mark seen from the cursor."""
+        return self.recording.next_mark(self.cursor, by, kinds, apart=2 * _AFTER)
+
+    def moment_of(self, mark: Mark) -> float:
+        """Where the cursor goes for a mark: just after it."""
+        return mark.at + _AFTER
+
+    def faster(self, by: int) -> float:
+        """The next speed up (1) or down (-1); returns it."""
+        at = min(range(len(SPEEDS)), key=lambda n: abs(SPEEDS[n] - self.speed))
+        self.speed = SPEEDS[min(max(at + by, 0), len(SPEEDS) - 1)]
+        return self.speed
