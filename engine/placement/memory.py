@@ -24,10 +24,10 @@ COMPUTE_BYTES: Final[dict[str, int]] = {"fp32": 4, "bf16": 2, "fp8": 2}
 #: Assumed before a rank has measured its own: a CUDA context, or the libraries of a CPU rank.
 CONTEXT_BYTES: Final[dict[str, int]] = {"cuda": 600 << 20, "cpu": 270 << 20}
 
-#: Assumed likewise on a GPU: kernels loaded late, and NCCL's buffers where ranks talk (one
-#: communicator over NVLink was measured at 1.3 GiB).
-KERNEL_BYTES: Final = 96 << 20
-NCCL_BYTES: Final[dict[str, int]] = {"gathers": 1400 << 20, "hops": 1400 << 20}
+#: Assumed likewise on a GPU: kernels loaded late, and NCCL's buffers where ranks talk. Both as
+#: measured on two H200s that gathered weights; that hops take as much is not measured.
+KERNEL_BYTES: Final = 84 << 20
+NCCL_BYTES: Final[dict[str, int]] = {"gathers": 1290 << 20, "hops": 1290 << 20}
 
 #: Owners that are estimated or assumed, and how far off they may be.
 ESTIMATED: Final = frozenset({"activations", "vae", "context", "slack", "other"})
