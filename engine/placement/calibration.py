@@ -105,8 +105,9 @@ class Corrections:
             found["vae"] = round(owners["vae"] * fit.vae)
         context = fit.context if fit.context is not None else owners.get("context", 0)
         found["context"] = context
-        beside = owners.get("other", 0) + owners.get("slack", 0)
-        found["slack"] = max(0, round(beside + fit.base + fit.encodes * encodes))
+        found["other"] = owners.get("other", 0)
+        more = fit.base + fit.encodes * encodes
+        found["slack"] = max(0, round(owners.get("slack", 0) + more))
         found = {owner: size for owner, size in found.items() if size}
         if fit.ranks >= _ENOUGH:
             counted = sum(size for owner, size in found.items() if owner not in ESTIMATED)

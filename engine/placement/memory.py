@@ -39,14 +39,13 @@ _VAE_WIDTH, _VAE_BYTES = 96, 507_609_880
 #: Frames of the still video that the portrait's motion latents are encoded from.
 _STILL_FRAMES: Final = 73
 
-#: Tensors of the VAE's top level in flight, four frames each; on a CPU rank with oneDNN's copies.
-_VAE_TENSORS: Final[dict[str, int]] = {"cuda": 6, "cpu": 12}
-
 # Of a CPU rank's heap: of every rank, after it has encoded text and speech, where weights are
 # gathered (more process groups, and what torch loads for them).
 _CPU_HEAP: Final = 58 << 20
 _CPU_ENCODERS: Final = 21 << 20
 _CPU_GATHERS: Final = 27 << 20
+# Bytes per pixel that encoding and checking a finished clip take beside the next one's work.
+_CPU_CLIP: Final = 384
 
 
 @dataclass(frozen=True)
@@ -133,6 +132,7 @@ class RankLoad:
     items: int = 1  # work items that walk the layers together
     talks: str = ""  # "hops" or "gathers" with other ranks, or not at all
     encodes: bool = False
+    several_clips: bool = False
     epochs: int = 1  # conditioning epochs alive at once, while clip 1 enters
     wrap: Wrap = "block"
 
@@ -250,12 +250,12 @@ def activation_bytes(shapes: Shapes, load: RankLoad) -> int:
     return max(stream + max(attention, feed_forward), copies) + hidden
 
 
-def vae_bytes(shapes: Shapes, device: str) -> int:
+def vae_bytes(shapes: Shapes) -> int:
     """Estimate of the VAE on one rank: weights, and the most that decoding or encoding takes.
 
     Decoding: at the top level ``width`` channels have full size, and half as much again lies
     below. Two frames before each of its eight convolutions are the stream's history; four frames
-    of several tensors are in flight; a block's twelve frames of colours lie beside them in float32,
+    of six tensors are in flight; a block's twelve frames of colours lie beside them in float32,
     seven times over while they are joined, clamped and turned to bytes. Encoding: the portrait as
     73 still frames, with as much history and as many tensors.
     """
@@ -264,21 +264,27 @@ def vae_bytes(shapes: Shapes, device: str) -> int:
     size = shapes.compute_bytes
     pixels = shapes.frame.width * shapes.frame.height
     history = 2 * 8 * width * pixels * size * 3 // 2
-    transient = 4 * _VAE_TENSORS[device] * width * pixels * size
+    transient = 4 * 6 * width * pixels * size
     colours = 7 * 3 * BLOCK_FRAMES * pixels * 4
     still = 3 * _STILL_FRAMES * pixels * size
     return file_bytes * size // 4 + history + transient + max(colours, still)
 
 
-def slack_bytes(load: RankLoad) -> int:
-    """What stays in a CPU rank's process whatever the shapes: heap, libraries loaded late.
+def slack_bytes(shapes: Shapes, load: RankLoad) -> int:
+    """What a CPU rank's process holds besides: heap, libraries loaded late, clips being written.
 
     Measured on ranks of a small model.
     """
     if load.device != "cpu":
         return 0
-    beside = _CPU_ENCODERS if load.encodes else 0
-    return _CPU_HEAP + beside + (_CPU_GATHERS if load.talks == "gathers" else 0)
+    size = _CPU_HEAP
+    if load.encodes:
+        size += _CPU_ENCODERS
+    if load.talks == "gathers":
+        size += _CPU_GATHERS
+    if load.vae and load.several_clips:
+        size += _CPU_CLIP * shapes.frame.width * shapes.frame.height
+    return size
 
 
 def outside_bytes(load: RankLoad) -> int:
@@ -297,9 +303,9 @@ def by_owner(shapes: Shapes, load: RankLoad) -> dict[str, int]:
         "kv": 0 if load.kv_on_host else kv_bytes(shapes, load.cells),
         "conditioning": conditioning_bytes(shapes, load),
         "activations": activation_bytes(shapes, load),
-        "vae": vae_bytes(shapes, load.device) if load.vae else 0,
+        "vae": vae_bytes(shapes) if load.vae else 0,
         "context": CONTEXT_BYTES[load.device],
-        "slack": slack_bytes(load),
+        "slack": slack_bytes(shapes, load),
         "other": outside_bytes(load),
     }
     return {owner: size for owner, size in found.items() if size}

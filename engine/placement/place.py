@@ -248,6 +248,7 @@ def _loads(question: Question, choice: Choice, layout: Layout) -> list[RankLoad]
                 items=max(1, steps) if sharded or choice.mode == "offload" else 1,
                 talks=talks,
                 encodes=rank == layout.encoder_rank and not question.request.t5_cpu,
+                several_clips=question.clips > 1,
                 epochs=_epochs(question, choice, layout, rank),
                 wrap=choice.wrap,
             )
