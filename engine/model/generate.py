@@ -81,7 +81,7 @@ class Generation:
     it, and at step ``steps`` it is final. ``local_steps`` are the steps this rank computes (all by
     default): only their rings exist here, and latents from elsewhere come by ``receive``. Likewise
     ``layers``, if the rank holds some of the layers only; ``ring_layers`` tells them step by step
-    where they differ.
+    where they differ. ``make_ring`` makes a ring from ``RollingCache``'s arguments.
 
     ``dtype`` is the DiT's compute dtype: of caches, and of latents between steps.
     """
@@ -97,6 +97,7 @@ class Generation:
         local_steps: Iterable[int] | None = None,
         layers: Iterable[int] | None = None,
         ring_layers: Mapping[int, Iterable[int]] | None = None,
+        make_ring: Callable[..., RollingCache] = RollingCache,
     ) -> None:
         self.cfg, self.options, self.dtype = cfg, options, dtype
         self.device = torch.device(device)
@@ -120,7 +121,7 @@ class Generation:
         self._heads = heads
         own = {} if ring_layers is None else ring_layers
         self.rings = {
-            step: RollingCache(
+            step: make_ring(
                 own.get(step, self._layers),
                 RING_LATENTS * self._frame_tokens,
                 *heads,

@@ -20,7 +20,7 @@ MODES: Final[dict[str, tuple[str, ...]]] = {
 #: encoders run.
 DTYPES: Final = ("fp32", "bf16")
 KV_DTYPES: Final[tuple[str, ...]] = ()
-KV_HOMES: Final = ("device",)
+KV_HOMES: Final = ("device", "host")
 ENCODERS: Final = ("device",)
 
 

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from engine.checkpoint.layout import find
 from engine.messages import UnshardRecord
@@ -71,6 +71,7 @@ def plan_of(
     weights: Weights | None = None,
     clips: int = 2,
     mode: Mode = "tpp",
+    kv: Literal["device", "host"] = "device",
 ) -> Plan:
     """A plan by hand, on CPU ranks: any cut of steps and layers."""
     plan = plan_for("single", steps=steps, clips=clips)
@@ -81,6 +82,7 @@ def plan_of(
         plan,
         mode=mode,
         stages=stages,
+        kv=kv,
         weights=weights or plan.weights,
         order="sequential" if weights is None else "diagonal",
         vae_rank=vae,

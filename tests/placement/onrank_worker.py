@@ -10,10 +10,12 @@ import torch.distributed as dist
 
 from engine.checkpoint.layout import find
 from engine.checkpoint.onrank.load import DiTSource
+from engine.model.caches import RollingCache
 from engine.model.config import DiTConfig, Numerics
 from engine.model.generate import Generation, Inputs, Options
 from engine.placement.onrank.executor import executor_for
 from engine.placement.onrank.groups import make_groups
+from engine.placement.onrank.hostkv import HostRings
 from engine.placement.onrank.schedule import Tick, Work
 from engine.placement.onrank.sharded import UnshardMeter
 from engine.placement.onrank.weights import load_network, outline
@@ -80,6 +82,7 @@ def work(rank: int, plan: Plan, case: Case, folder: str) -> Outcome:
         loaded = load_network(
             plan, rank, dit, source, groups, device, ledger, meter, prefetch=case.prefetch
         )
+        rings = HostRings(device) if plan.kv == "host" else None
         generation = Generation(
             dit.cfg,
             Options(case.clips, plan.sample_steps, infer_frames=case.infer_frames, seed=SEED),
@@ -87,7 +90,10 @@ def work(rank: int, plan: Plan, case: Case, folder: str) -> Outcome:
             dtype=dtype,
             device=device,
             **outline(plan, rank),
+            make_ring=RollingCache if rings is None else rings.ring,
         )
+        if rings is not None:
+            ledger.add("streamed", rings.nbytes)
         asked = iter(range(1_000_000))
         executor = executor_for(
             plan,

@@ -80,6 +80,20 @@ def test_streamed_weights_give_the_latents_of_resident_ones(name: str) -> None:
         assert 0 < outcome.peak_by_owner["streamed"] < single().peak_by_owner["weights"]
 
 
+@pytest.mark.parametrize(
+    ("cuts", "weights"), [(by_steps(4), HostStream(slots=2)), (by_layers(3, 8), None)]
+)
+def test_keys_and_values_on_the_host_give_the_same_latents(
+    cuts: list[Cut], weights: HostStream | None
+) -> None:
+    plan = plan_of(cuts, weights=weights, kv="host")
+    outcomes = run(plan, Case())
+    assert_same_video(outcomes, single(), plan.vae_rank)
+    for outcome in outcomes:
+        assert "kv" not in outcome.peak_by_owner
+        assert outcome.peak_by_owner["streamed"] > 0
+
+
 def test_a_stop_ends_a_pipeline_after_the_clip_in_progress() -> None:
     # The first rank is asked as clips begin: at the second question it says yes.
     plan = plan_of(by_steps(2, 2), vae_rank=2, clips=5)

@@ -103,9 +103,10 @@ def test_stages_and_streamed_weights_give_the_same_video(folder: Path, single: R
 
 def test_weights_from_the_host_are_told_apart(folder: Path, single: RankReports) -> None:
     # No layer may stay: with room enough a plan would keep them all.
-    streamed = run(keep_none(specs(folder, "offload")))[0]
+    streamed = run(keep_none(specs(folder, "offload", kv_home="host")))[0]
     assert streamed.result["latents_sha256"] == single.result["latents_sha256"]
     owners = streamed.result["by_owner"]
+    assert "kv" not in owners
     assert 0 < owners["streamed"] + owners["weights"] < single.result["by_owner"]["weights"]
 
 

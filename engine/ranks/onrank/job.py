@@ -22,12 +22,14 @@ from engine.checkpoint.onrank.encoders import load_vae
 from engine.checkpoint.onrank.load import DiTSource
 from engine.geometry import BLOCK_FRAMES, DEFAULT_FPS, FrameGeometry, snap_size
 from engine.media.image import image_info
+from engine.model.caches import RollingCache
 from engine.model.config import DiTConfig, Numerics
 from engine.model.generate import Generation, Inputs, Options
 from engine.model.vae import VAE
 from engine.parameters.request import Request
 from engine.placement.onrank.executor import executor_for
 from engine.placement.onrank.groups import Groups, make_groups
+from engine.placement.onrank.hostkv import HostRings
 from engine.placement.onrank.weights import Loaded, load_network, outline
 from engine.placement.plan import Plan, plan_from_dict
 from engine.placement.solve import PREFETCH
@@ -108,6 +110,7 @@ class _Rank:
             own_threshold=self.request.spike_threshold is not None,
         )
         self.ledger = self.observer.ledger
+        self.rings = HostRings(self.device) if self.plan.kv == "host" else None
         self.is_vae = spec.rank == self.plan.vae_rank
         config = read_json(Path(spec.layout["config"]))
         self.cfg = DiTConfig.from_dict(config)
@@ -148,6 +151,8 @@ class _Rank:
             made = sink.finish()
         self._tell_result(made)
         loaded.close()
+        if self.rings is not None:
+            self.rings.close()
         groups.barrier(patient=True)
         leave_group()
 
@@ -248,8 +253,14 @@ class _Rank:
             dtype=self.dtype,
             device=self.device,
             **outline(self.plan, self.spec.rank),
+            make_ring=RollingCache if self.rings is None else self.rings.ring,
         )
-        if self.device.type == "cpu":
+        if self.rings is not None:
+            self.ledger.add("streamed", self.rings.nbytes)
+            if self.rings.remark is not None:
+                text = f"keys and values are not pinned ({self.rings.remark}): copies are slower"
+                self.report.send("log", level="WARNING", text=text, where=None)
+        elif self.device.type == "cpu":
             # Zeroed memory has no pages until it is written; what is booked should be there.
             for ring in generation.rings.values():
                 for layer in ring.layers:
