@@ -16,7 +16,9 @@ from engine.placement.memory import ESTIMATED
 
 #: Weight of the model's own values against one measured rank.
 _PRIOR: Final = 0.05
-#: Calibrated runs a setting needs before its margin is taken from them, and that margin's least.
+#: How often ranks of the very same setting are counted, beside one of others' on the same hardware.
+_SAME_SETTING: Final = 3
+#: Configurations that must have been measured before the margin is taken from them, and its least.
 _ENOUGH: Final = 4
 _LEAST_MARGIN: Final = 0.03
 
@@ -76,7 +78,7 @@ class Corrections:
     """What measured runs teach about the next one."""
 
     runs: Sequence[Run] = ()
-    _fits: dict[tuple[str, str], _Fit] = field(default_factory=dict)
+    _fits: dict[Setting, _Fit] = field(default_factory=dict)
 
     def without(self, configuration: tuple[object, ...]) -> Corrections:
         """The same, had that configuration never been run."""
@@ -89,14 +91,10 @@ class Corrections:
 
         Unchanged where this hardware and type have not been measured.
         """
-        key = (setting.hardware, setting.dtype)
-        if key not in self._fits:
-            alike = [r for r in self.runs if (r.setting.hardware, r.setting.dtype) == key]
-            # The same mode with as many ranks says most; its ranks count twice.
-            ranks = [rank for run in alike for rank in run.ranks if rank.peak]
-            self._fits[key] = _fit(ranks)
-        fit = self._fits[key]
-        if not fit.ranks:
+        if setting not in self._fits:
+            self._fits[setting] = self._fitted(setting)
+        fit = self._fits[setting]
+        if not fit.configurations:
             return dict(owners), margin
         found = {owner: size for owner, size in owners.items() if owner not in ESTIMATED}
         if "activations" in owners:
@@ -109,11 +107,23 @@ class Corrections:
         more = fit.base + fit.encodes * encodes
         found["slack"] = max(0, round(owners.get("slack", 0) + more))
         found = {owner: size for owner, size in found.items() if size}
-        if fit.ranks >= _ENOUGH:
+        if fit.configurations >= _ENOUGH:
             counted = sum(size for owner, size in found.items() if owner not in ESTIMATED)
             estimated = sum(found.values()) - counted
             margin = max(round(1.5 * fit.worst), round(_LEAST_MARGIN * estimated))
         return found, margin
+
+    def _fitted(self, setting: Setting) -> _Fit:
+        """From all runs on this hardware and type; those of the same setting say most."""
+        kind = (setting.hardware, setting.dtype)
+        alike = [run for run in self.runs if (run.setting.hardware, run.setting.dtype) == kind]
+        ranks = [
+            rank
+            for run in alike
+            for rank in run.ranks * (_SAME_SETTING if run.setting == setting else 1)
+            if rank.peak
+        ]
+        return _fit(ranks, len({run.configuration for run in alike}))
 
     def seconds_per_block(
         self, setting: Setting, size: tuple[int, int], steps: int
@@ -132,11 +142,11 @@ class _Fit:
     base: float = 0.0
     encodes: float = 0.0
     context: int | None = None
-    ranks: int = 0
+    configurations: int = 0  # that it rests on
     worst: float = 0.0  # most that a measured peak was above the fit
 
 
-def _fit(ranks: Sequence[RankRun]) -> _Fit:
+def _fit(ranks: Sequence[RankRun], configurations: int) -> _Fit:
     if not ranks:
         return _Fit()
     contexts = sorted(rank.context for rank in ranks if rank.context)
@@ -165,7 +175,7 @@ def _fit(ranks: Sequence[RankRun]) -> _Fit:
         base=change[2] * unit,
         encodes=change[3] * unit,
         context=context,
-        ranks=len(ranks),
+        configurations=configurations,
         worst=max(0.0, worst * unit),
     )
 

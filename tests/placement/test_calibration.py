@@ -1,0 +1,193 @@
+"""Does the planner remember what it said, and learn from what was measured?"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from engine.checkpoint.expected import DiTShape
+from engine.checkpoint.shapes import DIT_TINY
+from engine.parameters.request import Request
+from engine.placement.calibration import Corrections
+from engine.placement.hardware import DeviceOffer
+from engine.placement.history import History
+from engine.placement.place import ask, place
+from engine.placement.plan import Plan
+from engine.placement.presets import Choice
+
+MEASURED = Path(__file__).resolve().parents[2] / "benchmarks/results/plan-cpu.json"
+#: Bytes of the sample checkpoint's VAE file, on which those runs were made.
+VAE_FILE = 1_040_699
+MIB = 1 << 20
+
+
+def plan_of(
+    choice: Choice,
+    size: tuple[int, int] = (256, 256),
+    *,
+    history: Corrections | None = None,
+    clips: int = 2,
+    **request: int,
+) -> Plan:
+    asked = ask(
+        Request(**request),
+        DiTShape.from_config(DIT_TINY),
+        [DeviceOffer("cpu")],
+        size=size,
+        clips=clips,
+        vae_file_bytes=VAE_FILE,
+        history=history,
+    )
+    return place(asked, choice)
+
+
+SINGLE = Choice("single", 1, "fp32", "fp32")
+
+
+def measure(
+    history: History,
+    job: int,
+    peak: float,
+    size: tuple[int, int] = (256, 256),
+    context: int = 300 * MIB,
+    choice: Choice = SINGLE,
+) -> Plan:
+    """A run whose every rank peaked at ``peak`` times what the model says."""
+    plan = plan_of(choice, size)
+    history.predicted(job, plan, size=size, clips=2)
+    ranks = [
+        {
+            "rank": d.rank,
+            "peak_bytes": int(peak * d.predicted_bytes),
+            "by_owner": {"context": context},
+        }
+        for d in plan.devices
+    ]
+    history.measured(job, ranks, seconds_per_block=0.5)
+    return plan
+
+
+def test_is_a_prediction_kept_before_its_measurement(tmp_path: Path) -> None:
+    history = History(tmp_path / "state" / "history.jsonl")
+    plan = plan_of(SINGLE)
+    history.predicted(7, plan, size=(256, 256), clips=2)
+    (run,) = history.runs()
+    assert run.ranks[0].predicted == plan.devices[0].predicted_bytes
+    assert run.ranks[0].peak is run.ranks[0].error is None
+    assert not history.corrections().runs
+    history.measured(7, [{"rank": 0, "peak_bytes": 800 * MIB, "by_owner": {}}])
+    (run,) = history.runs()
+    assert run.ranks[0].peak == 800 * MIB
+    assert run.ranks[0].error == pytest.approx(run.ranks[0].predicted / (800 * MIB) - 1)
+
+
+def test_does_a_plan_move_to_what_was_measured(tmp_path: Path) -> None:
+    history = History(tmp_path / "history.jsonl")
+    for job, side in enumerate((128, 192, 320)):
+        measure(history, job, 1.2, (side, side))
+    plan = plan_of(SINGLE)
+    learnt = plan_of(SINGLE, history=history.corrections())
+    assert learnt.devices[0].margin_bytes == plan.devices[0].margin_bytes  # three say too little
+    measure(history, 4, 1.2, (384, 384))
+    again = plan_of(SINGLE, history=history.corrections())
+    device = again.devices[0]
+    assert device.predicted_bytes == pytest.approx(1.2 * plan.devices[0].predicted_bytes, rel=0.03)
+    assert device.by_owner["context"] == 300 * MIB
+    assert device.by_owner["kv"] == plan.devices[0].by_owner["kv"]  # what is counted stays
+    assert device.modelled == plan.devices[0].by_owner
+    assert device.margin_bytes < plan.devices[0].margin_bytes
+
+
+def test_is_other_hardware_or_another_type_left_alone(tmp_path: Path) -> None:
+    history = History(tmp_path / "history.jsonl")
+    for job in range(5):
+        measure(history, job, 1.3)
+    halved = Choice("single", 1, "bf16", "bf16")
+    assert plan_of(halved, history=history.corrections()) == plan_of(halved)
+
+
+def test_is_a_time_told_only_for_the_very_same_work(tmp_path: Path) -> None:
+    history = History(tmp_path / "history.jsonl")
+    measure(history, 1, 1.0)
+    learnt = history.corrections()
+    assert plan_of(SINGLE, history=learnt).seconds_per_block == 0.5
+    assert plan_of(SINGLE, (320, 320), history=learnt).seconds_per_block is None
+    assert plan_of(SINGLE, history=learnt, sample_steps=3).seconds_per_block is None
+    two = Choice("fsdp", 2, "fp32", "fp32")
+    assert plan_of(two, history=learnt).seconds_per_block is None
+
+
+def test_does_a_damaged_file_lose_only_its_damaged_lines(tmp_path: Path) -> None:
+    history = History(tmp_path / "history.jsonl")
+    measure(history, 1, 1.0)
+    with history.path.open("a") as file:
+        file.write('[1]\n{"kind":"measured","job":1}\nnonsense\n{"kind":"predicted","job":"x"')
+    measure(history, 2, 1.0)
+    assert [run.job for run in history.runs()] == [1, 2]
+
+
+def test_does_the_file_stay_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.placement.history.KEPT", 5)
+    history = History(tmp_path / "history.jsonl")
+    for job in range(30):
+        measure(history, job, 1.0)
+    assert len(history.path.read_bytes().splitlines()) <= 20
+    assert history.runs()[-1].job == 29
+
+
+def recorded() -> list[dict[str, object]]:
+    found: list[dict[str, object]] = json.loads(MEASURED.read_text())["runs"]
+    return found
+
+
+def choice_of(run: dict[str, object]) -> Choice:
+    dtype = str(run["dtype"])
+    return Choice(
+        mode=run["mode"],  # type: ignore[arg-type]
+        variant=run["variant"],  # type: ignore[arg-type]
+        dit_ranks=int(str(run["dit_ranks"])),
+        own_vae=bool(run["own_vae"]),
+        dtype=dtype,  # type: ignore[arg-type]
+        kv_dtype=dtype,  # type: ignore[arg-type]
+    )
+
+
+def predict(run: dict[str, object], history: Corrections | None = None) -> Plan:
+    width, height = run["size"]  # type: ignore[misc]
+    return plan_of(
+        choice_of(run),
+        (width, height),
+        history=history,
+        clips=int(str(run["clips"])),
+        sample_steps=int(str(run["steps"])),
+    )
+
+
+def test_were_real_runs_predicted_within_a_tenth_without_any_history() -> None:
+    for run in recorded():
+        for device, peak in zip(predict(run).devices, run["peaks"], strict=True):  # type: ignore[call-overload]
+            assert device.predicted_bytes == pytest.approx(peak, rel=0.1), run
+            assert peak <= device.predicted_bytes + device.margin_bytes, run
+
+
+def test_are_they_within_a_twentieth_with_that_configuration_left_out(tmp_path: Path) -> None:
+    history = History(tmp_path / "history.jsonl")
+    runs = recorded()
+    for job, run in enumerate(runs):
+        width, height = run["size"]  # type: ignore[misc]
+        clips = int(str(run["clips"]))
+        history.predicted(job, predict(run), size=(width, height), clips=clips)
+        ranks = [
+            {"rank": n, "peak_bytes": peak, "by_owner": {"context": run["context"]}}
+            for n, peak in enumerate(run["peaks"])  # type: ignore[arg-type]
+        ]
+        history.measured(job, ranks)
+    learnt = history.corrections()
+    for known, run in zip(learnt.runs, runs, strict=True):
+        left_out = learnt.without(known.configuration)
+        assert len(left_out.runs) < len(runs)
+        for device, peak in zip(predict(run, left_out).devices, run["peaks"], strict=True):  # type: ignore[call-overload]
+            assert device.predicted_bytes == pytest.approx(peak, rel=0.05), run
+            assert peak <= device.predicted_bytes + device.margin_bytes, run
