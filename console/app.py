@@ -136,7 +136,7 @@ class AvatopApp(App[Leave]):
         try:
             client = connect()
         except (OSError, RuntimeError, ValueError, ImportError) as error:
-            leave = Leave("failed", f"The engine could not be started: {error}")
+            leave = Leave("failed", f"The engine cannot be reached: {error}")
             self.call_from_thread(self.exit, leave)
             return
         self.call_from_thread(self._join, client)
@@ -259,8 +259,12 @@ class AvatopApp(App[Leave]):
             self._owned.gone = True
         self.exit(Leave("terminal_gone", "The terminal went away; the engine works on."))
 
+    def detach(self) -> None:
+        """Somebody asked consoles to leave (``avatop detach``). Any thread."""
+        self._from_thread(self.exit, Leave("detached"))
+
     def _terminated(self) -> None:
-        self.exit(Leave("terminated", "Ended by SIGTERM."))
+        self.exit(Leave("terminated", "Ended by SIGTERM; the engine works on."))
 
     # -- actions -----------------------------------------------------------------------------
 

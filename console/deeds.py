@@ -79,14 +79,20 @@ def leave(app: AvatopApp) -> None:
     if not waiting or app.client is None or app.model.stopped is not None:
         app.exit(Leave("quit"))
         return
+    if getattr(app.client, "read_only", False):
+        app.exit(Leave("detached"))  # it may decide nothing
+        return
 
     def done(choice: str | None) -> None:
-        if choice == "after_clip":
+        if choice == "detach":
+            app.exit(Leave("detached"))
+        elif choice == "after_clip":
             app.leaving = Leave("after_clip")
             app.command(StopEngine(after_clip=True), "Leaving once the clip is on disk.")
         elif choice == "cancel" and app.client is not None:
             for job in waiting:
                 app.client.send(Cancel(job=job.id, reason="the operator quit"))
-            app.exit(Leave("cancelled"))
+            app.leaving = Leave("cancelled")
+            app.exit(app.leaving)
 
     app.push_screen(ask.leave(app.model, app.paint), done)

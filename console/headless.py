@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import queue
 import signal
 import sys
@@ -16,10 +18,24 @@ from console import format as fmt
 from console.commands.common import print_json, tell
 from console.progress import ProgressView, memory
 from console.version import version
-from engine.engine import InProcessClient, start_engine
-from engine.messages import END_STATES, Cancel, Event, JobChanged, JobRow, Reply, Submit
+from engine.client import EngineClient
+from engine.jobs.paths import Places
+from engine.jobs.store import JobStore, StoreError
+from engine.messages import (
+    END_STATES,
+    Cancel,
+    EngineStopped,
+    Event,
+    JobChanged,
+    JobRow,
+    Reply,
+    Submit,
+)
 from engine.outcome import read_result
 from engine.params import Request
+from engine.remote.client import SocketClient
+from engine.remote.host import Hosting
+from engine.remote.spawn import EngineNotStarted, attach_or_host
 
 _EXIT: Final = {
     "done": exits.DONE,
@@ -27,24 +43,51 @@ _EXIT: Final = {
     "interrupted": exits.FAILED,
     "failed": exits.FAILED,
 }
+#: Seconds the engine takes at most to be idle after the last job has ended.
+IDLE_SECONDS: Final = 1.0
 
 
 def run_headless(request: Request, as_json: bool) -> int:
-    """Run one job in an engine of this process and return the exit code.
+    """Run one job and return the exit code: in the engine that runs already, or in one of this
+    process, to which consoles can attach meanwhile.
 
     Raises:
         BadInput, Refused: the engine would not take the job; nothing is left behind.
+        Failed: no engine can be reached.
     """
-    client = start_engine(version=version())
+    places = Places.of()
     try:
-        return _Headless(client, request, as_json).run()
+        engine = attach_or_host(places, version(), kind="run")
+    except (EngineNotStarted, OSError) as error:
+        raise exits.Failed(str(error)) from error
+    if isinstance(engine, SocketClient):
+        tell(f"avatop: submitting to the running engine, process {engine.engine_pid}")
+        with contextlib.closing(engine):
+            return _Headless(engine, places, request, as_json).run()
+    try:
+        code = _Headless(engine.client, places, request, as_json).run()
+        _let_others_finish(engine)
+        return code
     finally:
-        client.close()
+        engine.close()
+
+
+def _let_others_finish(hosting: Hosting) -> None:
+    """Jobs that others gave to this command's engine are not ended with the command."""
+    idle = hosting.client.when_idle()
+    try:
+        idle.result(IDLE_SECONDS)
+    except TimeoutError:
+        tell("avatop: others have work in this command's engine; it ends when that is done")
+        idle.result()
 
 
 class _Headless:
-    def __init__(self, client: InProcessClient, request: Request, as_json: bool) -> None:
+    def __init__(
+        self, client: EngineClient, places: Places, request: Request, as_json: bool
+    ) -> None:
         self._client = client
+        self._places = places
         self._request = request
         self._as_json = as_json
         self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
@@ -80,6 +123,8 @@ class _Headless:
     def _follow(self, job: int | None) -> JobRow:
         while True:
             event = self._events.get()
+            if isinstance(event, EngineStopped) and job is not None:
+                return self._last_row(job, event)
             about = getattr(event, "job", None)
             number = about.id if isinstance(about, JobRow) else about
             if event is None or (number is not None and number != job):
@@ -87,6 +132,20 @@ class _Headless:
             self._view.show(event)
             if isinstance(event, JobChanged) and event.job.state in END_STATES:
                 return event.job
+
+    def _last_row(self, job: int, event: EngineStopped) -> JobRow:
+        """The row of a job whose engine has ended under it, as the store has it."""
+        try:
+            store = JobStore(self._places.database)
+            try:
+                row = store.get(job)
+            finally:
+                store.close()
+        except StoreError as error:
+            raise exits.Failed(f"{event.reason}, and the jobs cannot be read: {error}") from error
+        if row.state in END_STATES:
+            return row
+        return dataclasses.replace(row, state="interrupted", error=event.reason)
 
     # -- signals -------------------------------------------------------------------------------
 
@@ -121,7 +180,7 @@ class _Headless:
     # -- the end -------------------------------------------------------------------------------
 
     def _report(self, row: JobRow) -> int:
-        result = read_result(self._client.engine.places.job(row.id), row)
+        result = read_result(self._places.job(row.id), row)
         done = row.state == "done"
         if self._as_json:
             print_json(result)

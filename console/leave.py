@@ -1,22 +1,23 @@
-"""Why the console ended; its caller decides by this what becomes of the engine."""
+"""Why the console ended; its caller decides by this what to wait for and what to say."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-Reason = Literal["quit", "cancelled", "after_clip", "engine_stopped", "terminal_gone",
+Reason = Literal["quit", "detached", "cancelled", "after_clip", "engine_stopped", "terminal_gone",
                  "terminated", "failed"]  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Leave:
-    """Why the console ended.
+    """Why the console ended. The engine goes on unless it was asked to end.
 
-    ``quit``: nothing was running. ``cancelled``: all jobs were cancelled at the person's word.
-    ``after_clip``: the engine ended after its clip, as asked. ``engine_stopped``: the engine ended
-    by itself. ``terminal_gone``: let the engine finish, nobody watches. ``terminated``: SIGTERM.
-    ``failed``: no engine could be reached; ``message`` says why.
+    ``quit``: nothing was running. ``detached``: work goes on without this console.
+    ``cancelled``: all jobs were cancelled at the person's word. ``after_clip``: the engine ended
+    after its clip, as asked. ``engine_stopped``: the engine ended by itself. ``terminal_gone``:
+    hang-up. ``terminated``: SIGTERM to the console. ``failed``: no engine could be reached;
+    ``message`` says why.
     """
 
     reason: Reason

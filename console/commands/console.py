@@ -1,20 +1,25 @@
-"""``avatop`` without a verb: the console, and what becomes of the engine when it is left."""
+"""``avatop`` without a verb: a console on the running engine, or on one that is started for it."""
 
 from __future__ import annotations
 
-import signal
+import contextlib
 import sys
 from collections.abc import Mapping
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from console import exits
 from console.commands.common import tell
 
 if TYPE_CHECKING:
+    from console.app import AvatopApp
     from console.leave import Leave
-    from engine.engine import InProcessClient
     from engine.messages import Reply
+    from engine.remote.client import SocketClient
+
+#: Seconds that leaving waits for cancelled jobs' ranks to be gone.
+CANCEL_SECONDS: Final = 15.0
+_AGAIN: Final = "come back with: avatop"
 
 
 def has_terminal() -> bool:
@@ -22,8 +27,19 @@ def has_terminal() -> bool:
     return sys.stdin.isatty() and sys.stdout.isatty()
 
 
-def open_console(request: Mapping[str, Any] | None = None, theme: str | None = None) -> int:
-    """Run the console; with ``request``, submit that job at once. Returns the exit code."""
+def open_console(
+    request: Mapping[str, Any] | None = None,
+    theme: str | None = None,
+    *,
+    attach_only: bool = False,
+    read_only: bool = False,
+) -> int:
+    """Run the console until it is left. Returns the exit code.
+
+    Args:
+        request: submit this job at once. theme: name or path.
+        attach_only: an engine has to run already. read_only: the engine refuses every command.
+    """
     if not has_terminal():
         tell(
             "avatop: the console needs a terminal, and there is none here. "
@@ -34,18 +50,14 @@ def open_console(request: Mapping[str, Any] | None = None, theme: str | None = N
     from console.app import AvatopApp
     from console.theme import ThemeError
 
-    started: list[InProcessClient] = []
+    attached: list[SocketClient] = []
 
-    def connect() -> InProcessClient:
-        from console.version import version
-        from engine.engine import start_engine
-        from engine.messages import Submit
-
-        client = start_engine(version=version())
-        started.append(client)
+    def connect() -> SocketClient:
+        client = _find(attach_only=attach_only, read_only=read_only)
+        attached.append(client)
+        client.on_detach = app.detach
         if request is not None:
-            answer = client.send(Submit(request=dict(request)))
-            answer.add_done_callback(lambda future: _told(client, future))
+            _submit(app, client, request)
         return client
 
     try:
@@ -53,34 +65,59 @@ def open_console(request: Mapping[str, Any] | None = None, theme: str | None = N
     except ThemeError as error:
         tell(f"avatop: {error}")
         return exits.USAGE
-    leave = app.run()
-    client = started[0] if started else None
+    try:
+        leave = app.run()
+    finally:  # whatever happens to the screen, the engine goes on
+        if attached:
+            _let_go(attached[0], wait=app.leaving is not None and app.leaving.reason == "cancelled")
+    return _say(leave, crashed=bool(app.return_code))
+
+
+def _find(*, attach_only: bool, read_only: bool) -> SocketClient:
+    """On the thread that connects.
+
+    Raises:
+        OSError, RuntimeError: there is no engine, and why.
+    """
+    from console.version import version
+    from engine.remote.client import attach
+    from engine.remote.spawn import attach_or_spawn
+
+    if not (attach_only or read_only):
+        return attach_or_spawn(version=version(), kind="console")
+    client = attach(kind="console", read_only=read_only)
     if client is None:
-        return _say(leave)
-    return _let_go(client, leave)
+        raise RuntimeError("no engine is running; start one with: avatop")
+    return client
 
 
-def _told(client: InProcessClient, answer: Future[Reply]) -> None:
-    """A job that was refused says so in the log pane. On the engine's thread."""
-    reply = answer.result()
-    if not reply.ok:
-        client.engine.bus.log("ERROR", reply.message)
+def _submit(app: AvatopApp, client: SocketClient, request: Mapping[str, Any]) -> None:
+    """Queue the first job; a refusal is said in the log pane."""
+    from engine.messages import LogLine, Submit
+
+    def told(answer: Future[Reply]) -> None:
+        reply = answer.result()
+        if not reply.ok:
+            app.mailbox.put(LogLine(level="ERROR", source="console", text=reply.message))
+
+    client.send(Submit(request=dict(request))).add_done_callback(told)
 
 
-def _let_go(client: InProcessClient, leave: Leave) -> int:
-    """End the engine, or let it finish when it was the terminal that went away."""
-    if leave.reason == "terminal_gone":
-        # Nobody is there to see a signal's effect any more; the queue ends, then the process.
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        client.when_idle().result()
-    elif leave.reason == "after_clip":
-        client.engine.join()
+def _let_go(client: SocketClient, *, wait: bool) -> None:
+    """Leave the engine to itself; after a cancellation, once the ranks are gone."""
+    if wait:
+        with contextlib.suppress(TimeoutError):
+            client.when_idle().result(CANCEL_SECONDS)
     client.close()
-    return _say(leave)
 
 
-def _say(leave: Leave) -> int:
+def _say(leave: Leave, *, crashed: bool) -> int:
+    if crashed and leave.reason != "failed":
+        tell(f"avatop: the console failed; the engine works on, {_AGAIN}")
+        return exits.FAILED
     if leave.message and leave.reason != "terminal_gone":
         tell(f"avatop: {leave.message}")
+    if leave.reason == "detached" and not leave.message:
+        tell(f"avatop: the engine works on; {_AGAIN}")
     codes: dict[str, int] = {"failed": exits.FAILED, "terminated": exits.INTERRUPTED}
     return codes.get(leave.reason, exits.DONE)

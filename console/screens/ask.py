@@ -42,7 +42,7 @@ def cancel(model: Model, paint: Paint, job: JobRow) -> Dialog:
 
 
 def leave(model: Model, paint: Paint) -> Dialog:
-    """Quit with work in hand? The result is ``stay``, ``after_clip`` or ``cancel``."""
+    """Quit with work in hand? ``detach``, ``after_clip``, ``stay`` (also Escape) or ``cancel``."""
     live, queued = model.live_jobs(), model.queued_jobs()
     parts = []
     if live:
@@ -52,7 +52,7 @@ def leave(model: Model, paint: Paint) -> Dialog:
         parts.append(f"{fmt.plural(len(queued), 'job')} {'waits' if len(queued) == 1 else 'wait'}")
     sentence = " and ".join(parts)
     total = len(live) + len(queued)
-    choices = [Choice("stay", "Stay here")]
+    choices = [Choice("detach", "Detach: the engine works on, avatop comes back to it")]
     if live:
         choices.append(
             Choice(
@@ -60,9 +60,12 @@ def leave(model: Model, paint: Paint) -> Dialog:
             )
         )
     what = "it" if total == 1 else f"all {total} jobs"
-    choices.append(Choice("cancel", f"Cancel {what} and quit now", danger=True))
+    choices += [
+        Choice("stay", "Stay here"),
+        Choice("cancel", f"Cancel {what} and quit now", danger=True),
+    ]
     text = [
-        f"{sentence[0].upper()}{sentence[1:]}. The engine lives in this console and ends with it.",
+        f"{sentence[0].upper()}{sentence[1:]}. The engine does not need this console.",
         "What is committed to disk stays in any case.",
     ]
-    return Dialog(model, paint, "Quit while there is work?", text, choices)
+    return Dialog(model, paint, "Quit while there is work?", text, choices, escape="stay")

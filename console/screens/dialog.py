@@ -64,7 +64,7 @@ class DialogBody(Lines):
 
 
 class Dialog(ModalScreen[str]):
-    """Ask; the result is the chosen value, ``choices[0].value`` on Escape (the safe one)."""
+    """Ask; the result is the chosen value. Escape gives ``escape``, else ``choices[0].value``."""
 
     DEFAULT_CSS = """
     Dialog { align: center middle; background: $background 60%; }
@@ -79,9 +79,10 @@ class Dialog(ModalScreen[str]):
 
     def __init__(
         self, model: Model, paint: Paint, title: str, sentences: Sequence[str],
-        choices: Sequence[Choice],
+        choices: Sequence[Choice], escape: str | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
+        self._escape = choices[0].value if escape is None else escape
         self.body = DialogBody(model, paint.raised(), title, sentences, choices)
 
     def compose(self) -> ComposeResult:
@@ -105,4 +106,4 @@ class Dialog(ModalScreen[str]):
         self.dismiss(self.body.choices[self.body.at].value)
 
     def action_leave(self) -> None:
-        self.dismiss(self.body.choices[0].value)
+        self.dismiss(self._escape)

@@ -128,10 +128,27 @@ async def test_quit_without_work_leaves_at_once(opened: Opener) -> None:
 async def test_quit_with_work_asks_and_can_stay(opened: Opener) -> None:
     async with opened() as console:
         await console.press("q")
-        assert "▌ Stay here" in console.text()
-        await console.press("enter")
+        assert "Stay here" in console.text()
+        await console.press("escape")
         assert console.app.return_value is None
+        assert console.app.screen is console.app.overview
         assert console.client.sent == []
+
+
+async def test_quit_with_work_detaches_unless_told_otherwise(opened: Opener) -> None:
+    async with opened() as console:
+        await console.press("q")
+        assert "▌ Detach: the engine works on" in console.text()
+        await console.press("enter")
+        assert console.app.return_value == Leave("detached")
+        assert console.client.sent == []
+
+
+async def test_a_read_only_console_leaves_without_a_question(opened: Opener) -> None:
+    async with opened() as console:
+        console.client.read_only = True  # type: ignore[attr-defined]
+        await console.press("q")
+        assert console.app.return_value == Leave("detached")
 
 
 async def test_quit_after_the_clip(opened: Opener) -> None:

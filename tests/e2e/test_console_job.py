@@ -66,8 +66,8 @@ def _read_along(child: pexpect.spawn[bytes]) -> bool:
 def test_demo_in_a_terminal_runs_its_job_and_leaves_on_a_key(tmp_path: Path, inputs: Path) -> None:
     with _demo(tmp_path, inputs, num_clip=1) as child:
         until(lambda: _read_along(child) and _state(tmp_path) == "done")
-        child.send("q")
-        child.expect(pexpect.EOF)
+        # The store knows it before the screen does; while it asks, the same key goes back.
+        until(lambda: child.send("q") and not child.expect([pexpect.EOF, pexpect.TIMEOUT], 2))
         child.wait()
         assert child.exitstatus == 0
     assert list((tmp_path / "state" / "outputs").glob("*.mp4"))
@@ -77,15 +77,9 @@ def test_the_job_finishes_when_the_terminal_goes_away(tmp_path: Path, inputs: Pa
     with _demo(tmp_path, inputs) as child:
         until(lambda: _read_along(child) and ranks_of(child.pid))
         console = psutil.Process(child.pid)
+        below = console.children(recursive=True)
         child.ptyproc.fileobj.close()  # the connection breaks: the kernel sends SIGHUP
         child.ptyproc.closed = child.closed = True  # or its number would be closed once more
-        until(lambda: _state(tmp_path) == "done")
         until(lambda: gone([console]))
-
-
-def test_killing_the_console_leaves_no_rank(tmp_path: Path, inputs: Path) -> None:
-    with _demo(tmp_path, inputs, infer_frames=480) as child:
-        ranks = until(lambda: _read_along(child) and ranks_of(child.pid))
-        below = psutil.Process(child.pid).children(recursive=True)
-        os.kill(child.pid, signal.SIGKILL)
-        until(lambda: gone([*ranks, *below]), seconds=2.0)
+        until(lambda: _state(tmp_path) == "done")
+        until(lambda: gone(below))  # with its last job the engine ends, too
