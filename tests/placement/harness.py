@@ -46,6 +46,7 @@ class Outcome:
     spikes: list[Any] = field(default_factory=list)
     peak_by_owner: dict[str, int] = field(default_factory=dict)
     clips: int = 0
+    host_memory: frozenset[str] = frozenset()  # inodes of shared weights that were mapped
 
 
 def plan_for(mode: str, ranks: int = 1, *, vae: bool = False, steps: int = 4, **case: Any) -> Plan:

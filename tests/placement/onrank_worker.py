@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -108,6 +109,8 @@ def work(rank: int, plan: Plan, case: Case, folder: str) -> Outcome:
         for finished in executor.run():
             outcome.latents[finished.block] = finished.latent.float().cpu().numpy()
     outcome.clips = executor.clips
+    mapped = (line.split() for line in Path("/proc/self/maps").read_text().splitlines())
+    outcome.host_memory = frozenset(m[4] for m in mapped if len(m) > 5 and "avatop-weights" in m[5])
     ledger.book("kv", generation.kv_nbytes)
     outcome.peak_by_owner = ledger.peak_by_owner
     loaded.close()

@@ -78,6 +78,8 @@ def test_streamed_weights_give_the_latents_of_resident_ones(name: str) -> None:
     assert_same_video(outcomes, single(), plan.vae_rank)
     for outcome in outcomes:
         assert 0 < outcome.peak_by_owner["streamed"] < single().peak_by_owner["weights"]
+    assert len({memory for outcome in outcomes for memory in outcome.host_memory}) == 1
+    assert all(outcome.host_memory for outcome in outcomes)
 
 
 @pytest.mark.parametrize(

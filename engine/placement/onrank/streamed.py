@@ -198,6 +198,8 @@ def stream(
     memory = share(groups, owner, sum(sizes), wanted=bool(layers))
     units: list[Unit] = []
     if memory is not None:
+        if pinned:
+            memory.pin(device)  # before it is filled: that copies faster too
         at = 0
         for (n, held), size in zip(places, sizes, strict=True):
             units.append(Unit(n, held, size, memory.bytes[at : at + size]))
@@ -209,8 +211,6 @@ def stream(
             if on_unit is not None:
                 on_unit(f"layer {unit.layer} in host memory", done + 1, len(units))
     groups.barrier()
-    if memory is not None and pinned and layers:
-        memory.pin(device)
     is_pinned = memory is not None and memory.pinned
     own = [unit for unit in units if unit.layer in layers]
     return Streamed(dit, own, slots, device, books, pinned=is_pinned), memory
