@@ -192,12 +192,13 @@ def _fps(layout: Layout) -> int:
 
 
 def _plan(request: Request, layout: Layout, seen: Forecast, machine: Machine) -> Plan:
+    free = request.host_memory or machine.host_available
     devices = offers(
         machine.devices,
         request.gpus,
         os.environ,
         host_total=machine.host_total,
-        host_available=machine.host_available,
+        host_available=free,
         cap=request.gpu_memory_cap,
     )
     devices = [
@@ -214,7 +215,7 @@ def _plan(request: Request, layout: Layout, seen: Forecast, machine: Machine) ->
         clips=seen.clips,
         vae_file_bytes=_bytes(layout.vae),
         encoder_file_bytes=sum(_bytes(path) or 0 for path in encoders) or None,
-        host=HostOffer(machine.host_available),
+        host=HostOffer(free),
         history=machine.history,
     )
 

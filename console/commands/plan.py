@@ -68,7 +68,6 @@ def _bytes(_: click.Context, __: click.Parameter, value: str | None) -> int | No
     metavar="GB/S",
     help="Pinned host memory to device, in GB/s: what streamed weights pass through.",
 )
-@click.option("--host-memory", callback=_bytes, metavar="BYTES", help="Free memory of the host.")
 @click.option(
     "--shape", type=click.Choice(sorted(SHAPES)), help="A known model instead of --ckpt_dir."
 )
@@ -96,7 +95,6 @@ def plan(
     gpu_memory: int | None,
     compute_capability: str | None,
     link_bandwidth: float | None,
-    host_memory: int | None,
     shape: str | None,
     fsdp_wrap: Wrap | None,
     measured_steady: int | None,
@@ -121,7 +119,7 @@ def plan(
     if measured_steady is not None or fsdp_wrap is not None:
         flags = _sharded(flags)
     resolved = _resolve(flags, file, preset)
-    hardware = _Hardware(devices, gpu_memory, compute_capability, link_bandwidth, host_memory)
+    hardware = _Hardware(devices, gpu_memory, compute_capability, link_bandwidth)
     try:
         question = _question(resolved.request, shape, hardware)
         gpus = 0 if question.kind == "cpu" else len(question.devices)
@@ -146,7 +144,6 @@ class _Hardware:
     gpu_memory: int | None
     capability: str | None
     link: float | None
-    host_memory: int | None
 
 
 def _sharded(flags: Mapping[str, Any]) -> dict[str, Any]:
@@ -221,9 +218,10 @@ def _hardware(request: Request, asked: _Hardware) -> tuple[list[DeviceOffer], Ho
             capability=capability,
             link_bytes_per_second=link,
         )
-        return offered, HostOffer(asked.host_memory)
+        return offered, HostOffer(request.host_memory)
     total, used = _host()
     free = None if total is None or used is None else total - used
+    free = request.host_memory or free
     picked = pick_source()
     try:
         readings = picked.source.read()
@@ -247,7 +245,7 @@ def _hardware(request: Request, asked: _Hardware) -> tuple[list[DeviceOffer], Ho
         )
         for device in offered
     ]
-    return offered, HostOffer(asked.host_memory if asked.host_memory is not None else free)
+    return offered, HostOffer(free)
 
 
 def _host() -> tuple[int | None, int | None]:

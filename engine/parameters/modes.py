@@ -236,7 +236,8 @@ def _ulysses_remark(ulysses: int, dit_ranks: int) -> str:
     )
     return (
         f"ulysses_size {ulysses} was read as 1: {heads}it would take "
-        f"{dit_ranks * ulysses} GPUs ({dit_ranks} x {ulysses})."
+        f"{dit_ranks * ulysses} GPUs ({dit_ranks} x {ulysses}). More devices than steps are used "
+        "by --mode tpp --variant balanced."
     )
 
 

@@ -260,6 +260,14 @@ PARAMETERS: Final[tuple[Parameter, ...]] = (
         choices=("bf16", "fp32", "fp8"),
     ),
     _P(
+        "host_memory",
+        "bytes",
+        "placement",
+        "Free host memory to plan with, e.g. 200GiB, where the host's own reading is wrong: a "
+        "virtual machine whose memory grows with use. A launch that needs more is refused.",
+        minimum=2**20,
+    ),
+    _P(
         "t5_cpu",
         "bool",
         "placement",
