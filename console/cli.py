@@ -24,6 +24,8 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "gpus": ("console.commands.gpus:gpus", "Read every device once."),
     "ps": ("console.commands.gpus:ps", "List the processes that matter here."),
     "reap": ("console.commands.reap:reap", "Find zombies; end them with --yes."),
+    "alerts": ("console.commands.alerts:alerts", "What fires; acknowledge, silence, test."),
+    "metrics": ("console.commands.metrics:metrics", "Serve Prometheus metrics on 127.0.0.1."),
     "triage": ("console.commands.triage:triage", "Tell what a log means and what to do."),
     "presets": (
         "console.commands.presets:presets_command",
