@@ -35,6 +35,7 @@ from engine.messages import (
 
 if TYPE_CHECKING:
     from engine.services import Services
+    from engine.telemetry.recorder import Recorder
 
 #: Seconds ``close`` waits for ranks to end before it leaves them to the kernel (PDEATHSIG).
 CLOSE_SECONDS: Final = 15.0
@@ -109,6 +110,7 @@ class Engine:
     async def _live(self) -> None:
         log = LogFile(self.places.log)
         self.bus.subscribe(log)
+        recorder = self._record()
         self._fatal = await self._open()
         if self._fatal is not None:
             self.bus.log("CRITICAL", self._fatal)
@@ -121,6 +123,13 @@ class Engine:
             await asyncio.wait(pending, timeout=5)
         self.bus.publish(EngineStopped(reason=self._stop_reason))
         log.close()
+        if recorder is not None:
+            await asyncio.to_thread(recorder.close)
+
+    def _record(self) -> Recorder | None:
+        from engine.telemetry.recorder import start_recorder
+
+        return start_recorder(self.bus, self.places.recordings, self._version, self.call)
 
     async def _open(self) -> str | None:
         """Open everything; returns why that was not possible."""

@@ -58,6 +58,11 @@ class Places:
         """The engine's own log."""
         return self.state / "engine.log"
 
+    @property
+    def recordings(self) -> Path:
+        """The flight recorder's segments."""
+        return self.state / "recordings"
+
     def job(self, job: int) -> JobPlaces:
         return JobPlaces(self.state / "jobs" / f"{job:06d}")
 

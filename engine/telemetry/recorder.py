@@ -22,6 +22,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
+from engine.bus import Bus
 from engine.messages import BlockDone, Event, LogLine
 from engine.telemetry.recorder_state import Present
 from engine.telemetry.recording_segment import (
@@ -83,6 +84,33 @@ class Limits:
         segment = min(limits.segment_bytes, max(limits.total_bytes // 8, 1 << 16))
         limits = dataclasses.replace(limits, segment_bytes=segment)
         return limits, "; ".join(wrong) or None
+
+
+def start_recorder(
+    bus: Bus,
+    folder: Path,
+    version: str,
+    call: Callable[[Callable[[], None]], object],
+    env: Mapping[str, str] = os.environ,
+) -> Recorder | None:
+    """Record what a bus tells from now on; None where the environment forbids it.
+
+    Args:
+        call: runs a function on the engine's thread, where the log may be written.
+    """
+    limits, wrong = Limits.of(env)
+    if wrong is not None:
+        bus.log("WARNING", f"flight recorder: {wrong}; the default holds")
+    if limits is None:
+        bus.log("INFO", "flight recorder: off (AVATOP_RECORD)")
+        return None
+
+    def tell(level: str, text: str) -> None:
+        call(lambda: bus.log(level, text))
+
+    recorder = Recorder(folder, limits, version=version, tell=tell)
+    bus.subscribe(recorder)
+    return recorder
 
 
 class Recorder:
