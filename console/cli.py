@@ -27,6 +27,10 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "alerts": ("console.commands.alerts:alerts", "What fires; acknowledge, silence, test."),
     "metrics": ("console.commands.metrics:metrics", "Serve Prometheus metrics on 127.0.0.1."),
     "triage": ("console.commands.triage:triage", "Tell what a log means and what to do."),
+    "replay": ("console.commands.replay:replay", "Open the screens over a recording."),
+    "recordings": ("console.commands.recordings:recordings", "List what is recorded."),
+    "export": ("console.commands.export:export", "Make an incident bundle, or a CSV log."),
+    "spikes": ("console.commands.spikes:spikes", "Find memory spikes in a log or a recording."),
     "presets": (
         "console.commands.presets:presets_command",
         "List presets with length, time, memory.",
