@@ -5,6 +5,7 @@ It has the form of node_exporter's textfile collector, so that can read it as we
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -30,7 +31,8 @@ def write_textfile(state: Path, facts: Facts, probes: Probes, now: float) -> boo
         temporary.write_text(render(facts, probes, now), encoding="utf-8")
         temporary.replace(state / NAME)
     except OSError:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         return False
     return True
 
