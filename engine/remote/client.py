@@ -13,7 +13,17 @@ from typing import Any, Final
 
 from engine.client import Listener
 from engine.jobs.paths import Places
-from engine.messages import Command, EngineStopped, Event, Reply, Snapshot
+from engine.messages import (
+    Command,
+    DevicesSampled,
+    EngineStopped,
+    Event,
+    LedgerUpdated,
+    LogLine,
+    Reply,
+    Snapshot,
+    Spike,
+)
 from engine.remote.address import dial
 from engine.remote.wire import (
     ENGINE_LINE,
@@ -64,6 +74,9 @@ class SocketClient:
         self._listeners: list[Listener] = []
         self._subscribed = False
         self._stopped_told = False
+        self._newest = 0.0  # wall-clock time of the newest event told
+        self._cut = 0.0  # the same, when the connection was last made anew
+        self._fresh: set[LogLine] | None = None  # lines told between that and its snapshot
         self._closing = False
         self._ended = False
         self._greeted: Future[dict[str, Any]] = Future()
@@ -236,6 +249,9 @@ class SocketClient:
     def _tell(self, event: Event) -> None:
         if isinstance(event, EngineStopped):
             self._stopped_told = True
+        self._newest = max(self._newest, event.t)
+        if self._fresh is not None and isinstance(event, LogLine):
+            self._fresh.add(event)
         for listener in self._listeners:
             listener(event)
 
@@ -251,6 +267,7 @@ class SocketClient:
             old, self._sock = self._sock, fresh
             lost, self._open = self._open, {}
         old.close()
+        self._cut, self._fresh = self._newest, set()
         for future, _, gone in lost.values():
             if future.set_running_or_notify_cancel():
                 future.set_result(_unknown(gone))
@@ -261,14 +278,21 @@ class SocketClient:
 
     def _told_past(self, body: dict[str, Any]) -> None:
         """The readings of the last minutes, so that plots have a past."""
-        for item in body.get("events", ()):
-            event = event_from(item)
-            if event is not None:
-                self._tell(event)
+        told = (event_from(item) for item in body.get("events", ()))
+        self._tell_new([event for event in told if event is not None])
 
     def _retell(self, body: dict[str, Any]) -> None:
-        for event in events_of(snapshot_from_dict(body)):
-            self._tell(event)
+        """The present state, to listeners that missed what led to it."""
+        fresh, self._fresh = self._fresh or set(), None
+        events = events_of(snapshot_from_dict(body))
+        self._tell_new([e for e in events if not isinstance(e, LogLine) or e not in fresh])
+
+    def _tell_new(self, events: list[Event]) -> None:
+        """Lines and readings that were told before the cut are not told twice."""
+        for event in events:
+            told = isinstance(event, LogLine | LedgerUpdated | DevicesSampled | Spike)
+            if not told or event.t > self._cut:
+                self._tell(event)
 
     def _end(self) -> None:
         with self._lock:

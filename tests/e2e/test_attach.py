@@ -60,9 +60,16 @@ def _cleaned(folder: Path) -> Iterator[Places]:
 
 @contextmanager
 def _console(folder: Path, *args: str) -> Iterator[pexpect.spawn[bytes]]:
+    with _python(folder, "-m", "console", *args) as child:
+        yield child
+
+
+@contextmanager
+def _python(folder: Path, *args: str) -> Iterator[pexpect.spawn[bytes]]:
+    """Python in a terminal of its own."""
     child = pexpect.spawn(
         sys.executable,
-        ["-m", "console", *args],
+        list(args),
         env={**environment(folder), "TERM": "xterm-256color", "LANG": "C.UTF-8"},
         cwd=str(ROOT),
         dimensions=(40, 120),
@@ -165,6 +172,28 @@ def test_a_job_goes_on_without_its_consoles_and_the_next_one_sees_its_past(
         assert "99" in again.stderr
         until(lambda: gone(ranks))
         until(lambda: gone([host]))  # nobody is there, nothing waits: it ends
+
+
+def test_a_fault_in_the_console_ends_the_console_alone(tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from console.app import AvatopApp\n"
+        "from console.commands.console import open_console\n"
+        "AvatopApp.action_help = lambda self: 1 // 0\n"
+        "sys.exit(open_console())\n"
+    )
+    with _cleaned(tmp_path) as places, _python(tmp_path, "-c", code) as child:
+        with closing(_attached(places)) as client:
+            until(lambda: _read_along(child) and client.status().result(PATIENCE)["consoles"])
+            child.send("?")
+            child.expect("the console failed; the engine works on")
+            child.expect(pexpect.EOF)
+            child.wait()
+            assert child.exitstatus == 1
+            assert client.snapshot().result(PATIENCE).logs
+            host = psutil.Process(client.engine_pid)
+            assert not gone([host])
+        until(lambda: gone([host]))
 
 
 def test_run_gives_its_job_to_the_engine_of_another_process(

@@ -214,6 +214,10 @@ def test_a_client_that_does_not_read_delays_nobody_and_attaches_again(
         engine = hosting.engine
         engine.call(lambda: engine.bus.log("INFO", "the last one"))
         assert again.wait(WAIT)
+        lines = [e.text for e in seen if isinstance(e, LogLine) and e.text.startswith("line")]
+        assert lines[-1].startswith("line 199 ")
+        times = [e.t for e in seen if isinstance(e, LogLine)]
+        assert times == sorted(times)  # nothing is told twice
         assert slow.snapshot().result(WAIT).logs
         slow.close()
         quick.close()
