@@ -180,15 +180,13 @@ def streamed_bytes(shapes: Shapes, load: RankLoad) -> int:
 
     A slot takes the largest layer with its injector; two layers' rings are on the device at once.
     """
-    size = 0
+    size = 2 * kv_bytes(shapes, 1) if load.kv_on_host and load.cells else 0
     if load.home == "streamed":
         parts = layer_bytes(shapes)
         moving = [parts[n] for n in load.layers[load.resident_layers :]]
         size += min(load.slots, len(moving)) * max(moving, default=0)
         if load.device == "cpu":
             size += sum(moving)  # what it maps of the host's copy counts as resident with it
-    if load.kv_on_host and load.cells:
-        size += 2 * kv_bytes(shapes, 1)
     return size
 
 
@@ -218,6 +216,11 @@ def kv_bytes(shapes: Shapes, cells: int) -> int:
     """
     tokens = shapes.frame.ring_tokens + shapes.frame.conditioning_tokens
     return cells * _keys_and_values(shapes, tokens)
+
+
+def held_kv_bytes(shapes: Shapes, load: RankLoad) -> int:
+    """Rings that take a rank's own memory: on the host they do so for CPU ranks alone."""
+    return 0 if load.kv_on_host and load.device == "cuda" else kv_bytes(shapes, load.cells)
 
 
 def conditioning_bytes(shapes: Shapes, load: RankLoad) -> int:
@@ -300,7 +303,7 @@ def by_owner(shapes: Shapes, load: RankLoad) -> dict[str, int]:
         "weights": weights_bytes(shapes, load),
         "streamed": streamed_bytes(shapes, load),
         "gathered": gathered_bytes(shapes, load),
-        "kv": 0 if load.kv_on_host else kv_bytes(shapes, load.cells),
+        "kv": held_kv_bytes(shapes, load),
         "conditioning": conditioning_bytes(shapes, load),
         "activations": activation_bytes(shapes, load),
         "vae": vae_bytes(shapes) if load.vae else 0,
