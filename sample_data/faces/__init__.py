@@ -1,0 +1,1 @@
+"""Drawn talking faces: identities, controls from speech, and the pictures they make."""

@@ -1,0 +1,95 @@
+"""Writes trained parts as a checkpoint in the real layout.
+
+python -m sample_data.training.export STATE OUT
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from engine.checkpoint.expected import dit_tensors, lora_tensors
+from engine.checkpoint.layout import LORA_FILE, STEMS, VAE_FILE, WAV2VEC_DIR
+from sample_data.training import vae_stage
+
+HERE = Path(__file__).resolve().parent
+SHARDS = 2
+
+
+def export(state: Path, out: Path) -> None:
+    """Replace DiT, VAE, wav2vec2 and LoRA of the checkpoint in ``out``, which must exist.
+
+    ``state`` holds ``dit.safetensors``, ``vae.safetensors`` and ``audio.safetensors``, as the
+    stages leave them. The text encoder and its tokenizer stay.
+    """
+    config = json.loads((HERE / "dit_config.json").read_text())
+    (out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    _dit(load_file(state / "dit.safetensors"), config, out)
+    torch.save(_vae(state), out / VAE_FILE)
+    _ears(load_file(state / "audio.safetensors"), out / WAV2VEC_DIR)
+    # The base needs no few-step LoRA: it is trained at the few steps. This one changes nothing.
+    neutral = {
+        name: torch.zeros(shape, dtype=torch.bfloat16)
+        for name, shape in lora_tensors(config, 4).items()
+    }
+    save_file(neutral, out / LORA_FILE, {"format": "pt", "lora_alpha": "4"})
+    style = state / "pencil.safetensors"
+    if style.is_file():
+        (out.parent / "lora").mkdir(exist_ok=True)
+        shutil.copyfile(style, out.parent / "lora" / "pencil.safetensors")
+
+
+def _vae(state: Path) -> dict[str, Tensor]:
+    """With the decoder that was trained by itself, or one that moves evenly between latents."""
+    fitted = state / "vae.decoder.safetensors"
+    weights = load_file(fitted if fitted.is_file() else state / "vae.safetensors")
+    vae = vae_stage.build(weights["encoder.conv1.weight"].shape[0])
+    vae.load_state_dict(weights)
+    if not fitted.is_file():
+        vae_stage.interpolate(vae)
+    return {name: tensor.float().contiguous() for name, tensor in vae.state_dict().items()}
+
+
+def _dit(weights: dict[str, Tensor], config: dict[str, object], out: Path) -> None:
+    order = dit_tensors(config)
+    if set(order) != set(weights):
+        raise ValueError(f"tensors differ: {sorted(set(order) ^ set(weights))[:4]}")
+    tensors = {name: weights[name].bfloat16().contiguous() for name in order}
+    total = sum(t.nbytes for t in tensors.values())
+    shards: list[dict[str, Tensor]] = [{} for _ in range(SHARDS)]
+    filled = 0
+    for name, tensor in tensors.items():
+        shards[min(SHARDS - 1, filled * SHARDS // total)][name] = tensor
+        filled += tensor.nbytes
+    where = {}
+    for n, shard in enumerate(shards, start=1):
+        file = f"{STEMS[0]}-{n:05d}-of-{SHARDS:05d}.safetensors"
+        save_file(shard, out / file, {"format": "pt"})
+        where |= dict.fromkeys(shard, file)
+    index = {"metadata": {"total_size": total}, "weight_map": where}
+    (out / f"{STEMS[0]}.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
+
+
+def _ears(weights: dict[str, Tensor], folder: Path) -> None:
+    hidden = weights["encoder.layer_norm.weight"].shape[0]
+    positions = "encoder.pos_conv_embed.conv"
+    names = {
+        f"{positions}.parametrizations.weight.original0": f"{positions}.weight_g",
+        f"{positions}.parametrizations.weight.original1": f"{positions}.weight_v",
+    }
+    kept = {f"wav2vec2.{names.get(k, k)}": v.float().contiguous() for k, v in weights.items()}
+    kept.setdefault("wav2vec2.masked_spec_embed", torch.zeros(hidden))
+    vocabulary = json.loads((folder / "config.json").read_text())["vocab_size"]
+    kept["lm_head.weight"] = torch.zeros(vocabulary, hidden)  # of no use here, but of the layout
+    kept["lm_head.bias"] = torch.zeros(vocabulary)
+    save_file(kept, folder / "model.safetensors", {"format": "pt"})
+
+
+if __name__ == "__main__":
+    export(Path(sys.argv[1]), Path(sys.argv[2]))
