@@ -31,6 +31,7 @@ JUDGE_SECONDS: Final = 1.0
 SAVE_SECONDS: Final = 15.0
 DISK_SECONDS: Final = 10.0
 ZOMBIE_SECONDS: Final = 30.0
+FIRST_ZOMBIE_SECONDS: Final = 5.0
 METRICS_SECONDS: Final = 5.0
 _MAILBOX: Final = 10_000
 
@@ -76,7 +77,9 @@ class AlertWatch:
         self._mail: queue.Queue[Event | None] = queue.Queue(_MAILBOX)
         self._thread: threading.Thread | None = None
         self._judges = False
-        self._saved = self._disk = self._reaped = self._written = float("-inf")
+        self._saved = self._disk = self._written = float("-inf")
+        # Not at once: an engine that starts has better things to do than to look at processes.
+        self._reaped = clock() - ZOMBIE_SECONDS + FIRST_ZOMBIE_SECONDS
         self._book_failed = False
 
     def listen(self, event: Event) -> None:

@@ -6,6 +6,7 @@ and rank within ``QUIET_SECONDS``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -31,20 +32,39 @@ QUIET_SECONDS: Final = 10.0
 _HARD: Final = frozenset({"WARNING", "ERROR", "CRITICAL"})
 _ECC: Final = ("uncorrectable ecc", "double bit ecc", "dbe (double")
 _LONGEST: Final = 4096
+_MOST_WAITING: Final = 2000
 
 
 @dataclass
 class ErrorTally:
-    """Counters by kind and job (None: no job)."""
+    """Counters by kind and job (None: no job).
+
+    Lines wait and are judged together when a count is asked for: one search through a thousand
+    lines costs little more than one through a single line.
+    """
 
     counts: dict[tuple[str, int | None], int] = field(default_factory=dict)
     _last: dict[tuple[str, int | None, int | None], float] = field(default_factory=dict)
+    _waiting: list[LogLine] = field(default_factory=list)
 
     def line(self, event: LogLine) -> None:
-        """Count what a warning, an error or a line on stderr means, if it means anything."""
-        if event.level not in _HARD and event.stream != "stderr":
+        """Take a warning, an error or a line on stderr; others mean nothing here."""
+        if event.level in _HARD or event.stream == "stderr":
+            self._waiting.append(event)
+            if len(self._waiting) >= _MOST_WAITING:
+                self._settle()
+
+    def total(self, kind: str) -> int:
+        """All of a kind, over all jobs."""
+        self._settle()
+        return sum(n for (k, _), n in self.counts.items() if k == kind)
+
+    def _settle(self) -> None:
+        if not self._waiting:
             return
-        for kind in kinds_of(event.text[:_LONGEST]):
+        lines, self._waiting = self._waiting, []
+        for number, kind in sorted(kinds_of([line.text[:_LONGEST] for line in lines])):
+            event = lines[number]
             key = (kind, event.job, event.rank)
             last = self._last.get(key)
             if last is not None and 0 <= event.t - last < QUIET_SECONDS:
@@ -52,20 +72,22 @@ class ErrorTally:
             self._last[key] = event.t
             self.counts[kind, event.job] = self.counts.get((kind, event.job), 0) + 1
 
-    def total(self, kind: str) -> int:
-        """All of a kind, over all jobs."""
-        return sum(n for (k, _), n in self.counts.items() if k == kind)
 
-
-def kinds_of(text: str) -> set[str]:
-    """The kinds of error that one line tells of."""
+def kinds_of(texts: Sequence[str]) -> set[tuple[int, str]]:
+    """(index of a line, the kind of error it tells of)."""
     # Imported on use: hundreds of patterns are compiled, which a first picture must not wait for.
     from engine.triage.catalogue import catalogue
-    from engine.triage.scan import Scanner
+    from engine.triage.scan import Evidence, Scanner
 
-    low = text.lower()
-    if any(words in low for words in _ECC):
-        return {"ecc"}
     scanner = Scanner(catalogue())
-    evidence = [*scanner.feed(1, text), *scanner.pending()]
-    return {kind for found in evidence if (kind := KINDS.get(found.signature.incident)) is not None}
+    found: list[Evidence] = []
+    for number, text in enumerate(texts):
+        found += scanner.feed(number, text)
+    found += scanner.pending()
+    kinds = {
+        (evidence.first, kind)
+        for evidence in found
+        if (kind := KINDS.get(evidence.signature.incident)) is not None
+    }
+    ecc = {n for n, text in enumerate(texts) if any(words in text.lower() for words in _ECC)}
+    return {(n, kind) for n, kind in kinds if n not in ecc} | {(n, "ecc") for n in ecc}

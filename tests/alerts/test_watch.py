@@ -133,6 +133,9 @@ def test_strays_are_counted_for_the_rule(tmp_path: Path) -> None:
     clock = Clock()
     made, published = watch(tmp_path, clock, rule("strays > 3"), zombies=lambda: (7, 4))
     made.turn([])
+    assert changes(published) == []  # not looked at yet: unknown
+    clock.t += 5
+    made.turn([])
     assert changes(published)[0].value == 4.0
     made.close()
 
