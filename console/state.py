@@ -124,6 +124,7 @@ class Model:
     def _engine_started(self, event: EngineStarted) -> None:
         self.host, self.version, self.device_source = event.host, event.version, event.device_source
         self.connected = True
+        self.stopped = None  # a recording may hold one engine after another
         self.dirty |= {"header", "devices"}
 
     def _engine_stopped(self, event: EngineStopped) -> None:

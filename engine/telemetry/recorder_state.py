@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from engine.messages import (
+    AlertChanged,
     BlockDone,
     ClipCommitted,
     DevicesSampled,
@@ -32,6 +33,7 @@ class Present:
 
     def __init__(self) -> None:
         self._latest: dict[_Key, Event] = {}
+        self._alerts: dict[str, AlertChanged] = {}
         self._devices: DevicesSampled | None = None
 
     def take(self, event: Event) -> None:
@@ -39,6 +41,10 @@ class Present:
         match event:
             case DevicesSampled():
                 self._devices = event
+            case AlertChanged():
+                self._alerts.pop(event.id, None)
+                if event.state != "resolved":
+                    self._alerts[event.id] = event
             case EngineStarted():
                 self._latest["engine", 0, 0] = event
             case JobChanged():
@@ -64,7 +70,7 @@ class Present:
         order = ("engine", "job", "plan", "rank")
         places = {kind: place for place, kind in enumerate(order)}
         keys = sorted(self._latest, key=lambda key: places.get(key[0], len(order)))
-        found = [self._latest[key] for key in keys]
+        found = [*(self._latest[key] for key in keys), *self._alerts.values()]
         return found if self._devices is None else [*found, self._devices]
 
     def _bound(self, kind: str, most: int) -> None:

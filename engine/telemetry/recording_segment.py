@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from engine.messages import (
+    AlertChanged,
     DevicesSampled,
     Event,
     JobChanged,
@@ -115,9 +116,8 @@ def mark_of(at: float, event: Event) -> Mark | None:
         case RankChanged(phase="died"):
             reason = event.reason or "no reason known"
             return Mark(at, "error", f"rank {event.rank} died: {reason}"[:_TEXT], event.job)
-        case _ if type(event).__name__.startswith("Alert"):
-            text = str(getattr(event, "text", None) or getattr(event, "rule", ""))
-            return Mark(at, "alert", text[:_TEXT], _job(event))
+        case AlertChanged(state="firing"):
+            return Mark(at, "alert", f"{event.rule}: {event.message}"[:_TEXT], event.job)
         case _:
             return None
 

@@ -12,7 +12,7 @@ from textual.pilot import Pilot
 from console.leave import Leave
 from console.screens.replay import ReplayApp
 from console.state import Model
-from engine.messages import Cancel, Event
+from engine.messages import Cancel, EngineStarted, EngineStopped, Event
 from engine.telemetry.recording import Recording, open_recording
 from engine.telemetry.replay import ReplayClient
 from tests.console.conftest import COLOURS
@@ -166,6 +166,14 @@ async def test_the_screen_says_that_it_is_a_recording(
         assert "gpu-srv-07" in text
         assert "Space play" in text.splitlines()[-1]
         assert len(text.splitlines()) == size[1]
+
+
+def test_a_recording_of_one_engine_after_another_shows_the_second_alive() -> None:
+    model = Model()
+    first = EngineStarted(host="a", pid=1, version="1", device_source="host")
+    for event in (first, EngineStopped(reason="stopped"), first):
+        model.apply(event)
+    assert model.stopped is None
 
 
 async def test_nothing_can_be_changed_in_a_recording(

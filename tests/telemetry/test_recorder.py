@@ -8,11 +8,20 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from engine.messages import DevicesSampled, Event, JobChanged, LogLine, RankChanged, Spike
+from engine.messages import (
+    AlertChanged,
+    DevicesSampled,
+    Event,
+    JobChanged,
+    LogLine,
+    RankChanged,
+    Spike,
+)
 from engine.telemetry.recorder import Limits
 from engine.telemetry.recording import RecordingError, open_recording
 from engine.telemetry.recording_segment import SegmentWriter
@@ -224,10 +233,17 @@ def test_dead_ranks_and_errors_are_marked(tmp_path: Path) -> None:
     died = RankChanged(job=1, rank=2, pid=7, device="cuda:2", device_uuid=None, phase="died",
                        reason="SIGKILL", t=T0)  # fmt: skip
     taped.tell([died, line("fine"), line("broken", "ERROR")])
+    taped.t += 10
+    alert = AlertChanged(id="hot:0", rule="hot", severity="warning", state="pending", t=T0,
+                         message="86 °C")  # fmt: skip
+    taped.tell([alert, replace(alert, state="firing"), replace(alert, state="resolved")])
     taped.close()
-    marks = open_recording(tmp_path).marks
+    recording = open_recording(tmp_path)
+    marks = recording.marks
+    assert recording.next_mark(T0 + 1, kinds=["alert"]) == marks[-1]
+    assert recording.next_mark(T0 + 10, -1) == marks[0]
     assert [(mark.kind, mark.at) for mark in marks] == [
-        ("spike", T0), ("error", T0 + 10), ("error", T0 + 10)]  # fmt: skip
+        ("spike", T0), ("error", T0 + 10), ("error", T0 + 10), ("alert", T0 + 20)]  # fmt: skip
     assert marks[1].text == "rank 2 died: SIGKILL"
 
 
