@@ -25,13 +25,17 @@ _LEAST_MARGIN: Final = 0.03
 
 @dataclass(frozen=True)
 class Setting:
-    """What runs are comparable by. ``hardware`` is the device's name, or ``cpu``."""
+    """What runs are comparable by. ``hardware`` is the device's name, or ``cpu``.
+
+    ``kv``: where keys and values lie, and their type.
+    """
 
     hardware: str
     mode: str
     variant: str
     dtype: str
     world: int
+    kv: str = ""
 
 
 @dataclass(frozen=True)

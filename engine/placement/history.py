@@ -146,7 +146,8 @@ def setting_of(plan: Plan) -> Setting:
     """What runs of ``plan`` are comparable by."""
     first = plan.devices[0]
     hardware = first.name or first.device.split(":")[0]
-    return Setting(hardware, plan.mode, plan.variant, plan.dtype, plan.world_size)
+    kv = f"{plan.kv} {plan.kv_dtype}"
+    return Setting(hardware, plan.mode, plan.variant, plan.dtype, plan.world_size, kv)
 
 
 def _run(line: Mapping[str, Any]) -> Run:

@@ -176,6 +176,7 @@ def _plan(question: Question, choice: Choice, shapes: Shapes) -> Plan:
         variant=choice.variant,
         dtype=choice.dtype,
         world=choice.world,
+        kv=f"{choice.kv} {choice.kv_dtype}",
     )
     planned = tuple(
         _device_plan(rank, offers[rank], load, shapes, setting, question.history)

@@ -151,6 +151,7 @@ def choice_of(run: dict[str, object]) -> Choice:
         own_vae=bool(run["own_vae"]),
         dtype=dtype,  # type: ignore[arg-type]
         kv_dtype=dtype,  # type: ignore[arg-type]
+        kv=run["kv"],  # type: ignore[arg-type]
     )
 
 
