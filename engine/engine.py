@@ -111,6 +111,7 @@ class Engine:
         log = LogFile(self.places.log)
         self.bus.subscribe(log)
         recorder = self._record()
+        end_alerts = self._watch()
         self._fatal = await self._open()
         if self._fatal is not None:
             self.bus.log("CRITICAL", self._fatal)
@@ -121,6 +122,7 @@ class Engine:
         pending = [t for t in self._tasks if t is not asyncio.current_task()]
         if pending:
             await asyncio.wait(pending, timeout=5)
+        await asyncio.to_thread(end_alerts)
         self.bus.publish(EngineStopped(reason=self._stop_reason))
         log.close()
         if recorder is not None:
@@ -130,6 +132,11 @@ class Engine:
         from engine.telemetry.recorder import start_recorder
 
         return start_recorder(self.bus, self.places.recordings, self._version, self.call)
+
+    def _watch(self) -> Callable[[], None]:
+        from engine.alerts.attach import watch_engine
+
+        return watch_engine(self.places.state, self.bus, self.call)
 
     async def _open(self) -> str | None:
         """Open everything; returns why that was not possible."""
