@@ -86,6 +86,7 @@ def test_memory_that_cannot_be_pinned_says_why(code: int, monkeypatch: pytest.Mo
         cudaHostRegister=lambda *_: code, cudaHostUnregister=lambda at: undone.append(at)
     )
     monkeypatch.setattr(hostweights, "_cudart", lambda: runtime)
+    monkeypatch.setattr(hostweights, "_forget_error", lambda _: None)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda _: None)
     memory = HostMemory(torch.zeros(4096, dtype=torch.uint8))
     memory.pin(torch.device("cuda"))

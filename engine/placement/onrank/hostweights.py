@@ -6,6 +6,7 @@ folder's size, and is gone with the last process that maps it, however that ends
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ class HostMemory:
     unpinned_because: str | None = None
 
     def pin(self, device: torch.device) -> None:
-        """Register the memory with CUDA; where that fails, copies go through a staging buffer."""
+        """Register the memory with CUDA; where that fails, copies are slower and hold the host."""
         if device.type != "cuda":
             return
         address, size = self.bytes.data_ptr(), self.bytes.numel()
@@ -43,6 +44,7 @@ class HostMemory:
             return
         if int(code) != 0:
             self.unpinned_because = f"cudaHostRegister of {size} bytes gave error {int(code)}"
+            _forget_error(device)
             return
         self.pinned = True
 
@@ -82,6 +84,12 @@ def share(groups: Groups, owner: int, size: int, *, wanted: bool) -> HostMemory 
 
 def _cudart() -> Any:
     return torch.cuda.cudart()  # type: ignore[no-untyped-call]
+
+
+def _forget_error(device: torch.device) -> None:
+    """CUDA keeps a failed call's error for the next launch to report: let that be this one."""
+    with contextlib.suppress(RuntimeError):
+        torch.zeros(1, device=device)
 
 
 def _map(descriptor: int, size: int) -> Tensor:

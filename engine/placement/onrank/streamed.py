@@ -115,18 +115,24 @@ class Streamed:
         if slot is None:
             slot = self._load(at)
         self._bind(slot, at)
-        # Ahead of the compute, so that both run at once; never into the slot that is in use.
-        for ahead in range(1, len(self._slots)):
-            following = (at + ahead) % len(self.units)
-            if self._holding(following) is None:
-                self._load(following, but=slot)
+        if self._pinned:
+            self._ahead(at, slot)  # before the compute, so that both run at once
         if slot.ready is not None:
             torch.cuda.current_stream(self.device).wait_event(slot.ready)
         self.dit.run_layer(n, states)
         if self._stream is not None:
             slot.free = torch.cuda.current_stream(self.device).record_event()
+        if not self._pinned:
+            self._ahead(at, slot)  # the host waits for each copy: let it hand out the compute first
         if len(self._slots) == 1 < len(self.units):
             self._load((at + 1) % len(self.units))
+
+    def _ahead(self, at: int, slot: Slot) -> None:
+        """Begin to copy the units that follow, never into the slot in use."""
+        for ahead in range(1, len(self._slots)):
+            following = (at + ahead) % len(self.units)
+            if self._holding(following) is None:
+                self._load(following, but=slot)
 
     def _holding(self, at: int) -> Slot | None:
         return next((slot for slot in self._slots if slot.unit == at), None)
