@@ -145,8 +145,10 @@ class AlertWatch:
     def close(self) -> None:
         """The watch's thread at its end (or a test)."""
         self._courier.stop()
+        now = self._clock()
         if self._judges:
-            self._save(self._clock())
+            self._save(now)
+        write_textfile(self._state, self.facts, self._evaluator.probes, now)
         self.book.release()
 
     def _run(self) -> None:
@@ -162,10 +164,20 @@ class AlertWatch:
             except queue.Empty:
                 pass
             if time.monotonic() >= due:
-                self.turn(events)
+                self._safe_turn(events)
                 events = []
                 due = time.monotonic() + JUDGE_SECONDS
         self.close()
+
+    def _safe_turn(self, events: list[Event]) -> None:
+        """Our own fault in one turn ends no watch; it is told, once for each kind."""
+        try:
+            self.turn(events)
+        except Exception as error:  # noqa: BLE001 - told, and the next turn begins afresh
+            text = f"alerts: internal error: {type(error).__name__}: {error}"
+            if text not in self._troubles:
+                self._troubles.append(text)
+                self._tell("ERROR", text)
 
     def _orders(self, now: float) -> list[AlertChanged]:
         try:

@@ -140,6 +140,23 @@ def test_strays_are_counted_for_the_rule(tmp_path: Path) -> None:
     made.close()
 
 
+def test_a_fault_of_ours_is_told_and_the_watch_goes_on(tmp_path: Path) -> None:
+    clock, counts = Clock(), iter((None, (7, 4)))
+
+    def zombies() -> tuple[int, int] | None:
+        if (found := next(counts)) is None:
+            raise RuntimeError("a surprise")
+        return found
+
+    made, published = watch(tmp_path, clock, rule("strays > 3"), zombies=zombies)
+    for _ in range(2):
+        clock.t += 40
+        made._safe_turn([])
+    assert any(isinstance(e, LogLine) and "a surprise" in e.text for e in published)
+    assert [c.state for c in changes(published)] == ["firing"]
+    made.close()
+
+
 def test_on_a_real_bus_an_alert_comes_back_as_an_event(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
