@@ -100,9 +100,8 @@ def export(
     if as_csv:
         _csv(source, first, last, output, query)
         return
-    redactor = Redactor(
-        [getpass.getuser()], [str(Path.home())], prompts=with_prompts, frames=with_frames
-    )
+    users, homes = _myself()
+    redactor = Redactor(users, homes, prompts=with_prompts, frames=with_frames)
     path = output or Path(time.strftime("avatop-incident-%Y%m%d-%H%M%S.zip"))
     piece = cut(source, first, last)
     body = _bundle(source, piece, path, redactor)
@@ -112,6 +111,16 @@ def export(
     click.echo(body["file"])
     counts = ", ".join(f"{n:,} {kind}" for kind, n in body["redacted"].items()) or "nothing"
     tell(f"{stamp(first)} to {stamp(last)}: {body['events']:,} events; redacted: {counts}")
+
+
+def _myself() -> tuple[list[str], list[str]]:
+    """This account's name and home; a container may have neither."""
+    users, homes = [], []
+    with contextlib.suppress(KeyError, OSError, ImportError):
+        users.append(getpass.getuser())
+    with contextlib.suppress(RuntimeError):
+        homes.append(str(Path.home()))
+    return users, homes
 
 
 def _csv(
