@@ -153,6 +153,7 @@ class SocketClient:
         """Let go of the engine, which goes on; what was sent still gets there."""
         with self._lock:
             self._closing = True
+            self._out.put(encode({"id": None, "do": "farewell"}))
         self._out.put(None)
         if self._writer.is_alive() and threading.current_thread() is not self._writer:
             self._writer.join(_FLUSH_SECONDS)

@@ -1,8 +1,8 @@
 """Hosting the engine: in this process, or in one of its own that outlives its consoles.
 
-``python -m engine.remote.host`` is started by the first console in a session of its own, so that
-neither a hang-up nor the console's death reaches it. It ends by itself when nobody is attached and
-nothing runs or waits.
+``python -m engine.remote.host`` is started by the first console in a session of its own, so that a
+hang-up does not reach it. It ends by itself when nobody is attached and nothing runs or waits, or
+when the console it was started for is killed (``owner``).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from engine.engine import CLOSE_SECONDS, Engine, InProcessClient
 from engine.jobs.paths import Places
 from engine.messages import StopEngine
 from engine.remote.address import EngineTaken, Place
+from engine.remote.owner import watch
 from engine.remote.server import Server
 
 #: Seconds without a client and without work until a host of its own ends.
@@ -88,6 +89,7 @@ def main(args: list[str] | None = None) -> int:
     """Host the engine until nobody needs it. Exit code 75 when another process hosts it."""
     parser = argparse.ArgumentParser(prog="avatop-engine")
     parser.add_argument("--version", dest="told", default="", help="version told to clients")
+    parser.add_argument("--owner", default="", help="the console it is started for, PID:START")
     options = parser.parse_args(args)
     try:
         hosting = Hosting(Places.of(), options.told)
@@ -103,7 +105,12 @@ def main(args: list[str] | None = None) -> int:
         # Not here: a handler may interrupt a holder of the lock that sending takes.
         threading.Thread(target=hosting.client.send, args=(StopEngine(),), daemon=True).start()
 
+    def orphaned() -> None:
+        hosting.server.log("ERROR", "the console was killed and nobody else is attached: ending")
+        hosting.client.send(StopEngine())
+
     signal.signal(signal.SIGTERM, terminated)
+    watch(options.owner, hosting.server, orphaned)
     os.chdir("/")  # keep no folder busy; every path of a request is absolute
     stay(hosting)
     hosting.close()

@@ -60,6 +60,7 @@ class Server:
         self._lock = threading.Lock()
         self._connections: set[Connection] = set()
         self._closed = False
+        self._farewells: set[int] = set()
         self.accepted = 0  # connections, ever
         threading.Thread(target=self._accept, name="avatop-accept", daemon=True).start()
 
@@ -73,6 +74,16 @@ class Server:
         """Connections of consoles."""
         with self._lock:
             return [c for c in self._connections if c.kind == "console"]
+
+    def farewell(self, pid: int) -> None:
+        """A client leaves on purpose: what it began goes on."""
+        with self._lock:
+            self._farewells.add(pid)
+
+    def said_farewell(self, pid: int) -> bool:
+        """Whether the client of this process left on purpose."""
+        with self._lock:
+            return pid in self._farewells
 
     def retire(self, accepted: int) -> bool:
         """Take nobody any more, if nobody is there and nobody came since ``accepted`` did."""
@@ -246,6 +257,8 @@ class Connection:
                 self._answer(number, {"consoles": len(self._server.consoles())})
             case "detach_consoles":
                 self._detach(number)
+            case "farewell":
+                self._server.farewell(self.pid)
             case other:
                 self._answer(number, {"error": f"this engine does not know {other!r}"})
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from engine.jobs.paths import Places
+from engine.remote import owner
 from engine.remote.address import EngineTaken
 from engine.remote.client import SocketClient, attach
 from engine.remote.host import TAKEN, Hosting
@@ -33,6 +34,8 @@ def attach_or_spawn(
 ) -> SocketClient:
     """The running engine, or one in a new process that outlives this one.
 
+    A console that is killed before it took its leave takes the process it started with it.
+
     Raises:
         EngineNotStarted: the new process ended, or did not answer in time; says why.
         RefusedByEngine, NotOurs, OSError: one runs, and this client cannot have it.
@@ -45,7 +48,7 @@ def attach_or_spawn(
         if running is None:
             code = started[-1].poll() if started else TAKEN
             if code == TAKEN:  # nobody yet; or another one that was ending meanwhile
-                started.append(_spawn(where, version))
+                started.append(_spawn(where, version, owned=kind == "console"))
             elif code is not None:
                 raise EngineNotStarted(f"the engine ended with exit code {code}; see {where.log}")
         return running
@@ -90,7 +93,7 @@ def _again(attempt: Callable[[], T]) -> T:
     return found
 
 
-def _spawn(places: Places, version: str) -> subprocess.Popen[bytes]:
+def _spawn(places: Places, version: str, *, owned: bool) -> subprocess.Popen[bytes]:
     root = Path(__file__).resolve().parents[2]
     paths = [str(root), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     env = {
@@ -99,11 +102,14 @@ def _spawn(places: Places, version: str) -> subprocess.Popen[bytes]:
         "AVATOP_STATE_DIR": str(places.state),
         "AVATOP_CACHE_DIR": str(places.cache),
     }
+    command = [sys.executable, "-P", "-m", _MODULE, "--version", version]
+    if owned:
+        command += ["--owner", owner.told(os.getpid())]
     places.state.mkdir(parents=True, exist_ok=True)
     # What Python itself says of a fault at start belongs with the engine's log.
     with places.log.open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", _MODULE, "--version", version],
+            command,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

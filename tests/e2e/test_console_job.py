@@ -83,3 +83,12 @@ def test_the_job_finishes_when_the_terminal_goes_away(tmp_path: Path, inputs: Pa
         until(lambda: gone([console]))
         until(lambda: _state(tmp_path) == "done")
         until(lambda: gone(below))  # with its last job the engine ends, too
+
+
+def test_killing_the_console_leaves_no_rank(tmp_path: Path, inputs: Path) -> None:
+    with _demo(tmp_path, inputs, infer_frames=480) as child:
+        ranks = until(lambda: _read_along(child) and ranks_of(child.pid))
+        below = psutil.Process(child.pid).children(recursive=True)
+        os.kill(child.pid, signal.SIGKILL)
+        until(lambda: gone([*ranks, *below]), seconds=2.0)
+        assert _state(tmp_path) == "interrupted"
