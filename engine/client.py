@@ -1,7 +1,7 @@
 """The one interface through which a user interface reaches an engine.
 
-Two implementations exist by design: in process (``engine.engine.InProcessClient``) and, later,
-over a Unix socket. A user interface must work with either and know of neither.
+Two implementations exist by design: in process (``engine.engine.InProcessClient``) and over a
+Unix socket (``engine.remote.client.SocketClient``). A user interface works with either.
 """
 
 from __future__ import annotations

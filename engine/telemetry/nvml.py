@@ -18,8 +18,8 @@ from engine.telemetry.processes import ProcessTable
 
 T = TypeVar("T")
 
-#: Bits of the clock event reasons that hold a GPU back, by the names shown. Idle is none. As figures:
-#: the bits belong to NVML's interface, while the binding's names for them come and go.
+#: Bits of the clock event reasons that hold a GPU back, by the names shown. Idle is none.
+#: As figures: the bits belong to NVML's interface, the binding's names for them come and go.
 _THROTTLE: Final = (
     (0x002, "application clocks"),
     (0x004, "power cap"),
