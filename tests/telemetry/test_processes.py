@@ -65,9 +65,13 @@ def test_a_stopped_process_and_a_defunct_child_are_told_by_their_state():
 
 def test_a_rank_without_its_server_is_an_orphan():
     # A shell under a rank's title: its parent is these tests, which are no rank server.
-    title = ["avatop-rank", "-c", "read line", "--job", "5", "--rank", "1"]
-    child = subprocess.Popen(title, executable="/bin/sh", stdin=subprocess.PIPE)
+    title = ["avatop-rank", "-c", "echo; read line", "--job", "5", "--rank", "1"]
+    child = subprocess.Popen(
+        title, executable="/bin/sh", stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
     try:
+        assert child.stdout is not None
+        child.stdout.readline()  # it is loaded now, and no longer waits for a disk
         seen = judged(child.pid)
         assert (seen.reading.job, seen.reading.rank) == (5, 1)
         assert seen.kind == "orphan"
@@ -75,7 +79,7 @@ def test_a_rank_without_its_server_is_an_orphan():
         assert child.pid in {s.reading.pid for s in survey(())}, "found without the driver's help"
     finally:
         child.kill()
-        child.wait(10)
+        child.communicate(timeout=10)
 
 
 def test_what_is_remembered_of_a_process_can_be_forgotten():
