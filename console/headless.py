@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from console import exits
 from console import format as fmt
-from console.commands.common import print_json, tell
+from console.commands.say import print_json, tell
 from console.progress import ProgressView, memory
 from console.version import version
 from engine.client import EngineClient

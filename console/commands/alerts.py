@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from console.commands.common import json_option, print_json, tell
+from console.commands.say import json_option, print_json, tell
 from console.exits import BadInput, Failed
 from console.format import NA, clock, duration, fit, inert
 from engine.alerts.book import Book, BookError

@@ -10,7 +10,7 @@ import click
 
 from console import exits
 from console import format as fmt
-from console.commands.common import json_option, print_json, tell
+from console.commands.say import json_option, print_json, tell
 from engine.messages import END_STATES, EngineStopped, Event, Snapshot, StopEngine
 from engine.remote.client import SocketClient
 from engine.remote.client import attach as attach_to

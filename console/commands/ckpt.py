@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import click
 
-from console.commands.common import json_option, print_json, tell
+from console.commands.say import json_option, print_json, tell
 from console.exits import USAGE, BadInput, Refused
 from engine.checkpoint.errors import CheckpointError
 from engine.checkpoint.inspect import Component, Inspection

@@ -1,10 +1,8 @@
-"""What verbs share: flags out of the table of parameters, one JSON object, messages."""
+"""Flags out of the table of parameters, for the verbs that take a request."""
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -86,18 +84,3 @@ def resolve_flags(
         return resolve(given, os.environ, file, preset, required=required, modes=modes)
     except ParamError as error:
         raise BadInput(str(error)) from error
-
-
-def print_json(body: Mapping[str, Any]) -> None:
-    """The one JSON object of a verb, on stdout."""
-    json.dump(body, sys.stdout, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None)
-    sys.stdout.write("\n")
-    sys.stdout.flush()
-
-
-def tell(text: str) -> None:
-    """A line for the person, on stderr."""
-    click.echo(text, err=True)
-
-
-json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")

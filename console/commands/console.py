@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final
 
 from console import exits
-from console.commands.common import tell
+from console.commands.say import tell
 
 if TYPE_CHECKING:
     from console.app import AvatopApp

@@ -9,7 +9,8 @@ from typing import Any, Final
 
 import click
 
-from console.commands.common import json_option, parameter_options, resolve_flags, tell
+from console.commands.common import parameter_options, resolve_flags
+from console.commands.say import json_option, tell
 from console.exits import Failed
 
 PROMPT: Final = (

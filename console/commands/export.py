@@ -14,8 +14,8 @@ from typing import Any, Final
 import click
 
 from console import format as fmt
-from console.commands.common import json_option, print_json, tell
 from console.commands.recordings import load, stamp
+from console.commands.say import json_option, print_json, tell
 from console.exits import BadInput, Failed
 from console.version import version
 from engine.jobs.paths import Places

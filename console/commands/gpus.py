@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from console.commands.common import json_option, print_json, tell
+from console.commands.say import json_option, print_json, tell
 from console.format import NA, fit, fit_left, gib, inert, number
 from engine.messages import DeviceReading
 from engine.telemetry.devices import pick_source

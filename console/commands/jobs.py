@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from console import format as fmt
-from console.commands.common import json_option, print_json, tell
+from console.commands.say import json_option, print_json, tell
 from console.exits import Failed
 from console.progress import memory
 from engine.jobs.paths import Places

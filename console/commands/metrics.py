@@ -6,7 +6,7 @@ import threading
 
 import click
 
-from console.commands.common import json_option, print_json, tell
+from console.commands.say import json_option, print_json, tell
 from console.exits import BadInput
 from console.version import version
 from engine.jobs.paths import Places

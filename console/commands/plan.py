@@ -11,8 +11,9 @@ from typing import Any, Final
 
 import click
 
-from console.commands.common import json_option, parameter_options, print_json, resolve_flags
+from console.commands.common import parameter_options, resolve_flags
 from console.commands.plan_table import render
+from console.commands.say import json_option, print_json
 from console.exits import DONE, REFUSED, BadInput
 from engine.checkpoint import layout as layouts
 from engine.checkpoint.encoders import t5_tensors, wav2vec_tensors

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from console import format as fmt
-from console.commands.common import json_option, print_json
+from console.commands.say import json_option, print_json
 from console.exits import BadInput
 from console.progress import memory
 from engine.checkpoint.errors import CheckpointError

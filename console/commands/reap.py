@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import click
 
-from console.commands.common import json_option, print_json, tell
+from console.commands.say import json_option, print_json, tell
 from console.exits import FAILED, REFUSED, Refused
 from console.format import NA, fit, gib, inert
 from engine.guard.evidence import holders

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from console import format as fmt
-from console.commands.common import json_option, print_json, tell
+from console.commands.say import json_option, print_json, tell
 from console.exits import BadInput
 from engine.jobs.paths import Places
 from engine.telemetry.recording import Recording, RecordingError, open_recording

@@ -7,10 +7,10 @@ from pathlib import Path
 import click
 
 from console import exits
-from console.commands.common import json_option, print_json, tell
 from console.commands.console import has_terminal
 from console.commands.export import moment_option
 from console.commands.recordings import lines, load, summary
+from console.commands.say import json_option, print_json, tell
 from console.exits import BadInput
 
 

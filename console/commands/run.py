@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from console.commands.common import json_option, parameter_options, resolve_flags, tell
+from console.commands.common import parameter_options, resolve_flags
+from console.commands.say import json_option, tell
 
 
 @click.command(short_help="Make one video without a screen.")

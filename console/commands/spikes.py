@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from console import format as fmt
-from console.commands.common import json_option, print_json, tell
+from console.commands.say import json_option, print_json, tell
 from console.exits import BadInput
 from engine.telemetry import spikes as finding
 from engine.telemetry.csvlog import CsvLog, CsvLogError, DeviceLog, read_csv

@@ -10,13 +10,8 @@ import click
 
 from console import exits
 from console.commands.attach import ANSWER_SECONDS, running_engine
-from console.commands.common import (
-    json_option,
-    parameter_options,
-    print_json,
-    resolve_flags,
-    tell,
-)
+from console.commands.common import parameter_options, resolve_flags
+from console.commands.say import json_option, print_json, tell
 from engine.jobs.paths import Places
 from engine.jobs.store import JobStore, StoreError
 from engine.messages import Cancel, Reply, Submit

@@ -9,7 +9,7 @@ from threading import Event
 
 import click
 
-from console.commands.common import json_option, print_json, tell
+from console.commands.say import json_option, print_json, tell
 from console.exits import BadInput
 from console.format import inert
 from engine.triage import Classifier, Finding
