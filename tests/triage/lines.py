@@ -265,7 +265,7 @@ HARMLESS: tuple[str, ...] = (
     "[WARNING]  async_io requires the dev libaio .so object and headers but these were not found.",
     "[WARNING]  sparse_attn requires a torch version >= 1.5 and < 2.0 but detected 2.1",
     "[WARNING]  using untested triton version (2.1.0), only 1.0.0 is known to be compatible",
-    "df: /root/.triton/autotune: No such file or directory",
+    "df: /home/op/.triton/autotune: No such file or directory",
     "mkdir: cannot create directory '/outputs': File exists",
     "ls: cannot access '/foo': No such file or directory",
     "total VRAM 24210 MB, total RAM 64217 MB",
