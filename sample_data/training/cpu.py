@@ -1,4 +1,4 @@
-"""The training that made the shipped checkpoint: small enough for two CPU cores.
+"""The training of VAE and DiT: small enough for two CPU cores.
 
     python -m sample_data.training.cpu vae     SECONDS     pictures: encoder and decoder
     python -m sample_data.training.cpu blocks  PEOPLE      what the DiT learns from
