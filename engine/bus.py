@@ -5,6 +5,7 @@ Everything here runs on the engine's thread except ``subscribe`` and the mailbox
 
 from __future__ import annotations
 
+import dataclasses
 import queue
 import sys
 import threading
@@ -12,20 +13,26 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from engine.client import Listener
 from engine.messages import (
+    AlertChanged,
+    BatchChanged,
     DeviceReading,
     DevicesSampled,
     EngineStarted,
     Event,
+    FindingRaised,
     JobChanged,
     JobRow,
     LedgerUpdated,
     LogLine,
     PlanMade,
+    ProcessClass,
+    ProcessesSurveyed,
     RankChanged,
+    ReleaseChanged,
     Snapshot,
 )
 
@@ -36,7 +43,10 @@ MAX_FAILURES: Final = 3
 MAILBOX_EVENTS: Final = 4096
 KEPT_LOGS: Final = 2000
 KEPT_JOBS: Final = 200  # rows in the first picture
+KEPT_STATES: Final = 100  # of alerts, findings, batches, releases: the latest of each
 KEPT_DETAILS: Final = 16  # jobs whose plan, ranks and ledgers are kept
+
+_E = TypeVar("_E", bound=Event)
 
 
 class _Mailbox:
@@ -90,6 +100,11 @@ class Bus:
         self._plans: dict[int, PlanMade] = {}
         self._logs: deque[LogLine] = deque(maxlen=KEPT_LOGS)
         self._source = "host"
+        self._alerts: dict[str, AlertChanged] = {}
+        self._findings: dict[str, FindingRaised] = {}
+        self._processes: tuple[ProcessClass, ...] = ()
+        self._batches: dict[str, BatchChanged] = {}
+        self._releases: dict[str, ReleaseChanged] = {}
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Call ``listener`` for every event from now on. Any thread.
@@ -192,8 +207,26 @@ class Bus:
                 self._ledgers[event.job, event.rank] = event
             case EngineStarted():
                 self._source = event.device_source
+            case ProcessesSurveyed():
+                self._processes = event.processes
+            case AlertChanged():
+                _keep(self._alerts, event.id, event, event.state == "resolved")
+            case FindingRaised():
+                _keep(self._findings, event.id, event, event.resolved)
+            case BatchChanged():
+                self._remember_batch(event)
+            case ReleaseChanged():
+                _keep(self._releases, event.release, event)
             case _:
                 pass
+
+    def _remember_batch(self, event: BatchChanged) -> None:
+        """An event holds the items that changed; a first picture needs all of them."""
+        before = self._batches.get(event.batch)
+        items = {} if before is None else {item.key: item for item in before.items}
+        items |= {item.key: item for item in event.items}
+        whole = dataclasses.replace(event, items=tuple(items.values()))
+        _keep(self._batches, event.batch, whole)
 
     def _trim(self) -> None:
         for job in sorted(self._plans)[:-KEPT_DETAILS]:
@@ -212,7 +245,21 @@ class Bus:
             plans={job: event.plan for job, event in self._plans.items()},
             logs=tuple(self._logs),
             device_source=self._source,
+            alerts=tuple(self._alerts.values()),
+            findings=tuple(self._findings.values()),
+            processes=self._processes,
+            batches=tuple(self._batches.values()),
+            releases=tuple(self._releases.values()),
         )
+
+
+def _keep(table: dict[str, _E], key: str, event: _E, gone: bool = False) -> None:
+    """The newest state of each thing, the latest change last; what is over is dropped."""
+    table.pop(key, None)
+    if not gone:
+        table[key] = event
+    while len(table) > KEPT_STATES:
+        del table[next(iter(table))]
 
 
 def _where(depth: int) -> str:

@@ -39,5 +39,12 @@ MIGRATIONS: Final[tuple[str, ...]] = (
         detail TEXT NOT NULL
     )
     """,
+    """
+    ALTER TABLE jobs ADD COLUMN kind TEXT NOT NULL DEFAULT 'engine';
+    ALTER TABLE jobs ADD COLUMN version TEXT;
+    ALTER TABLE jobs ADD COLUMN attempt INTEGER NOT NULL DEFAULT 1;
+    ALTER TABLE jobs ADD COLUMN resumable TEXT;
+    ALTER TABLE jobs ADD COLUMN batch TEXT
+    """,
 )
 SCHEMA_VERSION: Final = len(MIGRATIONS)

@@ -13,7 +13,7 @@ TRANSITIONS: Final[dict[str, frozenset[str]]] = {
     "loading": frozenset({"running", "paused", *_STOPS}),
     "running": frozenset({"decoding", "paused", *_STOPS}),
     "decoding": frozenset({"done", *_STOPS}),
-    "paused": frozenset({"queued", *_STOPS}),
+    "paused": frozenset({"queued", "decoding", *_STOPS}),
     "interrupted": frozenset({"queued", "cancelled", "decoding"}),
     "done": frozenset(),
     "cancelled": frozenset(),

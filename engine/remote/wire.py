@@ -22,15 +22,20 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from engine.messages import (
+    AlertChanged,
+    BatchChanged,
     DeviceReading,
     DevicesSampled,
     Event,
+    FindingRaised,
     JobChanged,
     LedgerUpdated,
     LogLine,
     MessageError,
     PlanMade,
+    ProcessesSurveyed,
     RankChanged,
+    ReleaseChanged,
     Snapshot,
     from_dict,
 )
@@ -92,6 +97,9 @@ def events_of(snapshot: Snapshot) -> list[Event]:
     told += [*snapshot.ranks, *snapshot.ledgers, *snapshot.logs]
     if snapshot.devices:
         told.append(DevicesSampled(devices=snapshot.devices))
+    told += [*snapshot.alerts, *snapshot.findings, *snapshot.batches, *snapshot.releases]
+    if snapshot.processes:
+        told.append(ProcessesSurveyed(processes=snapshot.processes))
     return told
 
 
@@ -122,6 +130,11 @@ def snapshot_from_dict(body: dict[str, Any]) -> Snapshot:
         plans={e.job: e.plan for e in found if isinstance(e, PlanMade)},
         logs=tuple(e for e in found if isinstance(e, LogLine)),
         device_source=str(body.get("device_source", "host")),
+        alerts=tuple(e for e in found if isinstance(e, AlertChanged)),
+        findings=tuple(e for e in found if isinstance(e, FindingRaised)),
+        processes=tuple(p for e in found if isinstance(e, ProcessesSurveyed) for p in e.processes),
+        batches=tuple(e for e in found if isinstance(e, BatchChanged)),
+        releases=tuple(e for e in found if isinstance(e, ReleaseChanged)),
     )
 
 

@@ -1,0 +1,46 @@
+"""What the engine answers: replies to commands, and the present state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from engine.messages.events import (
+    AlertChanged,
+    BatchChanged,
+    FindingRaised,
+    LedgerUpdated,
+    LogLine,
+    RankChanged,
+    ReleaseChanged,
+)
+from engine.messages.parts import DeviceReading, JobRow, ProcessClass
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The engine's answer to one command."""
+
+    ok: bool
+    message: str = ""
+    job: int | None = None
+    state: str | None = None
+    data: dict[str, Any] = field(default_factory=dict)  # what a command was asked to find out
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything a user interface needs to draw its first picture."""
+
+    jobs: tuple[JobRow, ...] = ()
+    devices: tuple[DeviceReading, ...] = ()
+    ranks: tuple[RankChanged, ...] = ()
+    ledgers: tuple[LedgerUpdated, ...] = ()
+    plans: dict[int, dict[str, Any]] = field(default_factory=dict)
+    logs: tuple[LogLine, ...] = ()
+    device_source: str = "host"
+    alerts: tuple[AlertChanged, ...] = ()
+    findings: tuple[FindingRaised, ...] = ()
+    processes: tuple[ProcessClass, ...] = ()
+    batches: tuple[BatchChanged, ...] = ()
+    releases: tuple[ReleaseChanged, ...] = ()
