@@ -59,6 +59,7 @@ class Request:
     kv_home: str | None = None
     kv_dtype: str | None = None
     t5_cpu: bool = False
+    resident_layers: int | None = None
     host_memory: int | None = None
     gpu_memory_cap: int | None = None
     # output and watching

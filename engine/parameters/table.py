@@ -260,6 +260,14 @@ PARAMETERS: Final[tuple[Parameter, ...]] = (
         choices=("bf16", "fp32", "fp8"),
     ),
     _P(
+        "resident_layers",
+        "int",
+        "placement",
+        "Layers that stay on the device where weights are streamed, 0 to all of them. Default: as "
+        "many as fit. Same latents.",
+        minimum=0,
+    ),
+    _P(
         "host_memory",
         "bytes",
         "placement",

@@ -90,4 +90,5 @@ def choice_of(question: Question, reading: ModeReading, wrap: Wrap = "block") ->
         variant=cast(Variant, variant),
         kv="host" if request.kv_home == "host" else "device",
         wrap=wrap,
+        resident_layers=request.resident_layers,
     )
