@@ -18,6 +18,8 @@ class Submit(Command):
     """Queue a job. ``request`` is ``engine.params.Request.to_dict()``."""
 
     request: dict[str, Any]
+    batch: str | None = None  # the batch that it is an item of
+    version: str | None = None  # the release to run by; None: as the rollout assigns
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -229,7 +229,7 @@ class BatchChanged(Event):
 
     batch: str
     name: str
-    state: str  # preparing | running | paused | done | failed
+    state: str  # preparing | running | paused | stopped (can be resumed) | done | failed
     total: int
     counts: dict[str, int]  # state of items → number
     lines: int = 1  # rank groups working side by side

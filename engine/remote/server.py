@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import socket
 import threading
@@ -309,7 +310,7 @@ class Connection:
 
 
 def _reply(reply: Reply) -> dict[str, Any]:
-    return {"ok": reply.ok, "message": reply.message, "job": reply.job, "state": reply.state}
+    return dataclasses.asdict(reply)
 
 
 def _shut(sock: socket.socket) -> None:
