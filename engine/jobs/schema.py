@@ -46,5 +46,9 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     ALTER TABLE jobs ADD COLUMN resumable TEXT;
     ALTER TABLE jobs ADD COLUMN batch TEXT
     """,
+    """
+    ALTER TABLE jobs ADD COLUMN position INTEGER;
+    ALTER TABLE jobs ADD COLUMN environment TEXT NOT NULL DEFAULT '{}'
+    """,
 )
 SCHEMA_VERSION: Final = len(MIGRATIONS)

@@ -6,12 +6,13 @@ from typing import Final
 
 _STOPS = ("cancelled", "interrupted", "failed")
 
-#: From → to. ``interrupted`` can be resumed, hence may be queued again; the others are ends.
+#: From → to. What a fault ended may be queued again at once (a retry), an interrupted job by
+#: somebody's wish; the others are ends.
 TRANSITIONS: Final[dict[str, frozenset[str]]] = {
     "queued": frozenset({"preflight", "paused", *_STOPS}),
     "preflight": frozenset({"loading", "queued", *_STOPS}),
-    "loading": frozenset({"running", "paused", *_STOPS}),
-    "running": frozenset({"decoding", "paused", *_STOPS}),
+    "loading": frozenset({"running", "paused", "queued", *_STOPS}),
+    "running": frozenset({"decoding", "paused", "queued", *_STOPS}),
     "decoding": frozenset({"done", *_STOPS}),
     "paused": frozenset({"queued", "decoding", *_STOPS}),
     "interrupted": frozenset({"queued", "cancelled", "decoding"}),

@@ -25,7 +25,7 @@ from engine.jobs.states import TransitionError, check_transition
 from engine.messages import END_STATES, JOB_STATES, LIVE_STATES, JobRow
 
 _BUSY_SECONDS: Final = 5.0
-_JSON_COLUMNS = frozenset({"request", "plan"})
+_JSON_COLUMNS = frozenset({"request", "plan", "environment"})
 _ROW_COLUMNS: Final = tuple(field.name for field in dataclasses.fields(JobRow))
 _COLUMNS: Final = frozenset(_ROW_COLUMNS) | {"plan"}
 
@@ -334,6 +334,7 @@ class JobStore:
 def _job(row: tuple[Any, ...]) -> JobRow:
     fields = dict(zip(_ROW_COLUMNS, row, strict=True))
     fields["request"] = _load(fields["request"])
+    fields["environment"] = _load(fields["environment"])
     return JobRow(**fields)
 
 

@@ -73,6 +73,8 @@ class JobRow:
     attempt: int = 1  # counts relaunches after a fault
     resumable: str | None = None  # "mirror" | "replay": how an interrupted job can go on
     batch: str | None = None  # the batch it is an item of
+    position: int | None = None  # in the queue, 0 runs next; None once it has begun
+    environment: dict[str, str] = field(default_factory=dict)  # of its ranks alone
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,9 @@ class Request:
     dump_latents: str | None = None
     spike_threshold: int | None = None
     accept_low_quality: bool = False
+    # faults
+    retries: int = 2
+    allow_degrade: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-safe; ``from_dict`` gives an equal request back."""

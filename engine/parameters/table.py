@@ -370,6 +370,22 @@ PARAMETERS: Final[tuple[Parameter, ...]] = (
         "Run although the portrait is under 512x512 or the audio under 16 kHz: these become "
         "warnings.",
     ),
+    _P(
+        "retries",
+        "int",
+        "output and watching",
+        "How often a job is started again by itself after a fault that may pass (out of memory, a "
+        "killed rank, a port, communication), 0 to 10. Never after bad input or a bad checkpoint.",
+        minimum=0,
+        maximum=10,
+    ),
+    _P(
+        "allow_degrade",
+        "bool",
+        "output and watching",
+        "A retry after out of memory may also change the output (fp8, smaller frames) where no "
+        "other plan fits, as long as no clip is committed.",
+    ),
     # Flags of the reference's launch scripts that change nothing here.
     _P(
         "training_config",
