@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,12 +18,17 @@ from engine.runner import Host, JobRun
 #: Seconds until a job whose device another engine holds is tried again.
 RETRY_SECONDS: Final = 2.0
 
+#: Asked when a job is about to start: the row and the request it really runs by, or why it must
+#: not run (``engine.release``).
+Claim = Callable[[JobRow, Prepared], tuple[JobRow, Prepared] | str]
+
 
 class JobQueue:
     """Accepts, orders, starts and ends jobs. The engine's loop only."""
 
     def __init__(self, host: Host) -> None:
         self._host = host
+        self.claim: Claim | None = None
         self._waiting: dict[int, tuple[JobRow, Prepared]] = {}  # in the order of arrival
         self._running: dict[int, JobRun] = {}
         self._occupied: dict[int, frozenset[str]] = {}
@@ -47,10 +53,16 @@ class JobQueue:
 
     async def submit(self, data: Mapping[str, Any]) -> Reply:
         """Check a request and queue it; a refused one leaves nothing behind."""
+        with self.held():
+            return await self._submit(data)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """While somebody has more to submit, the queue is not idle."""
         self._checking += 1
         self._idle.clear()
         try:
-            return await self._submit(data)
+            yield
         finally:
             self._checking -= 1
             if not self.busy:
@@ -154,6 +166,12 @@ class JobQueue:
             taken |= wants
 
     def _start(self, row: JobRow, prepared: Prepared) -> None:
+        claimed = (row, prepared) if self.claim is None else self.claim(row, prepared)
+        if isinstance(claimed, str):
+            self._waiting[row.id] = (row, prepared)
+            self._take_out(row.id, "interrupted", claimed)
+            return
+        row, prepared = claimed
         run = JobRun(self._host, row, prepared)
         self._running[row.id] = run
         self._occupied[row.id] = prepared.leases
