@@ -63,6 +63,12 @@ class Places:
         """The flight recorder's segments."""
         return self.state / "recordings"
 
+    def of_version(self, version: str | None) -> Places:
+        """The places of one release's outputs and caches; without a version these."""
+        if version is None:
+            return self
+        return Places(self.state / "releases" / version, self.cache / "releases" / version)
+
     def job(self, job: int) -> JobPlaces:
         return JobPlaces(self.state / "jobs" / f"{job:06d}")
 

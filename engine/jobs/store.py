@@ -210,6 +210,18 @@ class JobStore:
             ).fetchall()
         return tuple(AuditEntry(t, action, _load(detail)) for t, action, detail in rows)
 
+    def reading(self) -> contextlib.AbstractContextManager[sqlite3.Connection]:
+        """The connection, for those who keep tables of their own in this file; look only."""
+        return self._read()
+
+    def writing(self) -> contextlib.AbstractContextManager[sqlite3.Connection]:
+        """One immediate transaction over every table of this file: all of it or nothing.
+
+        Raises:
+            StoreError: it could not be kept.
+        """
+        return self._write()
+
     def close(self) -> None:
         """Let go of the file. Safe to call twice."""
         with self._lock:
