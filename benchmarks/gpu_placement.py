@@ -1,0 +1,178 @@
+"""Proof on four GPUs that every mode runs the 14B shape: equal latents, memory, speed.
+
+Run on a host with four GPUs, from the repository's root::
+
+    python -m benchmarks.gpu_placement --json benchmarks/results/gpu-placement.json
+
+It synthesises 14B-shaped weights under ``--scratch`` (46 GB) unless ``--ckpt`` names them.
+Groups of ``GROUPS`` run one after the other, the runs of one group side by side on GPUs of their
+own. A run that fails leaves the others' figures standing; what failed is in the result. ``--cpu``
+walks through all of it on CPU ranks, as a rehearsal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from benchmarks.gpu import ROOT, host, run
+
+CAP = ("--gpu_memory_cap", "22.15GiB")
+HOST = ("--host_memory", "300GiB")
+FOUR = ("--num_gpus_dit", "4", "--gpus", "0,1,2,3", *HOST)
+
+#: name → (flags, clips). A clip is four blocks.
+RUNS: dict[str, tuple[tuple[str, ...], int]] = {
+    "single": (("--mode", "single", "--gpus", "0", *HOST), 4),
+    "single fp8": (("--mode", "single", "--gpus", "1", "--fp8", *HOST), 4),
+    "offload, all streamed": (
+        ("--mode", "offload", "--gpus", "2", "--resident_layers", "0", *HOST),
+        4,
+    ),
+    "offload, host KV, capped": (
+        ("--mode", "offload", "--gpus", "3", "--kv_home", "host", *CAP, *HOST),
+        2,
+    ),
+    "tpp": (("--mode", "tpp", *FOUR), 6),
+    "tpp balanced": (("--mode", "tpp", "--variant", "balanced", *FOUR), 8),
+    "tpp ring": (("--mode", "tpp", "--variant", "ring", *FOUR), 6),
+    "fsdp": (("--mode", "fsdp", "--prefetch", "1", *FOUR), 4),
+    "fsdp, prefetch 0": (("--mode", "fsdp", "--prefetch", "0", *FOUR), 2),
+    "fsdp, reference wrapping": (("--mode", "fsdp", "--fsdp-wrap", "reference", *FOUR), 2),
+    "tpp ring, capped": (("--mode", "tpp", "--variant", "ring", *CAP, *FOUR), 3),
+    "tpp streamed, capped": (("--mode", "tpp", "--variant", "streamed", *CAP, *FOUR), 4),
+    "fsdp fp8, capped": (("--mode", "fsdp", "--fp8", *CAP, *FOUR), 4),
+}
+#: Runs of one line go side by side.
+GROUPS = (
+    ("single", "single fp8", "offload, all streamed", "offload, host KV, capped"),
+    ("tpp balanced",),
+    ("tpp ring",),
+    ("fsdp",),
+    ("tpp streamed, capped",),
+    ("fsdp fp8, capped",),
+    ("tpp ring, capped",),
+    ("fsdp, prefetch 0",),
+    ("fsdp, reference wrapping",),
+    ("tpp",),
+)
+#: Runs whose latents must be the same bits, block by block as far as the shorter goes.
+EQUAL = ("single", "offload, all streamed", "tpp", "tpp balanced", "tpp ring", "fsdp")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=Path, required=True, help="where the result goes")
+    parser.add_argument("--ckpt", type=Path, help="14B-shaped weights (default: synthesised)")
+    parser.add_argument("--scratch", type=Path, default=Path(tempfile.gettempdir()))
+    parser.add_argument("--seconds", type=float, default=520, help="start nothing after these")
+    parser.add_argument("--only", help="names of groups' first runs, separated by semicolons")
+    parser.add_argument("--cpu", action="store_true", help="a rehearsal on CPU ranks, no caps")
+    args = parser.parse_args()
+    began = time.monotonic()
+    result: dict[str, Any] = {"command": " ".join(sys.orig_argv[1:]), "host": host(), "runs": {}}
+    with tempfile.TemporaryDirectory(dir=args.scratch) as name:
+        folder = Path(name)
+        ckpt = args.ckpt or synthesise(args.scratch / "avatop-14b", result)
+        for group in GROUPS:
+            if args.only and group[0] not in args.only.split(";"):
+                continue
+            if time.monotonic() - began > args.seconds:
+                result["runs"] |= {n: {"failed": "no time was left"} for n in group}
+                continue
+            with ThreadPoolExecutor(len(group)) as pool:
+                found = pool.map(lambda n: measure(ckpt, folder, n, args.cpu), group)
+                for n, row in zip(group, found, strict=True):
+                    result["runs"][n] = row
+                    print(f"{time.monotonic() - began:5.0f} s  {n}: {brief(row)}", flush=True)
+            result["latents"] = compare(result["runs"])
+            args.json.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result["latents"]))
+    return 0
+
+
+def measure(ckpt: Path, folder: Path, name: str, cpu: bool) -> dict[str, Any]:
+    """One run; its latents stay beside it for the comparison."""
+    flags, clips = RUNS[name]
+    size = "704*384"
+    if cpu:
+        pairs = list(zip(flags[::2], flags[1::2], strict=False)) if "--fp8" not in flags else []
+        pairs = [p for p in pairs if p[0] not in ("--gpus", "--host_memory", "--gpu_memory_cap")]
+        flags, size = (*(word for pair in pairs for word in pair), "--gpus", "cpu"), "128*128"
+    safe = name.replace(",", "").replace(" ", "-")
+    dump = folder.parent / f"latents-{safe}.safetensors"
+    row = run(ckpt, folder, safe, *flags, "--dump_latents", str(dump), clips=clips, size=size)
+    return row if "failed" in row else row | looked_at(dump)
+
+
+def looked_at(dump: Path) -> dict[str, Any]:
+    """Digest of every block's latents, and that they are numbers and not all the same."""
+    import hashlib
+
+    import torch
+    from safetensors import safe_open
+
+    with safe_open(str(dump), "pt") as file:  # type: ignore[no-untyped-call]
+        whole = file.get_tensor("latents")  # [blocks, 16, 3, h, w]
+    return {
+        "blocks": len(whole),
+        "finite": bool(torch.isfinite(whole.float()).all()),
+        "spread": round(float(whole.float().std()), 4),
+        "block_sha256": [
+            hashlib.sha256(b.contiguous().view(torch.uint8).numpy().tobytes()).hexdigest()[:16]
+            for b in whole
+        ],
+    }
+
+
+def compare(runs: dict[str, Any]) -> dict[str, Any]:
+    """Which runs gave the same bits as ``single``, over how many blocks."""
+    base = runs.get("single", {}).get("block_sha256")
+    rows = {}
+    for name, row in runs.items():
+        own = row.get("block_sha256")
+        if base and own and "fp8" not in name:
+            n = min(len(base), len(own))
+            rows[name] = {"blocks": n, "equal": base[:n] == own[:n]}
+    return rows
+
+
+def brief(row: dict[str, Any]) -> str:
+    if "failed" in row:
+        return f"{row['failed']} {row.get('error') or ''} {str(row.get('stderr', ''))[-700:]}"
+    peak = max(p["peak_bytes"] or 0 for p in row["ranks"]) / 2**30
+    errors = [p["error"] for p in row["ranks"]]
+    nvml = max(row["nvml_peak_bytes"], default=0) / 2**30
+    return (
+        f"{row['fps_steady']} fps, {row['wall_seconds']} s, peak {peak:.2f} GiB "
+        f"(NVML {nvml:.2f}), off by {errors}, finite {row.get('finite')}"
+    )
+
+
+def synthesise(folder: Path, result: dict[str, Any]) -> Path:
+    if not folder.exists():
+        began = time.monotonic()
+        subprocess.run(
+            [
+                *(sys.executable, "-m", "console", "ckpt", "synth", "--shape", "14b"),
+                *("--seed", "0", "--out", str(folder), "--json"),
+            ],
+            cwd=ROOT,
+            check=True,
+            capture_output=True,
+            timeout=300,
+        )
+        result["synth_seconds"] = round(time.monotonic() - began, 1)
+        print(f"synthesised in {result['synth_seconds']} s", flush=True)
+    return folder
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
