@@ -76,11 +76,12 @@ class JobRun:
         self._bus = host.bus
         self._loop = asyncio.get_running_loop()
         self._places = host.places.job(row.id)
+        self._shared = host.places.of_version(row.version)
         self._prepared = prepared
         self._progress = Progress(row, prepared.plan, prepared.blocks)
         self._ledger = RowKeeper(host.store, host.bus, self._progress)
         self._learning = Learning(History(host.places.history), host.bus, row.id)
-        self._committer = Committer(self._places, host.version, prepared.request)
+        self._committer = Committer(self._places, row.version or host.version, prepared.request)
         self._group: RankGroup | None = None
         self._stop: Ended | None = None
         self._stopping: asyncio.Task[GroupResult] | None = None
@@ -147,7 +148,7 @@ class JobRun:
         try:
             await self._ledger.change(state="loading")
             self._places.create()
-            self._host.places.embeddings.mkdir(parents=True, exist_ok=True)
+            self._shared.embeddings.mkdir(parents=True, exist_ok=True)
             await asyncio.to_thread(self._learning.launched, self._prepared)
             ended = await self._run_group(port)
         finally:
@@ -188,7 +189,7 @@ class JobRun:
         try:
             self._group = group = await RankGroup.start(
                 self._host.server,
-                rank_specs(self.row.id, self._prepared, self._places, self._host.places, port),
+                rank_specs(self.row.id, self._prepared, self._places, self._shared, port),
                 on_report=self._on_report,
                 on_log=self._on_log,
                 on_exit=self._on_exit,
