@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import re
 import signal
 import subprocess
@@ -24,8 +23,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-SAMPLE = ROOT / "sample_data"
+from benchmarks.gpu import ROOT, SAMPLE, first, host, used
+
 PARTS = ("parity", "modes", "console_kill", "rank_kill", "synth")
 
 
@@ -55,29 +54,6 @@ def main() -> int:
             if args.json:  # after each part: what was measured survives a later failure
                 args.json.write_text(json.dumps(result, indent=1) + "\n")
     return 0
-
-
-def host() -> dict[str, Any]:
-    """What the figures were measured on."""
-    import pynvml
-
-    pynvml.nvmlInit()
-    gpus = [
-        str(pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(i)))
-        for i in range(pynvml.nvmlDeviceGetCount())
-    ]
-    driver = str(pynvml.nvmlSystemGetDriverVersion())
-    from importlib.metadata import version
-
-    return {
-        "gpus": gpus,
-        "driver": driver,
-        "torch": version("torch"),
-        "transformers": version("transformers"),
-        "python": platform.python_version(),
-        "cpus": os.cpu_count(),
-        "date": time.strftime("%Y-%m-%d"),
-    }
 
 
 def parity(_: Path) -> dict[str, Any]:
@@ -114,20 +90,16 @@ def _run(folder: Path, *flags: str) -> dict[str, Any]:
 def _command(folder: Path, *flags: str, clips: int = 2, size: str = "256*256") -> list[str]:
     return [
         *(sys.executable, "-m", "console", "run", "--json"),
-        *("--ckpt_dir", str(SAMPLE / "ckpt"), "--image", str(_first("portraits"))),
+        *("--ckpt_dir", str(SAMPLE / "ckpt"), "--image", str(first("portraits"))),
         *(
             "--audio",
-            str(_first("speech")),
+            str(first("speech")),
             "--prompt",
             "a person speaks to the camera, soft light",
         ),
         *("--size", size, "--num_clip", str(clips), "--base_seed", "7"),
         *("--output", str(folder / "out.mp4"), *flags),
     ]
-
-
-def _first(kind: str) -> Path:
-    return sorted(p for p in (SAMPLE / kind).iterdir() if p.suffix in (".png", ".wav"))[0]
 
 
 def _env(folder: Path) -> dict[str, str]:
@@ -167,19 +139,9 @@ def _ranks_of(parent: int) -> list[int]:
     ]
 
 
-def _used() -> list[int]:
-    import pynvml
-
-    pynvml.nvmlInit()
-    return [
-        int(pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(i)).used)
-        for i in range(pynvml.nvmlDeviceGetCount())
-    ]
-
-
 def _long_job(folder: Path) -> tuple[subprocess.Popen[bytes], list[int]]:
     """A job that would run for minutes, and the pids of its ranks once they hold GPU memory."""
-    before = _used()
+    before = used()
     job = subprocess.Popen(
         _command(
             folder,
@@ -196,7 +158,7 @@ def _long_job(folder: Path) -> tuple[subprocess.Popen[bytes], list[int]]:
     deadline = time.monotonic() + 90
     while time.monotonic() < deadline and job.poll() is None:
         ranks = _ranks_of(job.pid)
-        grown = [now - then for now, then in zip(_used(), before, strict=True)]
+        grown = [now - then for now, then in zip(used(), before, strict=True)]
         if len(ranks) == 2 and min(grown) > 400 * 2**20:
             return job, ranks
         time.sleep(0.02)
@@ -216,7 +178,7 @@ def _watch(ranks: list[int], before: list[int], bound: float = 20.0) -> dict[str
         if gone is None and not alive:
             gone = now
         if released is None and all(
-            u - b < 64 * 2**20 for u, b in zip(_used(), before, strict=True)
+            u - b < 64 * 2**20 for u, b in zip(used(), before, strict=True)
         ):
             released = now
         time.sleep(0.005)
@@ -225,9 +187,9 @@ def _watch(ranks: list[int], before: list[int], bound: float = 20.0) -> dict[str
 
 def console_kill(folder: Path) -> dict[str, Any]:
     """SIGKILL of the process that hosts the engine: when is the GPU free again?"""
-    before = _used()
+    before = used()
     job, ranks = _long_job(folder)
-    held = _used()
+    held = used()
     os.kill(job.pid, signal.SIGKILL)
     watched = _watch(ranks, before)
     job.communicate()
@@ -236,7 +198,7 @@ def console_kill(folder: Path) -> dict[str, Any]:
 
 def rank_kill(folder: Path) -> dict[str, Any]:
     """SIGKILL of one rank: the group ends, the job says interrupted."""
-    before = _used()
+    before = used()
     job, ranks = _long_job(folder)
     began = time.monotonic()
     os.kill(ranks[0], signal.SIGKILL)
