@@ -190,7 +190,9 @@ class Engine:
     async def _dispatch(self, command: Command, services: Services) -> Reply:
         match command:
             case Submit():
-                return await services.queue.submit(command.request)
+                return await services.queue.submit(
+                    command.request, batch=command.batch, version=command.version
+                )
             case Cancel():
                 return services.queue.cancel(command.job, command.reason)
             case SetSpikeThreshold():

@@ -51,10 +51,16 @@ class JobQueue:
 
     # -- commands ------------------------------------------------------------------------------
 
-    async def submit(self, data: Mapping[str, Any]) -> Reply:
-        """Check a request and queue it; a refused one leaves nothing behind."""
+    async def submit(
+        self, data: Mapping[str, Any], *, batch: str | None = None, version: str | None = None
+    ) -> Reply:
+        """Check a request and queue it; a refused one leaves nothing behind.
+
+        Args:
+            batch: that it is an item of. version: the release that it is bound to.
+        """
         with self.held():
-            return await self._submit(data)
+            return await self._submit(data, {"batch": batch, "version": version})
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -68,7 +74,7 @@ class JobQueue:
             if not self.busy:
                 self._idle.set()
 
-    async def _submit(self, data: Mapping[str, Any]) -> Reply:
+    async def _submit(self, data: Mapping[str, Any], bound: Mapping[str, str | None]) -> Reply:
         try:
             request = Request.from_dict(data)
             machine = await self._host.machine()
@@ -81,7 +87,7 @@ class JobQueue:
         if self._closed:
             return Reply(False, "the engine is stopping", state="refused")
         try:
-            row = self._keep(prepared)
+            row = self._keep(prepared, bound)
         except StoreError as error:
             return Reply(False, str(error), state="failed")
         self._host.bus.publish(JobChanged(job=row))
@@ -139,7 +145,7 @@ class JobQueue:
     def _output_folder(self, request: Request) -> Path:
         return self._host.places.output_of(0, str(request.audio), request.output).parent
 
-    def _keep(self, prepared: Prepared) -> JobRow:
+    def _keep(self, prepared: Prepared, bound: Mapping[str, str | None]) -> JobRow:
         request, plan, store = prepared.request, prepared.plan, self._host.store
         row = store.create(
             request.to_dict(),
@@ -151,7 +157,7 @@ class JobQueue:
             plan=plan.to_dict(),
         )
         output = self._host.places.output_of(row.id, str(request.audio), request.output)
-        return store.update(row.id, output=str(output))
+        return store.update(row.id, output=str(output), **bound)
 
     def _pump(self) -> None:
         """Start every job whose devices are free and wanted by none before it."""
