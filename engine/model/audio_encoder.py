@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from engine.model.config import BLOCK_LATENTS, DiTConfig
-from engine.model.layers import Linear, plain_norm
+from engine.model.fused import plain_norm
+from engine.model.layers import Linear
 
 
 class CausalConv(nn.Module):

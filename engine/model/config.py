@@ -8,6 +8,11 @@ from typing import Any
 
 import torch
 
+#: Format of quantised weights, its largest number, and the smallest range that is scaled to it.
+FP8 = torch.float8_e4m3fn
+FP8_MAX = 448.0
+FP8_TINY = 1e-12
+
 #: Latent frames that one work item denoises, and pixel frames they decode to.
 BLOCK_LATENTS = 3
 BLOCK_FRAMES = 12
@@ -25,12 +30,14 @@ class Numerics:
 
     ``compute`` is the dtype of activations and caches; weights keep their own dtype. ``rope_half``
     rounds the rotation tables to float16 as the reference does. ``norm3_bf16`` rounds the input of
-    the norm before text attention to bfloat16 (always so when ``compute`` is bfloat16).
+    the norm before text attention to bfloat16 (always so when ``compute`` is bfloat16). ``fp8``
+    quantises the linears of layers and injectors.
     """
 
     compute: torch.dtype = torch.float32
     rope_half: bool = False
     norm3_bf16: bool = False
+    fp8: bool = False
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ from engine.model.audio_encoder import AudioEmbedding, CausalAudioEncoder
 from engine.model.caches import Conditioning, RollingCache
 from engine.model.config import BLOCK_LATENTS, DiTConfig, Numerics
 from engine.model.framepack import FramePacker, PatchEmbed, motion_table
-from engine.model.layers import AudioInjector, BlockPart, Layer, Linear, State, modulate, plain_norm
+from engine.model.fused import modulate, plain_norm
+from engine.model.layers import AudioInjector, BlockPart, Layer, Linear, State
 from engine.model.rope import REFERENCE_TIME, block_table, reference_shift
 
 
@@ -107,7 +108,7 @@ class DiT(nn.Module):
         self.time_projection = nn.Sequential(nn.SiLU(), Linear(c, 6 * c))
         self.casual_audio_encoder = CausalAudioEncoder(cfg)
         self.blocks = nn.ModuleList(Layer(cfg, n, self.numerics) for n in range(cfg.num_layers))
-        self.audio_injector = AudioInjector(cfg)
+        self.audio_injector = AudioInjector(cfg, self.numerics)
         self.head = Head(cfg)
         self.requires_grad_(False)
 

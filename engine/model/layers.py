@@ -16,6 +16,18 @@ from torch import Tensor, nn
 from engine.model.attention import attend, attend_frames
 from engine.model.caches import Conditioning, RollingCache
 from engine.model.config import DiTConfig, Numerics
+from engine.model.fp8 import Linear8, Rows8
+from engine.model.fused import (
+    Affine,
+    Modulated,
+    add,
+    add_norm,
+    gelu_rows,
+    linear_gelu,
+    norm,
+    norm_heads,
+    rms_norm,
+)
 from engine.model.rope import rotate
 
 #: Epsilon of the norm under the audio's scale and shift; the other norms use the configuration's.
@@ -35,7 +47,7 @@ class BlockPart:
     audio_local: Tensor  # [A, 3, n+1, C]
     mask: Tensor | None  # [A, 3·fs, 1] or None for one actor
     grid: tuple[int, int, int]  # frames, rows, columns of tokens
-    adapted: list[Tensor] = field(default_factory=list)  # per actor [3·fs, C]
+    adapted: list[Tensor | Rows8] = field(default_factory=list)  # per actor [3·fs, C]
 
 
 @dataclass
@@ -59,7 +71,7 @@ class Linear(nn.Linear):
 
 
 class RMSNorm(nn.Module):
-    """Root-mean-square norm over the whole width, computed in float32."""
+    """Root-mean-square norm over the whole width; before heads ``fused.norm_heads`` computes it."""
 
     def __init__(self, dim: int, eps: float) -> None:
         super().__init__()
@@ -67,12 +79,11 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.rms_norm(x.float(), (x.shape[-1],), None, self.eps).to(x.dtype)
-        return y * self.weight.to(x.dtype)
+        return rms_norm(x, self.weight, self.eps)
 
 
 class LayerNorm(nn.Module):
-    """Layer norm with weight and bias, computed in float32, result in ``x``'s dtype."""
+    """Weight and bias of a layer norm; ``fused.Affine`` computes it."""
 
     def __init__(self, dim: int, eps: float) -> None:
         super().__init__()
@@ -80,47 +91,64 @@ class LayerNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(dim))
         self.bias = nn.Parameter(torch.zeros(dim))
 
-    def forward(self, x: Tensor) -> Tensor:
-        y = F.layer_norm(
-            x.float(), (x.shape[-1],), self.weight.float(), self.bias.float(), self.eps
-        )
-        return y.to(x.dtype)
+    def of(self, rounded: torch.dtype) -> Affine:
+        """This norm of an input rounded to ``rounded``."""
+        return Affine(self.weight, self.bias, self.eps, rounded)
 
 
-def plain_norm(x: Tensor, eps: float) -> Tensor:
-    """Layer norm without weights, computed in float32, result in ``x``'s dtype."""
-    return F.layer_norm(x.float(), (x.shape[-1],), None, None, eps).to(x.dtype)
-
-
-def modulate(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """``x·(1 + scale) + shift`` in the modulation's dtype."""
-    return x * (1 + scale) + shift
+def linear(inputs: int, outputs: int, numerics: Numerics) -> nn.Module:
+    """A linear layer of those that fp8 quantises."""
+    return Linear8(inputs, outputs) if numerics.fp8 else Linear(inputs, outputs)
 
 
 class Attention(nn.Module):
     """Projections of one attention; ``q`` and ``k`` are normed over the full width."""
 
-    def __init__(self, cfg: DiTConfig) -> None:
+    def __init__(self, cfg: DiTConfig, numerics: Numerics) -> None:
         super().__init__()
         self.heads = cfg.num_heads
-        self.q = Linear(cfg.dim, cfg.dim)
-        self.k = Linear(cfg.dim, cfg.dim)
-        self.v = Linear(cfg.dim, cfg.dim)
-        self.o = Linear(cfg.dim, cfg.dim)
+        self.q = linear(cfg.dim, cfg.dim, numerics)
+        self.k = linear(cfg.dim, cfg.dim, numerics)
+        self.v = linear(cfg.dim, cfg.dim, numerics)
+        self.o = linear(cfg.dim, cfg.dim, numerics)
         self.norm_q = RMSNorm(cfg.dim, cfg.eps)
         self.norm_k = RMSNorm(cfg.dim, cfg.eps)
 
-    def queries(self, x: Tensor) -> Tensor:
-        return self._split(self.norm_q(self.q(x)))
+    def queries(self, x: Tensor | Rows8, table: Tensor | None = None) -> Tensor:
+        """``[…, H, D]``, rotated by ``table`` if there is one."""
+        return norm_heads(self.q(x), self.norm_q.weight, self.norm_q.eps, self.heads, table)
 
-    def keys(self, x: Tensor) -> Tensor:
-        return self._split(self.norm_k(self.k(x)))
+    def keys(self, x: Tensor | Rows8, table: Tensor | None = None) -> Tensor:
+        """``[…, H, D]``, rotated by ``table`` if there is one."""
+        return norm_heads(self.k(x), self.norm_k.weight, self.norm_k.eps, self.heads, table)
 
-    def values(self, x: Tensor) -> Tensor:
-        return self._split(self.v(x))
+    def values(self, x: Tensor | Rows8) -> Tensor:
+        """``[…, H, D]``."""
+        v: Tensor = self.v(x)
+        return v.reshape(*v.shape[:-1], self.heads, -1)
 
-    def _split(self, x: Tensor) -> Tensor:
-        return x.reshape(*x.shape[:-1], self.heads, -1)
+
+class FeedForward(nn.Sequential):
+    """Linear, GELU, linear; numbered as in the checkpoint."""
+
+    def __init__(self, cfg: DiTConfig, numerics: Numerics) -> None:
+        super().__init__(
+            linear(cfg.dim, cfg.ffn_dim, numerics),
+            nn.GELU(approximate="tanh"),
+            linear(cfg.ffn_dim, cfg.dim, numerics),
+        )
+
+    def forward(self, y: Tensor | Rows8) -> Tensor:
+        """``[L, C]`` → ``[L, C]``."""
+        up, _, down = self
+        inner: Tensor | Rows8
+        if isinstance(up, Linear):
+            assert isinstance(y, Tensor)
+            inner = linear_gelu(y, up.weight, up.bias)
+        else:
+            inner = gelu_rows(up(y))
+        out: Tensor = down(inner)
+        return out
 
 
 class Layer(nn.Module):
@@ -131,14 +159,13 @@ class Layer(nn.Module):
         self.index = index
         self.eps = cfg.eps
         self.compute = numerics.compute
+        self.fp8 = numerics.fp8
         self.norm3_dtype = torch.bfloat16 if numerics.norm3_bf16 else numerics.compute
         self.modulation = nn.Parameter(torch.zeros(1, 6, cfg.dim))
-        self.self_attn = Attention(cfg)
-        self.cross_attn = Attention(cfg)
+        self.self_attn = Attention(cfg, numerics)
+        self.cross_attn = Attention(cfg, numerics)
         self.norm3 = LayerNorm(cfg.dim, cfg.eps)
-        self.ffn = nn.Sequential(
-            Linear(cfg.dim, cfg.ffn_dim), nn.GELU(approximate="tanh"), Linear(cfg.ffn_dim, cfg.dim)
-        )
+        self.ffn = FeedForward(cfg, numerics)
 
     def forward(self, states: Sequence[State]) -> None:
         """Advance every state's ``x`` by this layer and update its caches."""
@@ -147,36 +174,36 @@ class Layer(nn.Module):
 
     def _advance(self, state: State) -> None:
         # Sums stay in float32 until the layer's end: rounding happens once per layer.
-        m = (self.modulation[0].float() + state.modulation).unbind(0)
-        x = state.x
-        y = modulate(plain_norm(x, self.eps), m[1], m[0]).to(self.compute)
-        x = x + self._self_attention(y, state) * m[2]
-        x = x + self._text_attention(x, state)
-        y = modulate(plain_norm(x, self.eps), m[4], m[3]).to(self.compute)
-        x = x + self.ffn(y) * m[5]
-        state.x = x.to(self.compute)
+        m = (state.modulation + self.modulation[0]).unbind(0)
+        kind, fp8 = self.compute, self.fp8
+        y = norm(state.x, Modulated(m[1], m[0], self.eps), kind, fp8=fp8)
+        z = self._self_attention(y, state)
+        x, y = add_norm(state.x, z, m[2], self.norm3.of(self.norm3_dtype), kind, fp8=fp8)
+        z = self._text_attention(y, state)
+        x, y = add_norm(x, z, None, Modulated(m[4], m[3], self.eps), kind, fp8=fp8)
+        state.x = add(x, self.ffn(y), m[5], kind)
 
-    def _self_attention(self, y: Tensor, state: State) -> Tensor:
+    def _self_attention(self, y: Tensor | Rows8, state: State) -> Tensor:
         attn, n = self.self_attn, self.index
-        q = rotate(attn.queries(y), state.table)
-        k, v = attn.keys(y), attn.values(y)
+        q = attn.queries(y, state.table)
+        v = attn.values(y)
         block = state.block
         if block is None:
+            k = attn.keys(y)
             state.cond.fill(n, k, v)
             k = rotate(k, state.table)
         else:
-            slot, active = block.kv.slot(block.start, len(y))
-            block.kv.write(n, slot, rotate(k, state.table), v)
+            slot, active = block.kv.slot(block.start, len(v))
+            block.kv.write(n, slot, attn.keys(y, state.table), v)
             block.kv.set_lead(n, state.cond, block.shift, block.reference_table)
             k, v = block.kv.window(n, active)
         out: Tensor = attn.o(attend(q, k, v))
         return out
 
-    def _text_attention(self, x: Tensor, state: State) -> Tensor:
+    def _text_attention(self, y: Tensor | Rows8, state: State) -> Tensor:
         attn, memory = self.cross_attn, state.cond.job
         if state.text is not None:
             memory.fill(self.index, attn.keys(state.text), attn.values(state.text))
-        y = self.norm3(x.to(self.norm3_dtype)).to(self.compute)
         out: Tensor = attn.o(attend(attn.queries(y), memory.k[self.index], memory.v[self.index]))
         return out
 
@@ -184,9 +211,10 @@ class Layer(nn.Module):
 class AdaIN(nn.Module):
     """Norm of each frame's tokens, scaled and shifted by that frame's audio, per actor."""
 
-    def __init__(self, cfg: DiTConfig) -> None:
+    def __init__(self, cfg: DiTConfig, numerics: Numerics) -> None:
         super().__init__()
-        self.linear = Linear(cfg.dim, 2 * cfg.dim)
+        self.fp8 = numerics.fp8
+        self.linear = linear(cfg.dim, 2 * cfg.dim, numerics)
 
     def forward(self, states: Sequence[State]) -> None:
         """Leave ``adapted`` in every block's state; states without a block are passed over."""
@@ -194,11 +222,10 @@ class AdaIN(nn.Module):
             block = state.block
             if block is None:
                 continue
-            frames = block.grid[0]
-            z = plain_norm(state.x, ADAIN_EPS).reshape(frames, -1, state.x.shape[-1])
             for audio in block.audio_global:
                 shift, scale = self.linear(F.silu(audio)).chunk(2, dim=-1)
-                block.adapted.append(modulate(z, scale[:, None], shift[:, None]).flatten(0, 1))
+                how = Modulated(scale, shift, ADAIN_EPS)
+                block.adapted.append(norm(state.x, how, state.x.dtype, fp8=self.fp8))
 
 
 class Injector(Attention):
@@ -213,7 +240,8 @@ class Injector(Attention):
             frames = block.grid[0]
             total: Tensor | None = None
             for actor, z in enumerate(block.adapted):
-                q = self.queries(z.reshape(frames, -1, z.shape[-1]))
+                q = self.queries(z)
+                q = q.reshape(frames, -1, *q.shape[1:])
                 local = block.audio_local[actor]
                 residual = self.o(attend_frames(q, self.keys(local), self.values(local)))
                 if block.mask is not None:
@@ -227,8 +255,8 @@ class Injector(Attention):
 class AudioInjector(nn.Module):
     """The injectors and their norms, numbered by rank among the layers they follow."""
 
-    def __init__(self, cfg: DiTConfig) -> None:
+    def __init__(self, cfg: DiTConfig, numerics: Numerics) -> None:
         super().__init__()
         count = len(cfg.audio_inject_layers)
-        self.injector = nn.ModuleList(Injector(cfg) for _ in range(count))
-        self.injector_adain_layers = nn.ModuleList(AdaIN(cfg) for _ in range(count))
+        self.injector = nn.ModuleList(Injector(cfg, numerics) for _ in range(count))
+        self.injector_adain_layers = nn.ModuleList(AdaIN(cfg, numerics) for _ in range(count))

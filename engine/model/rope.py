@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from engine.model.accel import kernels_for
+
 #: Time position of the reference image before any shift.
 REFERENCE_TIME = 30
 
@@ -84,5 +86,8 @@ def reference_shift(first: int, relative_dist: int) -> int:
 
 def rotate(x: Tensor, rotations: Tensor) -> Tensor:
     """Rotate adjacent channel pairs of ``x [L, H, D]`` by ``rotations [L, D/2]``; keeps dtype."""
+    if (kernels := kernels_for(x)) is not None:
+        out: Tensor = kernels.norm_rotate(x.flatten(1), None, rotations, 0.0, x.shape[-1])
+        return out.view(x.shape)
     pairs = torch.view_as_complex(x.float().reshape(*x.shape[:-1], -1, 2))
     return torch.view_as_real(pairs * rotations[:, None]).flatten(-2).to(x.dtype)

@@ -181,6 +181,7 @@ class VAE(nn.Module):
         super().__init__()
         self.cfg = cfg
         self.layout = torch.contiguous_format
+        self._rounded: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}
         self.encoder = Encoder(cfg)
         self.conv1 = nn.Conv3d(2 * cfg.z_dim, 2 * cfg.z_dim, 1)
         self.conv2 = nn.Conv3d(cfg.z_dim, cfg.z_dim, 1)
@@ -278,9 +279,13 @@ class VAE(nn.Module):
 
     def _statistics(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Mean and 1/std ``[z, 1, 1, 1]``, rounded to the weights' dtype as upstream does."""
-        mean = torch.tensor(self.cfg.mean, dtype=self.dtype, device=device)
-        scale = 1.0 / torch.tensor(self.cfg.std, dtype=self.dtype, device=device)
-        return mean.float().view(-1, 1, 1, 1), scale.float().view(-1, 1, 1, 1)
+        key = device, self.dtype
+        if key not in self._rounded:  # once: the copy makes the host wait
+            mean = torch.tensor(self.cfg.mean, dtype=self.dtype, device=device)
+            scale = 1.0 / torch.tensor(self.cfg.std, dtype=self.dtype, device=device)
+            pair = mean.float().view(-1, 1, 1, 1), scale.float().view(-1, 1, 1, 1)
+            self._rounded[key] = pair
+        return self._rounded[key]
 
 
 class StreamDecoder:

@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from engine.model.accel import kernels_for
+
 #: Frames that a convolution over time remembers: its kernel of 3 less the frame itself.
 CONTEXT = 2
 #: Whether this torch has oneDNN's convolutions.
@@ -73,11 +75,12 @@ class CausalConv3d(nn.Conv3d):
         super().__init__(inputs, outputs, kernel, padding=self.sides)
         self.slot = next(slots)
 
-    def forward(self, x: Tensor, history: History) -> Tensor:  # type: ignore[override]
+    def forward(  # type: ignore[override]
+        self, x: Tensor, history: History, before: RMSNorm | None = None
+    ) -> Tensor:
+        """``before``: a norm that ``x`` goes through first, and SiLU after it."""
         past = history.slots[self.slot]
-        if past is None:
-            past = x.new_zeros(*x.shape[:2], CONTEXT, *x.shape[3:])
-        joined = torch.cat([past, x], dim=2)
+        joined = self._join(past, x, before)
         history.slots[self.slot] = joined[:, :, -CONTEXT:].clone()
         if joined.device.type == "cpu" and joined.dtype == torch.float32 and ONEDNN:
             # On one thread torch takes its plain convolution for narrow layers, ten times slower.
@@ -86,6 +89,27 @@ class CausalConv3d(nn.Conv3d):
                 joined, self.weight, self.bias, self.sides, still, still, 1
             )
         return super().forward(joined)
+
+    def _join(self, past: Tensor | None, x: Tensor, before: RMSNorm | None) -> Tensor:
+        """What was remembered and ``x``, one after the other."""
+        kernels = None if before is None or len(x) != 1 else kernels_for(x)
+        if kernels is None or not x.is_contiguous(memory_format=torch.channels_last_3d):
+            if before is not None:
+                x = F.silu(before(x))
+            if past is None:
+                past = x.new_zeros(*x.shape[:2], CONTEXT, *x.shape[3:])
+            return torch.cat([past, x], dim=2)
+        shape = (*x.shape[:2], CONTEXT + x.shape[2], *x.shape[3:])
+        joined = torch.empty(
+            shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last_3d
+        )
+        if past is None:
+            joined[:, :, :CONTEXT].zero_()
+        else:
+            joined[:, :, :CONTEXT].copy_(past)
+        assert before is not None  # or there were no kernels
+        kernels.channel_norm(x, before.gamma, joined[:, :, CONTEXT:], silu=True)
+        return joined
 
 
 class RMSNorm(nn.Module):
@@ -106,11 +130,21 @@ class RMSNorm(nn.Module):
 
 
 class Chain(nn.Sequential):
-    """Modules in a row; those that look back are given the history."""
+    """Modules in a row; those that look back are given the history.
+
+    A norm and SiLU in front of a convolution over time are left to the convolution.
+    """
 
     def forward(self, x: Tensor, history: History) -> Tensor:  # type: ignore[override]
+        before: RMSNorm | None = None
         for module in self:
-            x = module(x, history) if isinstance(module, LOOKS_BACK) else module(x)
+            if isinstance(module, RMSNorm):
+                before = module
+            elif isinstance(module, CausalConv3d):
+                x = module(x, history, before)
+                before = None
+            elif before is None:
+                x = module(x, history) if isinstance(module, LOOKS_BACK) else module(x)
         return x
 
 
@@ -206,9 +240,18 @@ class Upsample(nn.Module):
                 history.slots[slot] = x.new_zeros(*x.shape[:2], CONTEXT, *x.shape[3:])
             else:
                 pairs = self.time_conv(x, history).unflatten(1, (2, x.shape[1]))
-                # [B, 2, C, T, H, W] → frames of a pair next to each other in time
-                x = pairs.permute(0, 2, 3, 1, 4, 5).flatten(2, 3)
+                x = _interleave(pairs, last=x.stride(1) == 1)
         return per_frame(self.resample, x)
+
+
+def _interleave(pairs: Tensor, *, last: bool) -> Tensor:
+    """``[B, 2, C, T, H, W]`` → ``[B, C, 2·T, H, W]``, frames of a pair next to each other in time.
+
+    ``last``: with the channels last in memory.
+    """
+    if not last:
+        return pairs.permute(0, 2, 3, 1, 4, 5).flatten(2, 3)
+    return pairs.permute(0, 3, 1, 4, 5, 2).flatten(1, 2).permute(0, 4, 1, 2, 3)
 
 
 #: Modules whose ``forward`` takes the history as well.

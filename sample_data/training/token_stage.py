@@ -20,7 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from engine.model.dit import DiT
-from engine.model.layers import ADAIN_EPS, Layer, modulate, plain_norm
+from engine.model.fused import modulate, plain_norm
+from engine.model.layers import ADAIN_EPS, Layer
 from engine.model.rope import REFERENCE_TIME, axis_dims, block_table
 from engine.model.schedule import Schedule
 from sample_data.training.bulk import attend, patches, rotate
