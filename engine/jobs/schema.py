@@ -130,5 +130,84 @@ MIGRATIONS: Final[tuple[str, ...]] = (
         text TEXT NOT NULL
     )
     """,
+    """
+    CREATE TABLE releases (
+        digest TEXT PRIMARY KEY,
+        version TEXT NOT NULL UNIQUE,
+        created REAL NOT NULL,
+        withdrawn INTEGER NOT NULL DEFAULT 0,
+        body TEXT NOT NULL
+    );
+    CREATE TABLE release_files (
+        path TEXT PRIMARY KEY,
+        size INTEGER NOT NULL,
+        mtime_ns INTEGER NOT NULL,
+        sha256 TEXT NOT NULL
+    );
+    CREATE TABLE release_blobs (sha256 TEXT PRIMARY KEY, content BLOB NOT NULL);
+    CREATE TABLE release_pointers (name TEXT PRIMARY KEY, digest TEXT NOT NULL);
+    CREATE TABLE release_log (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        t REAL NOT NULL,
+        kind TEXT NOT NULL,
+        version TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        who TEXT NOT NULL,
+        detail TEXT NOT NULL
+    );
+    CREATE TRIGGER release_log_stays BEFORE UPDATE ON release_log
+        BEGIN SELECT RAISE(ABORT, 'the log of releases is append-only'); END;
+    CREATE TRIGGER release_log_keeps BEFORE DELETE ON release_log
+        BEGIN SELECT RAISE(ABORT, 'the log of releases is append-only'); END;
+    CREATE TABLE release_rollouts (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        candidate TEXT NOT NULL,
+        stable TEXT NOT NULL,
+        state TEXT NOT NULL,
+        stage INTEGER NOT NULL DEFAULT 0,
+        stage_started REAL NOT NULL,
+        extended INTEGER NOT NULL DEFAULT 0,
+        automatic INTEGER NOT NULL DEFAULT 1,
+        gates TEXT NOT NULL DEFAULT '[]',
+        note TEXT NOT NULL DEFAULT '',
+        started REAL NOT NULL,
+        ended REAL,
+        follow TEXT
+    );
+    CREATE TABLE release_jobs (
+        job INTEGER PRIMARY KEY,
+        digest TEXT NOT NULL,
+        role TEXT NOT NULL,
+        purpose TEXT NOT NULL,
+        rollout INTEGER,
+        stage INTEGER,
+        stratum TEXT NOT NULL,
+        batch TEXT,
+        asked TEXT NOT NULL,
+        t REAL NOT NULL,
+        outcome TEXT,
+        requeue INTEGER NOT NULL DEFAULT 0,
+        replaced_by INTEGER
+    );
+    CREATE INDEX release_jobs_by_rollout ON release_jobs (rollout, stage);
+    CREATE TABLE release_validations (
+        digest TEXT PRIMARY KEY,
+        hardware TEXT NOT NULL,
+        state TEXT NOT NULL,
+        started REAL NOT NULL,
+        ended REAL,
+        gates TEXT NOT NULL DEFAULT '[]'
+    );
+    CREATE TABLE release_arming (
+        hardware TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        gate TEXT NOT NULL,
+        armed INTEGER NOT NULL,
+        rate REAL,
+        n INTEGER NOT NULL,
+        t REAL NOT NULL,
+        PRIMARY KEY (hardware, digest, gate)
+    )
+    """,
 )
 SCHEMA_VERSION: Final = len(MIGRATIONS)
