@@ -4,11 +4,14 @@ Attention must see one contiguous run of keys without concatenating anything, so
 has room in front (the *lead*) for the conditioning tokens. Rotated conditioning keys are written
 there only when they change: everything on a new clip epoch, the reference's keys when its time
 position moves, nothing otherwise. Key order is always conditioning first, then the ring's slots.
+Rings without a lead of their own are in ``packed``.
 """
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -67,6 +70,10 @@ class Conditioning:
 
     ``reference_tokens`` come first and are the only ones whose position moves later. ``job`` may
     be shared with another epoch; ``nbytes`` counts it, ``own_nbytes`` does not.
+
+    ``readers`` says how many rings with a lead will take each layer. Then a layer takes memory
+    only once it is filled, and as soon as one lead holds it, just the reference's keys are kept:
+    the other rings copy the rest from that lead. Without ``readers`` everything stays here.
     """
 
     def __init__(
@@ -79,20 +86,28 @@ class Conditioning:
         dtype: torch.dtype,
         device: torch.device | str,
         job: JobMemory,
+        *,
+        readers: Mapping[int, int] | None = None,
     ) -> None:
-        shape = (tokens, heads, head_dim)
+        self._shape = (tokens, heads, head_dim)
+        self._kind: dict[str, Any] = {"dtype": dtype, "device": device}
         self.layers = _layers(layers)
         self.tokens = tokens
         self.reference_tokens = reference_tokens
-        self.k = {n: torch.zeros(shape, dtype=dtype, device=device) for n in self.layers}
-        self.v = {n: torch.zeros(shape, dtype=dtype, device=device) for n in self.layers}
+        self._readers = readers
+        whole = self.layers if readers is None else ()
+        #: Un-rotated keys: of all tokens, or once a lead has taken them of the reference alone.
+        self.k = {n: torch.zeros(self._shape, **self._kind) for n in whole}
+        self.v = {n: torch.zeros(self._shape, **self._kind) for n in whole}
+        self._motion: dict[int, Tensor] = {}  # rotated keys, where the un-rotated are gone
+        self._leads: dict[int, list[RollingCache]] = {}  # that have taken a layer
         self.job = job
         self.motion_table: Tensor | None = None
         self.fills: dict[int, object] = {}  # a fresh token per fill, to know a lead by
 
     @property
     def own_nbytes(self) -> int:
-        return _nbytes((self.k, self.v))
+        return _nbytes((self.k, self.v, self._motion))
 
     @property
     def nbytes(self) -> int:
@@ -100,26 +115,116 @@ class Conditioning:
 
     def fill(self, layer: int, k: Tensor, v: Tensor) -> None:
         """Take un-rotated keys and values ``[tokens, H, D]`` of one layer."""
-        self.k[layer].copy_(k)
-        self.v[layer].copy_(v)
+        for store, given in ((self.k, k), (self.v, v)):
+            if layer not in store or len(store[layer]) != self.tokens:
+                store[layer] = torch.empty(self._shape, **self._kind)
+            store[layer].copy_(given)
+        self._motion.pop(layer, None)
+        self._leads[layer] = []
         self.fills[layer] = object()
+
+    def reference(self, layer: int) -> Tensor:
+        """Un-rotated keys of the reference, ``[reference_tokens, H, D]``."""
+        return self.k[layer][: self.reference_tokens]
+
+    def rest(self, layer: int) -> tuple[Tensor, Tensor]:
+        """Rotated keys of the motion tokens, and the values of all, wherever they lie now.
+
+        Raises ``ValueError`` if no lead holds them any more.
+        """
+        if layer in self.v:
+            motion = self._motion.get(layer)
+            if motion is None:
+                assert self.motion_table is not None  # set before anything is filled
+                motion = rotate(self.k[layer][self.reference_tokens :], self.motion_table)
+            return motion, self.v[layer]
+        for ring in self._leads[layer]:
+            k, v = ring.lead_of(layer)
+            return k[self.reference_tokens :], v
+        raise ValueError(f"the conditioning of layer {layer} is gone")
+
+    def taken(self, layer: int, ring: RollingCache) -> None:
+        """``ring``'s lead holds the layer now: what lies there need not lie here."""
+        if self._readers is None:
+            return
+        self._leads[layer].append(ring)
+        if layer in self.v:
+            self.k[layer] = self.reference(layer).clone()
+            del self.v[layer]
+            self._motion.pop(layer, None)
+
+    def leaving(self, layer: int, ring: RollingCache) -> None:
+        """``ring``'s lead is about to hold another epoch."""
+        holders = self._leads.get(layer, [])
+        if ring not in holders:
+            return
+        assert self._readers is not None
+        if len(holders) == 1 and layer not in self.v and self._readers.get(layer, 0) > 1:
+            # Some ring may still be on its way to this epoch.
+            motion, values = self.rest(layer)
+            self._motion[layer], self.v[layer] = motion.clone(), values.clone()
+        holders.remove(ring)
 
     def snapshot(self) -> dict[str, Tensor]:
         """The tensors that define this object, by name (no copies)."""
-        named = {f"cond.{n}.k": t for n, t in self.k.items()}
-        named |= {f"cond.{n}.v": t for n, t in self.v.items()}
-        named |= {f"text.{n}.k": t for n, t in self.job.k.items()}
+        named = {f"text.{n}.k": t for n, t in self.job.k.items()}
         named |= {f"text.{n}.v": t for n, t in self.job.v.items()}
+        for n, k in self.k.items():
+            named[f"cond.{n}.k"] = k
+            if len(k) == self.tokens:
+                named[f"cond.{n}.v"] = self.v[n]
+            else:
+                named[f"cond.{n}.motion"], named[f"cond.{n}.v"] = self.rest(n)
         if self.motion_table is not None:
             named["motion_table"] = self.motion_table
         return named
 
     def restore(self, named: Mapping[str, Tensor]) -> None:
         """Take back what ``snapshot`` gave; the object is filled afterwards."""
+        device = self._kind["device"]
         for n in self.layers:
-            self.fill(n, named[f"cond.{n}.k"], named[f"cond.{n}.v"])
+            k, v = named[f"cond.{n}.k"], named[f"cond.{n}.v"]
+            motion = named.get(f"cond.{n}.motion")
+            if motion is None:
+                self.fill(n, k, v)
+            else:
+                self.k[n], self.v[n], self._motion[n] = (
+                    t.to(**self._kind, copy=True) for t in (k, v, motion)
+                )
+                self._leads[n] = []
+                self.fills[n] = object()
             self.job.fill(n, named[f"text.{n}.k"], named[f"text.{n}.v"])
-        self.motion_table = named["motion_table"].to(self.k[self.layers[0]].device).clone()
+        self.motion_table = named["motion_table"].to(device).clone()
+
+
+def filled(cond: Conditioning, layer: int, lead: int) -> object:
+    """The token of a layer's last fill.
+
+    Raises ``ValueError`` if ``cond`` was not prefilled or does not fit a lead of ``lead`` tokens.
+    """
+    if layer not in cond.fills or cond.motion_table is None:
+        raise ValueError(f"the conditioning of layer {layer} was not prefilled")
+    if cond.tokens != lead:
+        raise ValueError(f"a lead of {lead} tokens cannot hold {cond.tokens}")
+    return cond.fills[layer]
+
+
+def turn_lead(
+    keys: Tensor,
+    values: Tensor,
+    cond: Conditioning,
+    layer: int,
+    reference_table: Tensor,
+    *,
+    anew: bool,
+) -> None:
+    """Write a lead ``[tokens, H, D]``: the reference's keys, and ``anew`` all that never moves."""
+    ref = cond.reference_tokens
+    keys[:ref].copy_(rotate(cond.reference(layer), reference_table))
+    if anew:
+        motion, all_values = cond.rest(layer)
+        keys[ref:].copy_(motion)
+        values.copy_(all_values)
 
 
 class RollingCache:
@@ -145,8 +250,8 @@ class RollingCache:
         self.lead = lead
         self._k = {n: torch.zeros(shape, dtype=dtype, device=device) for n in self.layers}
         self._v = {n: torch.zeros(shape, dtype=dtype, device=device) for n in self.layers}
-        # What each layer's lead holds: the fill it came from and the shift of the reference.
-        self._held: dict[int, tuple[object, int]] = {}
+        # What each layer's lead holds: whose, the fill it came from, the shift of the reference.
+        self._held: dict[int, tuple[weakref.ref[Conditioning], object, int]] = {}
 
     @property
     def nbytes(self) -> int:
@@ -180,30 +285,42 @@ class RollingCache:
         self._k[layer][at].copy_(k)
         self._v[layer][at].copy_(v)
 
+    @property
+    def has_lead(self) -> bool:
+        """Whether conditioning lies here once it was taken."""
+        return self.lead > 0
+
+    def lead_of(self, layer: int) -> tuple[Tensor, Tensor]:
+        """Rotated keys and values of the conditioning, ``[lead, H, D]``."""
+        return self._k[layer][: self.lead], self._v[layer][: self.lead]
+
     def set_lead(self, layer: int, cond: Conditioning, shift: int, reference_table: Tensor) -> None:
         """Make the lead hold ``cond``, the reference rotated by ``reference_table``.
 
         Raises ``ValueError`` if ``cond`` was not prefilled or has another number of tokens.
         """
-        if layer not in cond.fills or cond.motion_table is None:
-            raise ValueError(f"the conditioning of layer {layer} was not prefilled")
-        if cond.tokens != self.lead:
-            raise ValueError(f"a lead of {self.lead} tokens cannot hold {cond.tokens}")
-        fill = cond.fills[layer]
-        held = self._held.get(layer, (None, None))
-        if held == (fill, shift):
+        fill = filled(cond, layer, self.lead)
+        source, known, at = self._held.get(layer, (None, None, None))
+        if (known, at) == (fill, shift):
             return
-        ref = cond.reference_tokens
-        keys, buffer = cond.k[layer], self._k[layer]
-        buffer[:ref].copy_(rotate(keys[:ref], reference_table))
-        if held[0] is not fill:
-            buffer[ref : self.lead].copy_(rotate(keys[ref:], cond.motion_table))
-            self._v[layer][: self.lead].copy_(cond.v[layer])
-        self._held[layer] = (fill, shift)
+        keys, values = self.lead_of(layer)
+        if known is not fill:
+            before = None if source is None else source()
+            if before is not None:
+                before.leaving(layer, self)
+        turn_lead(keys, values, cond, layer, reference_table, anew=known is not fill)
+        if known is not fill:
+            cond.taken(layer, self)
+        self._held[layer] = (weakref.ref(cond), fill, shift)
 
     def window(self, layer: int, active: int) -> tuple[Tensor, Tensor]:
         """Keys and values that attention sees: the lead and the first ``active`` slots."""
         return self._k[layer][: self.lead + active], self._v[layer][: self.lead + active]
+
+    def touch(self) -> None:
+        """Write zeros everywhere: zeroed memory has no pages until it is written."""
+        for buffer in (*self._k.values(), *self._v.values()):
+            buffer.zero_()
 
     def snapshot(self) -> dict[str, Tensor]:
         """The ring's tensors by name (views, no copies); the lead can always be made again."""
@@ -215,4 +332,3 @@ class RollingCache:
         for n in self.layers:
             self.k(n).copy_(named[f"{n}.k"])
             self.v(n).copy_(named[f"{n}.v"])
-        self._held.clear()

@@ -81,7 +81,9 @@ class Generation:
     it, and at step ``steps`` it is final. ``local_steps`` are the steps this rank computes (all by
     default): only their rings exist here, and latents from elsewhere come by ``receive``. Likewise
     ``layers``, if the rank holds some of the layers only; ``ring_layers`` tells them step by step
-    where they differ. ``make_ring`` makes a ring from ``RollingCache``'s arguments.
+    where they differ. ``make_ring`` makes a ring from ``RollingCache``'s arguments. ``job`` holds
+    the prompt's keys and values where they were computed beforehand. ``lean`` keeps no more of the
+    conditioning than the rings will still ask for.
 
     ``dtype`` is the DiT's compute dtype: of caches, and of latents between steps.
     """
@@ -98,6 +100,8 @@ class Generation:
         layers: Iterable[int] | None = None,
         ring_layers: Mapping[int, Iterable[int]] | None = None,
         make_ring: Callable[..., RollingCache] = RollingCache,
+        job: JobMemory | None = None,
+        lean: bool = False,
     ) -> None:
         self.cfg, self.options, self.dtype = cfg, options, dtype
         self.device = torch.device(device)
@@ -129,12 +133,19 @@ class Generation:
             )
             for step in self.local_steps
         }
-        self._job: JobMemory | None = None
+        self._job = job
+        self._readers: dict[int, int] | None = None
+        if lean and all(ring.has_lead for ring in self.rings.values()):
+            self._readers = {
+                n: sum(n in ring.layers for ring in self.rings.values()) for n in self._layers
+            }
         self.epochs: dict[int, Conditioning] = {}
         self._flight: dict[int, tuple[int, Tensor]] = {}
         self._final: dict[int, Tensor] = {}
         self._voices: dict[int, BlockAudio] = {}
         self._next = dict.fromkeys(self.local_steps, 0)
+        #: The block that each step began with here: above 0 in a video that goes on (``go_on``).
+        self.start = (0,) * options.steps
         self._generated_ref: Tensor | None = None
         self._generated_motion: Tensor | None = None
 
@@ -204,7 +215,12 @@ class Generation:
             self._job = JobMemory(self._layers, self.cfg.text_len, *self._heads)
         self._drop_epochs(before=epoch)
         cond = Conditioning(
-            self._layers, self._condition_tokens, self._frame_tokens, *self._heads, self._job
+            self._layers,
+            self._condition_tokens,
+            self._frame_tokens,
+            *self._heads,
+            self._job,
+            readers=self._readers,
         )
         self.epochs[epoch] = cond
         return PrefillItem(ref, motion, self._context, cond)
@@ -219,6 +235,27 @@ class Generation:
         current = self.epoch_of(self.clip_of(earliest))
         for epoch in [e for e in self.epochs if e < min(before, current)]:
             del self.epochs[epoch]
+
+    def go_on(self, blocks: Sequence[int], first: Tensor | None) -> None:
+        """Continue another generation of the same video, before anything was computed here.
+
+        Args:
+            blocks: the next block of every step, not rising from step to step. Rings are restored
+                apart, and latents that a step made and the next has not used by ``receive``.
+            first: the final latent of block 0, needed once it is finished.
+        """
+        self.start = tuple(blocks)
+        self._next = {step: blocks[step] for step in self.local_steps}
+        if first is not None:
+            self._generated_ref = self._place(first)[:, :1].to(self.dtype)
+
+    def under_way(self) -> dict[int, int]:
+        """Blocks that had begun and were not finished where this generation goes on: the step
+        that each comes to next, the oldest first."""
+        return {
+            block: sum(reached > block for reached in self.start)
+            for block in range(self.start[-1], self.start[0])
+        }
 
     # Blocks
 

@@ -56,7 +56,7 @@ def test_every_rank_gathers_every_unit_once_per_walk_in_the_same_order() -> None
     shape = DiTShape.from_config(find(CKPT).config)
     size = {unit.name: unit.params * 4 for unit in units(shape, 3)}
     for outcome in outcomes:
-        assert len(outcome.records) == outcome.ticks == 4  # prefill, 2 blocks, 1 to drain
+        assert len(outcome.records) == outcome.ticks == 3  # 2 blocks, 1 to drain
         for tick in outcome.records:
             assert {record.unit: record.bytes for record in tick} == size
             assert len(tick) == len(size)

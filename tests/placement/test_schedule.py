@@ -56,36 +56,36 @@ def test_every_step_of_every_block_once_and_after_what_it_needs(
             assert when[step - 1, block] < index
         if block:  # a ring takes its blocks in order
             assert when[step, block - 1] < index
-        assert prefills[min(block // per_clip, 1)] < index
+        assert prefills[min(block // per_clip, 1)] + step <= index
     if 1 in prefills:
         assert when[steps - 1, 0] < prefills[1]
+        assert blocks > per_clip, "a clip that is not made is not conditioned"
 
 
 def test_a_full_pipeline_works_on_as_many_blocks_as_there_are_steps() -> None:
     out = ticks(Timetable("diagonal", 4, 4, 3))
-    assert [(w.step, w.block) for w in out[4].items] == [(0, 3), (1, 2), (2, 1), (3, 0)]
-    # Clip 1's prefill rides on the tick after block 0 is finished: one tick of bubble, no more.
-    assert out[5].prefill == 1
-    assert [w.block for w in out[5].items] == [3, 2, 1]
-    assert out[6].items[0].block == 4
-    assert len(out) == 1 + 12 + 3 + 1
+    assert [(w.step, w.block) for w in out[3].items] == [(0, 3), (1, 2), (2, 1), (3, 0)]
+    # Clip 1 is conditioned in the walk that takes its first block: no bubble.
+    assert out[4].prefill == 1
+    assert [w.block for w in out[4].items] == [4, 3, 2, 1]
+    assert len(out) == 12 + 3
 
 
 def test_a_pipeline_deeper_than_a_clip_waits_for_block_0() -> None:
     out = ticks(Timetable("diagonal", 6, 2, 3))
     entry = next(t.index for t in out if any(w.block == 2 for w in t.items))
     finish = next(t.index for t in out if any((w.step, w.block) == (5, 0) for w in t.items))
-    assert entry == finish + 2
+    assert entry == finish + 1
 
 
 def test_one_step_one_clip() -> None:
     out = ticks(Timetable("diagonal", 1, 1, 1))
-    assert [(t.prefill, len(t.items)) for t in out] == [(0, 0), (None, 1)]
+    assert [(t.prefill, len(t.items)) for t in out] == [(0, 1)]
 
 
 def test_stopping_finishes_the_clip_in_progress_and_begins_no_other() -> None:
     table = Timetable("diagonal", 4, 4, 100)
-    for _ in range(8):
+    for _ in range(6):
         tick = table.next()
     assert tick is not None
     assert tick.entered == 6

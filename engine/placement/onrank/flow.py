@@ -8,7 +8,7 @@ it, no rank waits in a circle, however fast or slow each is.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -37,9 +37,18 @@ class Flow:
 
     Args:
         prefills: clips that are conditioned: the first, and the second if it differs.
+        start: the next block of every step, in a video that goes on.
     """
 
-    def __init__(self, route: Route, blocks_per_clip: int, clips: int, *, prefills: int) -> None:
+    def __init__(
+        self,
+        route: Route,
+        blocks_per_clip: int,
+        clips: int,
+        *,
+        prefills: int,
+        start: Sequence[int] = (),
+    ) -> None:
         self.route = route
         self.per_clip, self.clips = blocks_per_clip, clips
         self.prefills = min(prefills, clips)
@@ -50,10 +59,23 @@ class Flow:
         self._running: set[Task] = set()
         # A rank that has a step twice takes its blocks one after another.
         self._leaves = {(p.step, p.rank): at for at, p in enumerate(route.parts)}
+        self.finished = 0  # blocks that are final before any task
+        if start:
+            self._go_on(start)
 
     @property
     def blocks(self) -> int:
         return self.clips * self.per_clip
+
+    def _go_on(self, start: Sequence[int]) -> None:
+        self.finished = self._finals = start[-1]
+        self._entered = start[0]
+        for block in range(start[-1], start[0]):
+            step = sum(reached > block for reached in start)
+            self._progress[block] = self.route.of_step(step).start
+        if self.prefills > 1 and start[-1] >= self.per_clip:
+            # No block to come sees the portrait's conditioning.
+            self._conditioned |= {(0, run) for run in range(len(self.route.runs))}
 
     def __iter__(self) -> Iterator[Task]:
         clock = 0
@@ -135,6 +157,7 @@ class Flow:
         before = [n for n, other in enumerate(self.route.runs[:at]) if other.rank == run.rank]
         if any((clip, n) not in self._conditioned for n in before):
             return False  # a rank's runs come in order
-        if clip and not (self._finals or self._done(0)):
+        # Not before the clip is due: one that is stopped before is not conditioned in vain.
+        if clip and (self._entered < clip * self.per_clip or not (self._finals or self._done(0))):
             return False
         return run.source is None or (clip, run.source) in self._conditioned

@@ -8,14 +8,13 @@ same (step, layer) pairs again and again, so the one that followed last time is 
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 import torch
 from torch import Tensor
 
-from engine.model.caches import Conditioning, RollingCache
+from engine.model.packed import PackedRings, Packing, Store
 from engine.placement.onrank.hostweights import HostMemory
 
 _SLOTS: Final = 2
@@ -24,24 +23,23 @@ _Key = tuple[int, int]  # ring's number, layer
 
 @dataclass
 class _Slot:
-    """Room on the device for keys and values of one layer of one ring."""
+    """Room on the device for the rows of one layer of one ring."""
 
-    pair: Tensor  # [2, lead + capacity, H, D]
+    rows: Tensor  # [2, capacity, H, row_bytes]
     key: _Key | None = None
     ready: torch.cuda.Event | None = None  # its copy is done
     free: torch.cuda.Event | None = None  # the last attention over it is done
 
 
-class HostRings:
+class HostRings(PackedRings):
     """The device slots that all rings of a rank share. ``ring`` makes a ring, for ``Generation``.
 
     ``remark`` says why the host memory is not pinned, if it should be and is not.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.remark: str | None = None
-        self._rings: list[HostRing] = []
+    def __init__(self, device: torch.device, packing: Packing = "plain") -> None:
+        super().__init__(device, packing)
+        self.hosts: list[dict[int, Tensor]] = []  # per ring: layer → rows
         self._slots: list[_Slot] = []
         self._memory: list[HostMemory] = []
         self._turn = 0
@@ -54,47 +52,29 @@ class HostRings:
 
     @property
     def nbytes(self) -> int:
-        """Bytes on the device."""
-        return sum(slot.pair.nbytes for slot in self._slots)
+        return super().nbytes + sum(slot.rows.nbytes for slot in self._slots)
 
-    def ring(
-        self,
-        layers: int | Iterable[int],
-        capacity: int,
-        heads: int,
-        head_dim: int,
-        dtype: torch.dtype,
-        device: torch.device | str,  # noqa: ARG002 - rings lie in host memory
-        *,
-        lead: int = 0,
-    ) -> RollingCache:
-        """Arguments as of ``RollingCache``."""
-        numbers = tuple(range(layers)) if isinstance(layers, int) else tuple(layers)
-        shape = (2, lead + capacity, heads, head_dim)
+    def store(self, layers: tuple[int, ...], shape: tuple[int, ...]) -> Store:
         if not self._slots:
             self._slots = [
-                _Slot(torch.zeros(shape, dtype=dtype, device=self.device)) for _ in range(_SLOTS)
+                _Slot(torch.zeros(shape, dtype=torch.uint8, device=self.device))
+                for _ in range(_SLOTS)
             ]
             if self._stream is not None:
                 self._stream.wait_stream(torch.cuda.current_stream(self.device))
-        made = HostRing(
-            self, len(self._rings), numbers, capacity, lead, self._host(numbers, shape, dtype)
-        )
-        self._rings.append(made)
-        return made
+        self.hosts.append(self._host(layers, shape))
+        return _HostStore(self, len(self.hosts) - 1)
 
-    def _host(
-        self, layers: tuple[int, ...], shape: tuple[int, ...], dtype: torch.dtype
-    ) -> dict[int, Tensor]:
-        size = torch.Size(shape).numel() * dtype.itemsize
+    def _host(self, layers: tuple[int, ...], shape: tuple[int, ...]) -> dict[int, Tensor]:
         if not layers:
             return {}
+        size = torch.Size(shape).numel() * len(layers)
         # Anonymous memory of whole pages: zero, and no page is shared between registrations.
-        memory = HostMemory(torch.frombuffer(mmap.mmap(-1, size * len(layers)), dtype=torch.uint8))
+        memory = HostMemory(torch.frombuffer(mmap.mmap(-1, size), dtype=torch.uint8))
         memory.pin(self.device)
         self.remark = self.remark or memory.unpinned_because
         self._memory.append(memory)
-        parts = memory.bytes.view(dtype).view(len(layers), *shape)
+        parts = memory.bytes.view(len(layers), *shape)
         return {n: parts[i] for i, n in enumerate(layers)}
 
     def close(self) -> None:
@@ -102,10 +82,10 @@ class HostRings:
         for memory in self._memory:
             memory.close(self.device)
 
-    # For rings
+    # For stores
 
     def acquire(self, key: _Key) -> Tensor:
-        """Keys and values of a layer of a ring on the device, ``[2, lead + capacity, H, D]``."""
+        """The rows of a layer of a ring on the device, ``[2, capacity, H, row_bytes]``."""
         if self._stream is not None and self._used is not None:
             # Whatever attention read is behind us on this stream.
             self._used.free = torch.cuda.current_stream(self.device).record_event()
@@ -118,21 +98,21 @@ class HostRings:
         following = self._after.get(key)
         if following is not None and self._find(following) is None:
             self._fetch(following, but=slot)
-        return slot.pair
+        return slot.rows
 
     def bring_back(self, key: _Key, rows: slice) -> None:
         """Copy rows of a layer that were just written to the host."""
         slot = self._find(key)
         assert slot is not None  # it was acquired
         ring, layer = key
-        host = self._rings[ring].host[layer]
+        host = self.hosts[ring][layer]
         if self._stream is None:
-            host[:, rows].copy_(slot.pair[:, rows])
+            host[:, rows].copy_(slot.rows[:, rows])
             return
         self._stream.wait_event(torch.cuda.current_stream(self.device).record_event())
         with torch.cuda.stream(self._stream):
             for part in range(2):
-                host[part, rows].copy_(slot.pair[part, rows], non_blocking=True)
+                host[part, rows].copy_(slot.rows[part, rows], non_blocking=True)
 
     def settle(self) -> None:
         """Until the host's copy is whole."""
@@ -141,7 +121,6 @@ class HostRings:
 
     def forget(self, ring: int) -> None:
         """The host's copy of a ring was changed: what the device has of it is old."""
-        self.settle()
         for slot in self._slots:
             if slot.key is not None and slot.key[0] == ring:
                 slot.key = None
@@ -155,69 +134,38 @@ class HostRings:
             self._turn = (self._turn + 1) % _SLOTS
             slot = self._slots[self._turn]
         self._turn = (self._turn + 1) % _SLOTS
-        host = self._rings[key[0]].host[key[1]]
+        host = self.hosts[key[0]][key[1]]
         if self._stream is None:
-            slot.pair.copy_(host)
+            slot.rows.copy_(host)
         else:
             if slot.free is not None:
                 self._stream.wait_event(slot.free)
             with torch.cuda.stream(self._stream):
-                slot.pair.copy_(host, non_blocking=True)
+                slot.rows.copy_(host, non_blocking=True)
             slot.ready = self._stream.record_event()
         slot.key = key
         return slot
 
 
-class HostRing(RollingCache):
-    """A ring in host memory, used through its rank's slots; made by ``HostRings.ring``."""
+class _HostStore:
+    """The rows of one ring in host memory, used through its rank's slots."""
 
-    def __init__(
-        self,
-        rings: HostRings,
-        number: int,
-        layers: tuple[int, ...],
-        capacity: int,
-        lead: int,
-        host: dict[int, Tensor],
-    ) -> None:
-        super().__init__((), capacity, 1, 1, torch.float32, "cpu", lead=lead)
-        self.layers = layers
-        self.host = host
+    def __init__(self, rings: HostRings, number: int) -> None:
         self._rings, self._number = rings, number
 
-    @property
-    def nbytes(self) -> int:
-        """None on the device: the slots are the rank's."""
-        return 0
+    def use(self, layer: int) -> Tensor:
+        return self._rings.acquire((self._number, layer))
 
-    def k(self, layer: int) -> Tensor:
-        return self.host[layer][0, self.lead :]
+    def wrote(self, layer: int, rows: slice) -> None:
+        self._rings.bring_back((self._number, layer), rows)
 
-    def v(self, layer: int) -> Tensor:
-        return self.host[layer][1, self.lead :]
-
-    def write(self, layer: int, slot: int, k: Tensor, v: Tensor) -> None:
-        self._take(layer)
-        super().write(layer, slot, k, v)
-        self._rings.bring_back(
-            (self._number, layer), slice(self.lead + slot, self.lead + slot + len(k))
-        )
-
-    def set_lead(self, layer: int, cond: Conditioning, shift: int, reference_table: Tensor) -> None:
-        before = self._held.get(layer)
-        super().set_lead(layer, cond, shift, reference_table)
-        if self._held[layer] != before:
-            self._rings.bring_back((self._number, layer), slice(0, self.lead))
-
-    def snapshot(self) -> dict[str, Tensor]:
+    def whole(self, layer: int) -> Tensor:
         self._rings.settle()
-        return super().snapshot()
+        return self._rings.hosts[self._number][layer]
 
-    def restore(self, named: Mapping[str, Tensor]) -> None:
+    def replaced(self) -> None:
         self._rings.forget(self._number)
-        super().restore(named)
 
-    def _take(self, layer: int) -> None:
-        """Let the layer's keys and values be those on the device."""
-        pair = self._rings.acquire((self._number, layer))
-        self._k[layer], self._v[layer] = pair[0], pair[1]
+    def nbytes(self) -> int:
+        """None: the slots are the rank's."""
+        return 0

@@ -7,13 +7,12 @@ them next.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-
-import torch
+from collections.abc import Callable, Iterator, Sequence
 
 from engine.model.config import BLOCK_LATENTS
+from engine.model.dit import Item
 from engine.model.generate import Generation
+from engine.placement.onrank.clock import Clock
 from engine.placement.onrank.groups import Groups, dit_ranks
 from engine.placement.onrank.hop import Hop, Transfer
 from engine.placement.onrank.observe import Finished, Network, Observer, Quiet
@@ -55,13 +54,18 @@ class Lockstep:
         self.groups, self.stop = groups, stop
         self.observer = observer or Quiet()
         self.timetable = Timetable(
-            plan.order, generation.steps, generation.blocks_per_clip, generation.clips
+            plan.order,
+            generation.steps,
+            generation.blocks_per_clip,
+            generation.clips,
+            start=generation.start,
         )
         self._owner = owners(plan)
         self._last = self._owner[-1]
         self._own_vae = plan.vae_rank not in dit_ranks(plan)
         self._latent = (generation.cfg.out_dim, BLOCK_LATENTS, *frame)
         self._hop = Hop(rank, self._latent, generation.dtype, generation.device)
+        self._clock = Clock(generation.device)
         self._wire: Wire | None = None
         if self._own_vae and rank in (self._last, plan.vae_rank):
             self._wire = Wire(groups, generation.dtype, generation.device, window=_UNDER_WAY)
@@ -86,13 +90,14 @@ class Lockstep:
                 break
             self._walk(tick)
             yield from self._hand_on(tick)
+        self._clock.settle()
         if self._wire is not None:
             self._wire.tell(self.plan.vae_rank, 0)
             self._wire.close()
 
     def _receive_all(self) -> Iterator[Finished]:
         assert self._wire is not None
-        steps, block = self.generation.steps, 0
+        steps, block = self.generation.steps, self.generation.start[-1]
         # A word goes before each block: 1, or 0 when none follows.
         while self._wire.hear(self._last):
             label = Label(FINAL, steps, block, 0)
@@ -104,21 +109,36 @@ class Lockstep:
         """This rank's items of the tick: through the layers once, then their Euler steps."""
         generation = self.generation
         mine = tuple(work for work in tick.items if self._owner[work.step] == self.rank)
-        began = time.perf_counter()
+        self._clock.begin()
         with self.observer.window(f"tick {tick.index}"):
-            # The prefill comes first: nothing of this tick uses the conditioning it makes.
-            prefill = tick.prefill is not None and generation.needs_prefill(tick.prefill)
-            items = [generation.prefill(tick.prefill or 0)] if prefill else []
-            blocks = [generation.item(work.step, work.block) for work in mine]
+            items = self._items(mine)
             self.observer.caches(generation)
-            velocities = self.network([*items, *blocks])[len(items) :]
-            for work, velocity in zip(mine, velocities, strict=True):
-                assert velocity is not None  # a block always has one
+            velocities = [v for v in self.network(items) if v is not None]
+            made = [
                 generation.apply(work.step, work.block, velocity)
-            if generation.device.type == "cuda":
-                # Not the device: the next layers' copies may go on.
-                torch.cuda.current_stream(generation.device).synchronize()
-        self.observer.tick_done(tick, mine, time.perf_counter() - began)
+                for work, velocity in zip(mine, velocities, strict=True)
+            ]
+            self.observer.caches(generation)
+        for work, latent in zip(mine, made, strict=True):
+            self.observer.done(work.step, work.block, latent)
+        self._clock.end(lambda seconds: self.observer.tick_done(tick, mine, seconds))
+
+    def _items(self, mine: Sequence[Work]) -> list[Item]:
+        """Items of one walk; before a clip's first block the prefill that conditions it.
+
+        Every layer conditions before it takes the block, so both go through in one walk.
+        """
+        generation = self.generation
+        items: list[Item] = []
+        for work in mine:
+            clip = generation.clip_of(work.block)
+            if (
+                generation.needs_prefill(clip)
+                and generation.epoch_of(clip) not in generation.epochs
+            ):
+                items.append(generation.prefill(clip))
+            items.append(generation.item(work.step, work.block))
+        return items
 
     def _hand_on(self, tick: Tick) -> Iterator[Finished]:
         generation, steps = self.generation, self.generation.steps

@@ -8,15 +8,16 @@ modulation, rotations and audio, and the hidden states come from the rank before
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 
 import torch
+from torch import Tensor
 
 from engine.model.config import BLOCK_LATENTS
 from engine.model.dit import PrefillItem
 from engine.model.generate import Generation
 from engine.model.layers import State
+from engine.placement.onrank.clock import Clock
 from engine.placement.onrank.flow import Flow, Task
 from engine.placement.onrank.groups import Groups
 from engine.placement.onrank.observe import Finished, Network, Observer, Quiet
@@ -51,7 +52,11 @@ class Pipeline:
         self.route = Route.of(plan)
         epochs = {generation.epoch_of(clip) for clip in range(min(2, generation.clips))}
         self.flow = Flow(
-            self.route, generation.blocks_per_clip, generation.clips, prefills=len(epochs)
+            self.route,
+            generation.blocks_per_clip,
+            generation.clips,
+            prefills=len(epochs),
+            start=generation.start,
         )
         self.clips = generation.clips
         self._entry = self.route.parts[0].rank
@@ -62,29 +67,31 @@ class Pipeline:
         self._conditions = (generation.cfg.condition_tokens(*frame), width)
         blank = (generation.cfg.in_dim, BLOCK_LATENTS, *frame)
         self._blank = torch.zeros(blank, dtype=generation.dtype, device=generation.device)
-        self._wire = Wire(groups, generation.dtype, generation.device, window=self.flow.window)
-        self._clip = 0  # the clip whose beginning was last agreed on
+        # A video that goes on may bring more blocks than this route has under way itself.
+        window = max(self.flow.window, generation.start[0] - generation.start[-1] + 1)
+        self._wire = Wire(groups, generation.dtype, generation.device, window=window)
+        self._clock = Clock(generation.device)
+        # The clip whose beginning was last agreed on.
+        self._clip = max(0, generation.start[0] - 1) // generation.blocks_per_clip
         self._prefill: PrefillItem | None = None
-        self._acknowledged = 0
-        self._ticks = self._entered = 0
+        self._acknowledged = self.flow.finished
+        self._ticks, self._entered = 0, generation.start[0]
 
     def run(self) -> Iterator[Finished]:
         """Work until the video is done. Yields finished blocks in order on the VAE's rank."""
-        prefills = self.flow.prefills * len(self.route.runs)
-        finals = 0
+        finals = self.flow.finished
         for task in self.flow:
-            prefills -= task.kind == "prefill"
             finals += task.kind == "final"
-            if task.rank == self.rank:
+            if task.rank == self.rank and self._begun(task.block):
                 if task.kind == "prefill":
                     self._condition(task)
-                elif self._begun(task.block):
-                    if task.kind == "part":
-                        self._advance(task)
-                    else:
-                        yield self._finish(task.block)
-            if not prefills and finals >= self.clips * self.flow.per_clip:
+                elif task.kind == "part":
+                    self._advance(task)
+                else:
+                    yield self._finish(task.block)
+            if finals >= self.clips * self.flow.per_clip:
                 break
+        self._clock.settle()
         self._settle()
 
     # -- what ranks agree on -------------------------------------------------------------------
@@ -119,6 +126,9 @@ class Pipeline:
             while self._acknowledged < min(done, self.flow.blocks - self.flow.window):
                 self._wire.hear(self.route.vae_rank)
                 self._acknowledged += 1
+        held = self.rank in self.route.ranks and self.rank != self._exit
+        if held and self.clips < 2 <= self.flow.prefills and not self.generation.prefill_ready(1):
+            self._reference()  # of a clip that was stopped before it began
         self._wire.close()
 
     # -- tasks ---------------------------------------------------------------------------------
@@ -128,12 +138,9 @@ class Pipeline:
         generation, run = self.generation, self.route.runs[task.at]
         clip = task.block // self.flow.per_clip
         own = [n for n, other in enumerate(self.route.runs) if other.rank == self.rank]
-        began = time.perf_counter()
-        if task.at == own[0] and clip and self.rank != self._exit:
-            label = Label(REFERENCE, generation.steps, 0, 0)
-            generation.receive(
-                generation.steps, 0, self._wire.receive(self._exit, label, self._latent)
-            )
+        self._clock.begin()
+        if task.at == own[0] and not generation.prefill_ready(clip):
+            generation.receive(generation.steps, 0, self._reference())
             generation.release(0)
         with self.observer.window(f"conditioning clip {clip}"):
             if task.at == own[0]:
@@ -149,10 +156,15 @@ class Pipeline:
                 self._tap(task, n, states[0])
                 self.network.run_layer(n, states)
             self._tap(task, run.layers[1], states[0])
-            self._wait()
+            self.observer.caches(generation)
         if task.at == own[-1]:
             self._prefill = None
-        self._tell(clip, (), began)
+        self._tell(clip, ())
+
+    def _reference(self) -> Tensor:
+        """The final latent of block 0, from the rank that finished it."""
+        label = Label(REFERENCE, self.generation.steps, 0, 0)
+        return self._wire.receive(self._exit, label, self._latent)
 
     def _tap(self, task: Task, layer: int, state: State) -> None:
         """Send a prefill's hidden states to the runs that begin at ``layer``."""
@@ -172,7 +184,7 @@ class Pipeline:
         here = [n for n in self.route.of_step(step) if self.route.parts[n].rank == self.rank]
         if holds and step and task.at == here[0]:
             self._fetch(step, block)
-        began = time.perf_counter()
+        self._clock.begin()
         with self.observer.window(f"step {step} of block {block}"):
             item = generation.item(step, block, None if holds else self._blank)
             self.observer.caches(generation)
@@ -181,13 +193,13 @@ class Pipeline:
                 before = self.route.parts[task.at - 1].rank
                 label = Label(HIDDEN, step, block, part.layers[0])
                 states[0].x = self._wire.receive(before, label, self._hidden)
-                began = time.perf_counter()  # waiting is not work
+                self._clock.begin()  # waiting is not work
             for n in range(*part.layers):
                 self.network.run_layer(n, states)
             if done := part.layers[1] == self.route.layers:
                 velocity = self.network.finish(states)[0]
                 assert velocity is not None  # a block always has one
-                generation.apply(step, block, velocity)
+                latent = generation.apply(step, block, velocity)
                 self._hand_on(part, block)
             else:
                 after = self.route.parts[task.at + 1].rank
@@ -195,13 +207,15 @@ class Pipeline:
                 self._wire.send(after, label, states[0].x)
                 if task.at == here[-1]:
                     generation.pass_on(step, block)
-            self._wait()
-        self._tell(None, (Work(step, block),) if done else (), began)
+            self.observer.caches(generation)
+        if task.at == here[-1]:
+            self.observer.done(step, block, latent if done else None)
+        self._tell(None, (Work(step, block),) if done else ())
 
     def _fetch(self, step: int, block: int) -> None:
         """Get the latent at ``step`` from the rank that ended the step before."""
         source = self.route.last(step - 1).rank
-        if source != self.rank:
+        if source != self.rank and block >= self.generation.start[step - 1]:
             label = Label(LATENT, step, block, 0)
             self.generation.receive(step, block, self._wire.receive(source, label, self._latent))
 
@@ -239,12 +253,7 @@ class Pipeline:
             self._wire.tell(self._entry, block)
         return Finished(block, latent)
 
-    def _wait(self) -> None:
-        """Until this rank's own work is done, not that of messages under way."""
-        if self.generation.device.type == "cuda":
-            torch.cuda.current_stream(self.generation.device).synchronize()
-
-    def _tell(self, prefill: int | None, finished: tuple[Work, ...], began: float) -> None:
+    def _tell(self, prefill: int | None, finished: tuple[Work, ...]) -> None:
         tick = Tick(self._ticks, prefill, finished, self._entered)
         self._ticks += 1
-        self.observer.tick_done(tick, finished, time.perf_counter() - began)
+        self._clock.end(lambda seconds: self.observer.tick_done(tick, finished, seconds))

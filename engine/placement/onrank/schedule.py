@@ -1,7 +1,9 @@
 """In which order steps of blocks are computed: ticks of work, as data.
 
-One tick is one walk over the layers on every rank. A prefill item conditions a clip; the blocks
-of that clip enter from the next tick on. Which rank computes an item follows from its step alone.
+One tick is one walk over the layers on every rank. Which rank computes an item follows from its
+step alone. A rank conditions a clip in the walk in which the clip's first block reaches it, layer
+by layer just ahead of that block: so no rank holds an epoch before it needs it, and a video that
+is stopped has conditioned no clip in vain.
 """
 
 from __future__ import annotations
@@ -24,9 +26,8 @@ class Work:
 class Tick:
     """What happens in one walk over the layers, on all ranks together.
 
-    ``prefill`` is a clip whose conditioning is made (by every rank that has steps), or None.
-    Items are in order of their step, so blocks in it fall. ``entered`` counts blocks that have
-    begun, this tick included.
+    ``prefill`` is a clip with conditioning of its own that enters, or None. Items are in order of
+    their step, so blocks in it fall. ``entered`` counts blocks that have begun, this tick included.
     """
 
     index: int
@@ -41,7 +42,8 @@ class Timetable:
 
     ``sequential`` holds one item per tick, block by block. ``diagonal`` lets a block enter on each
     tick, so that as many blocks are in flight as there are steps. In both, clip 1 enters only
-    after its prefill, and that waits until block 0 is finished.
+    when block 0 is finished, as it is conditioned on it. A video that goes on begins with
+    ``start``, the next block of every step.
 
     Raises ``ValueError`` for counts under 1.
     """
@@ -50,16 +52,20 @@ class Timetable:
     steps: int
     blocks_per_clip: int
     clips: int
+    start: tuple[int, ...] = ()
     _index: int = 0
     _entered: int = 0
     _finished: int = 0
-    _prefilled: int = 0  # clips whose prefill was given out (only 0 and 1 have one)
     _flight: dict[int, int] = field(default_factory=dict)  # block → its next step
 
     def __post_init__(self) -> None:
         for name in ("steps", "blocks_per_clip", "clips"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more, not {getattr(self, name)}")
+        if self.start:
+            self._entered, self._finished = self.start[0], self.start[-1]
+            for block in range(self._finished, self._entered):
+                self._flight[block] = sum(reached > block for reached in self.start)
 
     @property
     def blocks(self) -> int:
@@ -83,12 +89,11 @@ class Timetable:
         """The next tick, or None when every block is finished."""
         if self.done:
             return None
-        prefill = self._due_prefill()
-        self._enter(prefill)
-        items = tuple(
-            Work(step, block)
-            for block, step in sorted(self._flight.items(), key=lambda item: item[1])
-        )
+        prefill = self._enter()
+        oldest: dict[int, int] = {}  # a video that goes on may bring two blocks to one step
+        for block, step in sorted(self._flight.items()):
+            oldest.setdefault(step, block)
+        items = tuple(Work(step, block) for step, block in sorted(oldest.items()))
         for work in items:
             if work.step + 1 < self.steps:
                 self._flight[work.block] = work.step + 1
@@ -99,29 +104,14 @@ class Timetable:
         self._index += 1
         return tick
 
-    def _due_prefill(self) -> int | None:
-        if self._prefilled == 0:
-            clip = 0
-        elif self._prefilled == 1 and self.clips > 1 and self._finished > 0:
-            # A sequence gains nothing by conditioning early, and one epoch of memory by waiting.
-            if self.order == "sequential" and self._finished < self.blocks_per_clip:
-                return None
-            clip = 1
-        else:
-            return None
-        self._prefilled += 1
-        return clip
-
-    def _enter(self, prefill: int | None) -> None:
-        """Begin the next block, if it may begin on this tick."""
+    def _enter(self) -> int | None:
+        """Begin the next block, if it may begin on this tick; the clip it conditions."""
         block = self._entered
-        if block >= self.blocks:
-            return
-        if self.order == "sequential" and (self._flight or prefill is not None):
-            return
-        clip = min(block // self.blocks_per_clip, 1)
-        ready = self._prefilled - (prefill is not None)  # prefills of ticks before this one
-        if clip >= ready:
-            return
+        if block >= self.blocks or (self.order == "sequential" and self._flight):
+            return None
+        clip, number = divmod(block, self.blocks_per_clip)
+        if clip and not self._finished:
+            return None
         self._flight[block] = 0
         self._entered += 1
+        return clip if number == 0 and clip < 2 else None

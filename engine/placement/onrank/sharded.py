@@ -111,12 +111,15 @@ class UnshardMeter:
         self.books.add("gathered", -padded)
 
     def take(self) -> list[UnshardRecord]:
-        """Records since the last call, in order of use. On CUDA waits for the gathers' end."""
+        """Records since the last call, in order of use; on CUDA of gathers that have ended."""
+        over = next(
+            (n for n, (*_, found) in enumerate(self._done) if not _ended(found)), len(self._done)
+        )
         records = [
             UnshardRecord(unit, size, transient, found.started, _seconds(found))
-            for unit, size, transient, found in self._done
+            for unit, size, transient, found in self._done[:over]
         ]
-        self._done.clear()
+        del self._done[:over]
         return records
 
     def _mark(self) -> int:
@@ -130,9 +133,12 @@ def _event() -> torch.cuda.Event:
     return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
 
 
+def _ended(found: _Open) -> bool:
+    return found.events is None or found.events[1].query()
+
+
 def _seconds(found: _Open) -> float:
     if found.events is not None:
-        found.events[1].synchronize()
         return float(found.events[0].elapsed_time(found.events[1])) / 1e3
     return found.seconds or 0.0
 

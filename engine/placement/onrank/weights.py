@@ -35,6 +35,7 @@ class Outline(TypedDict):
     local_steps: tuple[int, ...]
     layers: tuple[int, ...]
     ring_layers: dict[int, tuple[int, ...]]
+    lean: bool
 
 
 @dataclass
@@ -63,7 +64,7 @@ def outline(plan: Plan, rank: int) -> Outline:
     """Steps and layers of a rank, as its generation needs them."""
     own = layers_of(plan, rank)
     held = tuple(_held(plan, rank))
-    return {"local_steps": tuple(sorted(own)), "layers": held, "ring_layers": own}
+    return {"local_steps": tuple(sorted(own)), "layers": held, "ring_layers": own, "lean": True}
 
 
 def load_network(
