@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from engine.bus import Bus
 from engine.jobs.store import JobStore, StoreError
 from engine.messages import JobChanged, JobRow
-from engine.report_events import Progress
 
 #: Seconds at most between two publications of changed figures; states and clips are told at once.
 PUBLISH_SECONDS: Final = 0.25
@@ -20,10 +19,18 @@ STORE_SECONDS: Final = 2.0
 _WAY: Final = ("queued", "preflight", "loading", "running", "decoding", "done")
 
 
+class Held(Protocol):
+    """Whoever holds the row: a run's progress."""
+
+    @property
+    def row(self) -> JobRow: ...
+    def change(self, **fields: Any) -> None: ...
+
+
 class RowKeeper:
     """One job's row: published soon, stored durably where it matters. The engine's loop only."""
 
-    def __init__(self, store: JobStore, bus: Bus, progress: Progress) -> None:
+    def __init__(self, store: JobStore, bus: Bus, progress: Held) -> None:
         self._store = store
         self._bus = bus
         self._progress = progress

@@ -80,11 +80,13 @@ class JobStore:
         steps: int = 4,
         ranks: int = 1,
         plan: Mapping[str, Any] | None = None,
+        kind: str = "engine",
     ) -> JobRow:
         """A new job in state ``queued``, owned by this process's engine."""
         owner = self._owner
         values = {
             "state": "queued",
+            "kind": kind,
             "mode": mode,
             "size": size,
             "clip": 0,

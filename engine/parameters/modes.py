@@ -79,6 +79,9 @@ def contradictions(request: Request) -> list[Problem]:
     ranks = r.num_gpus_dit or 2
     # (says this, says that, why, the nearest combination that holds)
     pairs: list[tuple[str, str, str, str]] = []
+    if r.command is not None and r.profile is not None:
+        why = "both say which program runs"
+        pairs.append(("--command", f"--profile {r.profile}", why, "drop one of them"))
     vae = "--enable_vae_parallel True"
     if r.mode is not None:
         mode = f"--mode {r.mode}"

@@ -71,6 +71,16 @@ class Request:
     retries: int = 2
     allow_degrade: bool = False
 
+    # external command
+    command: str | None = None
+    profile: str | None = None
+    workdir: str | None = None
+
+    @property
+    def external(self) -> bool:
+        """Whether another program does the work."""
+        return self.command is not None or self.profile is not None
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-safe; ``from_dict`` gives an equal request back."""
         return dataclasses.asdict(self)

@@ -106,6 +106,9 @@ def resolve(
             remarks.append(f"{parameter.flag} has no effect: {parameter.no_effect}.")
         else:
             values[name] = value
+    if "command" in values or "profile" in values:
+        required = ()  # what a program needs is seen from its placeholders
+        values.setdefault("workdir", str(here))
     refused = {problem.parameter for problem in problems}
     problems += [
         _missing(name) for name in required if name not in values and labels[name] not in refused

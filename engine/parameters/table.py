@@ -11,7 +11,14 @@ from engine.placement.built import DTYPES, MODES
 Kind = Literal["text", "int", "float", "bool", "choice", "size", "path", "file", "bytes", "gpus"]
 
 #: Groups in the order they are shown.
-GROUPS: Final = ("inputs", "generation", "model files", "placement", "output and watching")
+GROUPS: Final = (
+    "inputs",
+    "generation",
+    "model files",
+    "placement",
+    "output and watching",
+    "external command",
+)
 
 #: Lets the plan pick the mode.
 AUTO: Final = "auto"
@@ -385,6 +392,27 @@ PARAMETERS: Final[tuple[Parameter, ...]] = (
         "output and watching",
         "A retry after out of memory may also change the output (fp8, smaller frames) where no "
         "other plan fits, as long as no clip is committed.",
+    ),
+    _P(
+        "command",
+        "text",
+        "external command",
+        "Run this program instead of the built-in engine, e.g. 'bash run_template.sh'. Split into "
+        "words, never handed to a shell; {placeholders} are filled, every parameter is in its "
+        "environment.",
+    ),
+    _P(
+        "profile",
+        "text",
+        "external command",
+        "Run the program that a profile describes: reference-single, reference-tpp5, "
+        "articles-4gpu, script, docker, one of your own, or a .toml file.",
+    ),
+    _P(
+        "workdir",
+        "path",
+        "external command",
+        "The folder an external command runs in. Default: where avatop was called.",
     ),
     # Flags of the reference's launch scripts that change nothing here.
     _P(
