@@ -23,17 +23,22 @@ from engine.logfile import LogFile
 from engine.messages import (
     Cancel,
     Command,
+    Drain,
     EngineStarted,
     EngineStopped,
     JobChanged,
+    Relaunch,
+    Reorder,
     Reply,
     SetSpikeThreshold,
     Snapshot,
     StopEngine,
     Submit,
+    SwitchQueue,
 )
 
 if TYPE_CHECKING:
+    from engine.guard.limits import Limits
     from engine.services import Services
     from engine.telemetry.recorder import Recorder
 
@@ -44,7 +49,11 @@ CLOSE_SECONDS: Final = 15.0
 class Engine:
     """One engine: start it, reach it through ``client``."""
 
-    def __init__(self, places: Places | None = None, version: str = "") -> None:
+    def __init__(
+        self, places: Places | None = None, version: str = "", limits: Limits | None = None
+    ) -> None:
+        """``limits`` on jobs that stand still; the defaults where not given."""
+        self._limits = limits
         self.places = places or Places.of()
         self.bus = Bus()
         self._version = version
@@ -144,7 +153,7 @@ class Engine:
         from engine.jobs.store import StoreError
         from engine.services import Services
 
-        services = Services(self.places, self.bus, self._version)
+        services = Services(self.places, self.bus, self._version, self._limits)
         try:
             source = await services.open()
         except (OSError, StoreError) as error:
@@ -197,6 +206,16 @@ class Engine:
                 return services.queue.cancel(command.job, command.reason)
             case SetSpikeThreshold():
                 return services.queue.set_spike_threshold(command.job, command.bytes)
+            case Reorder():
+                return services.orders.reorder(command.job, command.position)
+            case Drain():
+                return await services.orders.drain(command.device, command.on)
+            case SwitchQueue():
+                return await services.orders.switch_queue(command.changes)
+            case Relaunch():
+                return await services.orders.relaunch(
+                    command.job, command.changes, command.environment, command.by
+                )
             case _:
                 return Reply(False, f"this engine does not know {type(command).__name__}")
 
@@ -269,6 +288,8 @@ class InProcessClient:
         return future
 
 
-def start_engine(places: Places | None = None, version: str = "") -> InProcessClient:
+def start_engine(
+    places: Places | None = None, version: str = "", limits: Limits | None = None
+) -> InProcessClient:
     """Start an engine and return its client; the caller pays for one thread."""
-    return Engine(places, version).start()
+    return Engine(places, version, limits).start()

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, TypedDict
 
 from engine.checkpoint import layout as layouts
 from engine.checkpoint.errors import CheckpointError
@@ -25,8 +25,9 @@ from engine.parameters.modes import read_mode
 from engine.parameters.problems import ParamError
 from engine.parameters.request import Request
 from engine.placement.calibration import Corrections
-from engine.placement.hardware import HostOffer
+from engine.placement.hardware import DeviceOffer, HostOffer
 from engine.placement.hostmem import DISK_BITS_PER_PIXEL
+from engine.placement.place import Question, ask
 from engine.placement.plan import Plan
 from engine.placement.solve import solve
 from engine.telemetry.devices import DeviceSelectionError
@@ -52,6 +53,7 @@ class Machine:
     host_available: int | None = None
     history: Corrections | None = None  # what earlier runs teach the plan
     capabilities: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # of GPUs, by UUID
+    drained: frozenset[str] = frozenset()  # UUIDs of devices that get no new work
 
 
 @dataclass(frozen=True)
@@ -192,32 +194,84 @@ def _fps(layout: Layout) -> int:
 
 
 def _plan(request: Request, layout: Layout, seen: Forecast, machine: Machine) -> Plan:
+    devices = _devices(request, machine)
+    gpus = 0 if devices[0].kind == "cpu" else len(devices)
+    known = _known(request, layout, seen, machine)
+    plan = solve(request, read_mode(request, gpus), layout.config, devices, **known)
+    drained = [f"GPU {r.index}" for r in machine.devices if r.uuid in machine.drained]
+    if not drained:
+        return plan
+    told = f"{', '.join(drained)}: drained, so left out."
+    return dataclasses.replace(plan, remarks=(*plan.remarks, told))
+
+
+def question_of(prepared: Prepared, machine: Machine) -> Question:
+    """What a prepared job asks of the planner, on this host as it is now.
+
+    Raises:
+        DeviceSelectionError: a device that it names is gone.
+    """
+    request, layout = prepared.request, prepared.layout
+    known = _known(request, layout, prepared.forecast, machine)
+    return ask(request, layout.config, _devices(request, machine), **known)
+
+
+def _devices(request: Request, machine: Machine) -> list[DeviceOffer]:
     free = request.host_memory or machine.host_available
     devices = offers(
-        machine.devices,
+        _undrained(request, machine),
         request.gpus,
         os.environ,
         host_total=machine.host_total,
         host_available=free,
         cap=request.gpu_memory_cap,
     )
-    devices = [
+    gone = [d.device for d in devices if d.uuid in machine.drained]
+    if devices[0].kind == "cpu":
+        gone += [
+            r.name for r in machine.devices if r.source == "host" and r.uuid in machine.drained
+        ]
+    if gone:
+        raise PreflightError(
+            f"{', '.join(gone)}: drained, it gets no new work until it is given back.", "refused"
+        )
+    return [
         dataclasses.replace(d, capability=machine.capabilities.get(d.uuid or "")) for d in devices
     ]
-    gpus = 0 if devices[0].kind == "cpu" else len(devices)
+
+
+def _undrained(request: Request, machine: Machine) -> Sequence[DeviceReading]:
+    """The devices to choose from: drained GPUs only where the request names devices itself."""
+    if request.gpus is not None or not machine.drained:
+        return machine.devices
+    left = [r for r in machine.devices if r.source == "host" or r.uuid not in machine.drained]
+    gpus = [r for r in machine.devices if r.source != "host"]
+    if gpus and not any(r.source != "host" for r in left):
+        raise PreflightError("every GPU is drained: none gets new work.", "refused")
+    return left
+
+
+def _known(request: Request, layout: Layout, seen: Forecast, machine: Machine) -> _Known:
     encoders = [layout.t5, layout.wav2vec_weights()]
-    return solve(
-        request,
-        read_mode(request, gpus),
-        layout.config,
-        devices,
+    return _Known(
         size=(seen.width, seen.height),
         clips=seen.clips,
         vae_file_bytes=_bytes(layout.vae),
         encoder_file_bytes=sum(_bytes(path) or 0 for path in encoders) or None,
-        host=HostOffer(free),
+        host=HostOffer(request.host_memory or machine.host_available),
         history=machine.history,
     )
+
+
+class _Known(TypedDict):
+    """What is known of a job besides its request and devices."""
+
+    size: tuple[int, int]
+    clips: int
+    vae_file_bytes: int | None
+    encoder_file_bytes: int | None
+    host: HostOffer
+    history: Corrections | None
 
 
 def _bytes(path: Path | None) -> int | None:

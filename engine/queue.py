@@ -1,4 +1,4 @@
-"""The queue: first in, first out, one running job per set of devices."""
+"""The queue: in the order asked for, one running job per set of devices, faults tried again."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from engine.jobs.store import StoreError
-from engine.messages import END_STATES, JobChanged, JobRow, PlanMade, Reply
+from engine.messages import END_STATES, Audited, JobChanged, JobRow, PlanChanged, PlanMade, Reply
 from engine.parameters.problems import ParamError
 from engine.parameters.request import Request
 from engine.preflight import PreflightError, Prepared, prepare
+from engine.retry.desk import Again
 from engine.runner import Host, JobRun
+from engine.waiting import Waiting
 
 #: Seconds until a job whose device another engine holds is tried again.
 RETRY_SECONDS: Final = 2.0
@@ -29,12 +31,15 @@ class JobQueue:
     def __init__(self, host: Host) -> None:
         self._host = host
         self.claim: Claim | None = None
-        self._waiting: dict[int, tuple[JobRow, Prepared]] = {}  # in the order of arrival
+        self.waiting = Waiting()
+        #: Devices that get no new work: UUID → what they are leased by.
+        self.drained: dict[str, str] = {}
         self._running: dict[int, JobRun] = {}
         self._occupied: dict[int, frozenset[str]] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._told: set[int] = set()  # jobs whose wait for a device was told
         self._retry: asyncio.TimerHandle | None = None
+        self._held_up = False  # another engine has a device that a job wants
         self._closed = False
         self._checking = 0  # requests between their arrival and the queue
         self._idle = asyncio.Event()
@@ -43,7 +48,12 @@ class JobQueue:
     @property
     def busy(self) -> bool:
         """A job runs, waits, or is just being looked at."""
-        return bool(self._running or self._waiting or self._checking)
+        return bool(self._running or self.waiting or self._checking)
+
+    @property
+    def closed(self) -> bool:
+        """Nothing is started any more."""
+        return self._closed
 
     async def idle(self) -> None:
         """Return when nothing runs or waits."""
@@ -52,15 +62,23 @@ class JobQueue:
     # -- commands ------------------------------------------------------------------------------
 
     async def submit(
-        self, data: Mapping[str, Any], *, batch: str | None = None, version: str | None = None
+        self,
+        data: Mapping[str, Any],
+        *,
+        batch: str | None = None,
+        version: str | None = None,
+        attempt: int = 1,
+        environment: Mapping[str, str] | None = None,
     ) -> Reply:
         """Check a request and queue it; a refused one leaves nothing behind.
 
         Args:
             batch: that it is an item of. version: the release that it is bound to.
+            attempt: counted over relaunches. environment: variables of its ranks alone.
         """
+        bound: dict[str, Any] = {"batch": batch, "version": version, "attempt": attempt}
         with self.held():
-            return await self._submit(data, {"batch": batch, "version": version})
+            return await self._submit(data, {**bound, "environment": dict(environment or {})})
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -74,12 +92,9 @@ class JobQueue:
             if not self.busy:
                 self._idle.set()
 
-    async def _submit(self, data: Mapping[str, Any], bound: Mapping[str, str | None]) -> Reply:
+    async def _submit(self, data: Mapping[str, Any], bound: Mapping[str, Any]) -> Reply:
         try:
-            request = Request.from_dict(data)
-            machine = await self._host.machine()
-            folders = (self._host.places.state, self._output_folder(request))
-            prepared = await asyncio.to_thread(prepare, request, machine, folders)
+            prepared = await self.prepare(Request.from_dict(data))
         except ParamError as error:
             return Reply(False, str(error), state="bad_input")
         except PreflightError as error:
@@ -94,27 +109,42 @@ class JobQueue:
         self._host.bus.publish(PlanMade(job=row.id, plan=prepared.plan.to_dict()))
         for remark in prepared.remarks:
             self._host.bus.log("INFO", remark, row.id)
-        self._waiting[row.id] = (row, prepared)
-        self._pump()
+        self.enter(row, prepared)
         return Reply(True, f"job {row.id} is queued", row.id, "queued")
+
+    async def prepare(self, request: Request) -> Prepared:
+        """Check a request against this host as it is now.
+
+        Raises:
+            ParamError, PreflightError: it must not run.
+        """
+        machine = await self._host.machine()
+        folders = (self._host.places.state, self._output_folder(request))
+        return await asyncio.to_thread(prepare, request, machine, folders)
+
+    def enter(self, row: JobRow, prepared: Prepared) -> None:
+        """Let a checked job wait for its turn."""
+        self.waiting.add(row, prepared)
+        self._idle.clear()
+        self.pump()
 
     def cancel(self, job: int, reason: str) -> Reply:
         """End a queued or running job."""
-        if job in self._waiting:
-            self._take_out(job, "cancelled", reason)
+        if job in self.waiting:
+            self.take_out(job, "cancelled", reason)
             return Reply(True, f"job {job} is cancelled", job, "cancelled")
         run = self._running.get(job)
         if run is not None:
             if run.cancel(reason):
                 return Reply(True, f"job {job} is being cancelled", job, run.row.state)
             return Reply(False, f"job {job} is done but for joining its clips", job, run.row.state)
-        return self._not_here(job)
+        return self.not_here(job)
 
     def set_spike_threshold(self, job: int, count: int | None) -> Reply:
         """Change the threshold of a running job."""
         run = self._running.get(job)
         if run is None:
-            return self._not_here(job)
+            return self.not_here(job)
         if count is not None and count <= 0:
             return Reply(False, "a spike threshold is above 0 bytes", job)
         run.set_spike_threshold(count)
@@ -133,8 +163,8 @@ class JobQueue:
         self._closed = True
         if self._retry is not None:
             self._retry.cancel()
-        for job in list(self._waiting):
-            self._take_out(job, "interrupted", f"{reason} before the job began")
+        for entry in self.waiting:
+            self.take_out(entry.row.id, "interrupted", f"{reason} before the job began")
         for run in self._running.values():
             run.cancel(reason, "interrupted")
         if self._tasks:
@@ -145,7 +175,7 @@ class JobQueue:
     def _output_folder(self, request: Request) -> Path:
         return self._host.places.output_of(0, str(request.audio), request.output).parent
 
-    def _keep(self, prepared: Prepared, bound: Mapping[str, str | None]) -> JobRow:
+    def _keep(self, prepared: Prepared, bound: Mapping[str, Any]) -> JobRow:
         request, plan, store = prepared.request, prepared.plan, self._host.store
         row = store.create(
             request.to_dict(),
@@ -159,23 +189,32 @@ class JobQueue:
         output = self._host.places.output_of(row.id, str(request.audio), request.output)
         return store.update(row.id, output=str(output), **bound)
 
-    def _pump(self) -> None:
+    def pump(self) -> None:
         """Start every job whose devices are free and wanted by none before it."""
         if self._closed:
             return
         taken = set().union(*self._occupied.values())
-        for job, (row, prepared) in list(self._waiting.items()):
-            wants = prepared.leases
+        drained = set(self.drained.values())
+        for entry in self.waiting:
+            wants = entry.prepared.leases
+            if wants & drained:  # it holds up nobody behind it
+                self._tell_wait(entry.row.id, "its device is drained")
+                continue
             if not wants & taken:
-                del self._waiting[job]
-                self._start(row, prepared)
+                self.waiting.take(entry.row.id)
+                self._start(entry.row, entry.prepared)
             taken |= wants
+
+    def _tell_wait(self, job: int, why: str) -> None:
+        if job not in self._told:
+            self._host.bus.log("WARNING", f"waiting: {why}", job)
+            self._told.add(job)
 
     def _start(self, row: JobRow, prepared: Prepared) -> None:
         claimed = (row, prepared) if self.claim is None else self.claim(row, prepared)
         if isinstance(claimed, str):
-            self._waiting[row.id] = (row, prepared)
-            self._take_out(row.id, "interrupted", claimed)
+            self.waiting.add(row, prepared)
+            self.take_out(row.id, "interrupted", claimed)
             return
         row, prepared = claimed
         run = JobRun(self._host, row, prepared)
@@ -185,41 +224,80 @@ class JobQueue:
         self._tasks[row.id] = task
 
     async def _drive(self, run: JobRun, prepared: Prepared) -> None:
+        try:
+            await self._driven(run, prepared)
+        finally:
+            del self._tasks[run.row.id]
+            self._later()
+
+    async def _driven(self, run: JobRun, prepared: Prepared) -> None:
         job = run.row.id
         try:
             held = await run.drive()
         finally:
-            del self._running[job], self._occupied[job], self._tasks[job]
-        if held is None:
-            self._told.discard(job)
-        else:
-            if job not in self._told:
-                self._host.bus.log("WARNING", f"waiting: {held}", job)
-                self._told.add(job)
-            # It keeps its place before all that came later.
-            self._waiting = {job: (run.row, prepared), **self._waiting}
+            del self._running[job], self._occupied[job]
+        if held is not None:
+            self._tell_wait(job, str(held))
+            self._held_up = True
+            self.waiting.add(run.row, prepared)  # its place is before all that came later
             if self._closed:
-                self._take_out(job, "interrupted", "the engine ended before the job began")
-        self._later(held is not None)
+                self.take_out(job, "interrupted", "the engine ended before the job began")
+        else:
+            self._told.discard(job)
+            if run.again is not None:
+                await self._try_again(run.row, prepared, run.again)
+            else:
+                self._host.desk.forget(job)
 
-    def _later(self, retry: bool) -> None:
+    async def _try_again(self, row: JobRow, prepared: Prepared, again: Again) -> None:
+        """Let a job that a fault ended wait for its next attempt."""
+        problem: str | None = None
+        with self.held():
+            try:
+                prepared = await self.prepare(again.request)
+                row = self._host.store.update(
+                    row.id, mode=prepared.plan.mode, ranks=prepared.plan.world_size
+                )
+                self._host.store.audit(
+                    "retry", job=row.id, attempt=again.attempt, why=again.why,
+                    changes=again.changes, environment=again.environment,
+                )  # fmt: skip
+            except (ParamError, PreflightError, StoreError) as error:
+                problem = str(error)
+            self.waiting.add(row, prepared)
+            if problem is not None or self._closed:
+                why = problem or "the engine ended before the job was tried again"
+                self.take_out(row.id, "interrupted", why)
+                return
+        bus = self._host.bus
+        bus.publish(JobChanged(job=row))
+        change = f"{again.why}. {again.change}"
+        bus.publish(
+            PlanChanged(job=row.id, reason="relaunch", mode=prepared.plan.mode, change=change)
+        )
+        bus.publish(Audited(action="retry", by="policy", target=f"job {row.id}", result=change))
+
+    def _later(self) -> None:
+        retry, self._held_up = self._held_up, False
         if not self.busy:
             self._idle.set()
         elif retry and not self._closed:
             loop = asyncio.get_running_loop()
-            self._retry = loop.call_later(RETRY_SECONDS, self._pump)
+            self._retry = loop.call_later(RETRY_SECONDS, self.pump)
         else:
-            self._pump()
+            self.pump()
 
-    def _take_out(self, job: int, state: str, reason: str) -> None:
-        del self._waiting[job]
+    def take_out(self, job: int, state: str, reason: str) -> None:
+        """Remove a waiting job: an end, or a pause."""
+        self.waiting.take(job)
         row = self._host.store.update(job, state=state, error=reason, output=None)
         self._host.bus.publish(JobChanged(job=row))
         self._host.bus.log("WARNING", f"{state}: {reason}", job)
         if not self.busy:
             self._idle.set()
 
-    def _not_here(self, job: int) -> Reply:
+    def not_here(self, job: int) -> Reply:
+        """The answer about a job that neither waits nor runs in this engine."""
         try:
             row = self._host.store.get(job)
         except StoreError as error:

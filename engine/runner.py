@@ -17,6 +17,7 @@ from typing import Final, Protocol
 from engine.bus import Bus
 from engine.committer import Committer
 from engine.guard.lease import Lease, LeaseHeld, take_all
+from engine.guard.limits import Limits
 from engine.guard.ports import Port, reserve
 from engine.jobs.manifest import ManifestError
 from engine.jobs.paths import JobPlaces, Places
@@ -24,6 +25,7 @@ from engine.jobs.store import JobStore, StoreError
 from engine.learning import Learning
 from engine.media.findings import MediaError
 from engine.messages import ClipCommitted, JobRow, LogLine, PlanMade
+from engine.nightwatch.jobguard import JobGuard
 from engine.outcome import Video, finish_video, result_of, write_result
 from engine.placement.history import History
 from engine.preflight import Machine, PreflightError, Prepared, prepare
@@ -32,14 +34,11 @@ from engine.ranks.outcome import GroupResult, RankExit, RankLog
 from engine.ranks.protocol import Order, RankSpec, Report
 from engine.ranks.server import RankServer, RankServerError
 from engine.report_events import Clip, Progress
+from engine.retry.desk import Again, Desk
 from engine.rowkeeper import RowKeeper
 
 #: Seconds a cancelled group has to end by itself.
 CANCEL_GRACE: Final = 1.0
-#: Seconds without a word (heartbeats come twice a second) after which a rank is told of, and
-#: after which its group is given up: the process is stopped, or stuck in the kernel.
-SILENT_SECONDS: Final = 15.0
-GIVEN_UP_SECONDS: Final = 300.0
 
 # A peer that vanished or a network that failed: the same job may well succeed next time.
 _PASSING: Final = frozenset({"comm"})
@@ -53,6 +52,8 @@ class Host(Protocol):
     store: JobStore
     server: RankServer
     version: str
+    limits: Limits
+    desk: Desk
 
     async def machine(self) -> Machine:
         """The host at this moment."""
@@ -87,6 +88,11 @@ class JobRun:
         self._stopping: asyncio.Task[GroupResult] | None = None
         self._after_clip: str | None = None
         self._joining = False
+        self._asked_to_end = False
+        self._broken_group: GroupResult | None = None
+        self._guard: JobGuard | None = None
+        #: The next attempt, where a fault may pass: the queue starts it.
+        self.again: Again | None = None
         self._broken_video: str | None = None  # written, and not what was asked for
 
     @property
@@ -100,8 +106,9 @@ class JobRun:
         """End the job soon. False when its video is already being joined."""
         if self._joining:
             return False
-        if self._stop is None:
+        if self._stop is None or not self._asked_to_end:
             self._stop = Ended(state, reason, "WARNING")
+        self._asked_to_end = True
         self._stop_group(reason)
         return True
 
@@ -186,6 +193,9 @@ class JobRun:
 
     async def _run_group(self, port: Port | None) -> GroupResult:
         committing = self._loop.create_task(self._committer.run(self._committed, self._unkept))
+        self._guard = guard = JobGuard(
+            self._bus, self.row, self._prepared, self._host, self._give_up
+        )
         try:
             self._group = group = await RankGroup.start(
                 self._host.server,
@@ -193,6 +203,7 @@ class JobRun:
                 on_report=self._on_report,
                 on_log=self._on_log,
                 on_exit=self._on_exit,
+                env={**guard.environment(), **self.row.environment},
             )
             for process in group.ranks:
                 self._progress.ranks[process.rank].pid = process.pid
@@ -201,7 +212,7 @@ class JobRun:
                 self._stop_group(self._stop.reason)
             if self._after_clip is not None:
                 self.stop_after_clip(self._after_clip)
-            watching = self._loop.create_task(self._watch(group))
+            watching = self._loop.create_task(guard.watch(group))
             try:
                 return await group.ended
             finally:
@@ -211,26 +222,13 @@ class JobRun:
                 await self._group.stop("the engine gave the job up")
             self._committer.close()
             await committing
+            await guard.close()
 
-    async def _watch(self, group: RankGroup) -> None:
-        """A rank that died is seen at once by its group; one that stands still is seen here."""
-        told: set[int] = set()
-        while not group.ended.done():
-            await asyncio.sleep(SILENT_SECONDS / 3)
-            for process in group.ranks:
-                silence = group.silence(process.rank)
-                name = f"rank {process.rank} (process {process.pid})"
-                if process.exit is not None or silence < SILENT_SECONDS:
-                    told.discard(process.rank)
-                elif silence > GIVEN_UP_SECONDS:
-                    if self._stop is None:
-                        reason = f"{name} said nothing for {silence:.0f} s"
-                        self._stop = Ended("interrupted", reason)
-                    self._stop_group(self._stop.reason)
-                elif process.rank not in told:
-                    told.add(process.rank)
-                    text = f"{name} has said nothing for {silence:.0f} s: stopped, or starved?"
-                    self._bus.log("WARNING", text, self.row.id, process.rank)
+    def _give_up(self, reason: str) -> None:
+        """The guard ends a job that stands still; what is committed is kept."""
+        if self._stop is None:
+            self._stop = Ended("interrupted", reason)
+        self._stop_group(reason)
 
     def _judge(self, group: GroupResult) -> None:
         """Turn a group's end into the job's, or return when every rank did its part.
@@ -241,6 +239,9 @@ class JobRun:
         if group.leftover:
             pids = ", ".join(map(str, group.leftover))
             self._bus.log("ERROR", f"processes {pids} survive SIGKILL (state D)", self.row.id)
+        stuck = self._guard is not None and self._guard.exceeded is not None
+        if not (group.ok or self._asked_to_end) and (stuck or not group.stopped):
+            self._broken_group = group
         self._obey()
         if group.ok and self.row.clip >= self.row.clips:
             return
@@ -275,11 +276,18 @@ class JobRun:
     async def _end(self, end: Ended) -> None:
         """An end that is not "done": keep what is committed, leave no litter."""
         self._bus.log(end.level, f"{end.state}: {end.reason}", self.row.id)
+        if self._broken_group is not None and self._guard is not None:
+            failures = tuple(self._progress.failures)
+            fault = await asyncio.to_thread(self._guard.fault, self._broken_group, failures)
+            self.again = await self._host.desk.decide(self.row, self._prepared, fault)
         await asyncio.to_thread(self._committer.finish, end.state)
-        if self.row.clip:
+        if self.row.clip and self.again is None:
             await self._write_result(end.state, end.reason, None)
-        else:
+        elif not self.row.clip:
             await asyncio.to_thread(shutil.rmtree, self._places.folder, ignore_errors=True)
+        if self.again is not None:  # no end: the queue takes it up again
+            await self._ledger.change(state="queued", eta_seconds=None, **self.again.fields)
+            return
         await self._ledger.change(
             state=end.state, error=end.reason, output=self._broken_video, eta_seconds=None
         )
@@ -309,9 +317,13 @@ class JobRun:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             text = f"a {report.kind} report could not be read: {type(error).__name__}: {error}"
             self._bus.log("WARNING", text, self.row.id, report.rank)
+        if self._guard is not None:
+            self._guard.heard(report)
         self._ledger.touch()
 
     def _on_log(self, log: RankLog) -> None:
+        if self._guard is not None:
+            self._guard.line(log)
         self._bus.publish(
             LogLine(
                 t=log.t,

@@ -6,14 +6,17 @@ import asyncio
 from typing import Final
 
 from engine.bus import Bus
+from engine.guard.limits import Limits
 from engine.jobs.paths import Places
 from engine.jobs.store import JobStore
 from engine.messages import DevicesSampled, JobRow
+from engine.orders import Orders
 from engine.placement.calibration import Corrections
 from engine.placement.history import History
 from engine.preflight import Machine
 from engine.queue import JobQueue
 from engine.ranks.server import RankServer
+from engine.retry.desk import Desk
 from engine.telemetry.capability import capabilities
 from engine.telemetry.devices import pick_source
 from engine.telemetry.sampler import Sampler
@@ -26,12 +29,17 @@ _FIRST_SAMPLE_SECONDS: Final = 5.0
 class Services:
     """Opened and closed on the engine's loop."""
 
-    def __init__(self, places: Places, bus: Bus, version: str) -> None:
+    def __init__(
+        self, places: Places, bus: Bus, version: str, limits: Limits | None = None
+    ) -> None:
         self.places = places
         self.bus = bus
         self.version = version
         self.server = RankServer(on_log=lambda level, text: bus.log(level, f"server: {text}"))
+        self.limits = limits or Limits()
+        self.desk = Desk(bus, self.fresh_machine)
         self.queue = JobQueue(self)
+        self.orders = Orders(self.queue, self)
         self.store: JobStore
         self._loop = asyncio.get_running_loop()
         self._sampler: Sampler | None = None
@@ -62,6 +70,11 @@ class Services:
         """Jobs known from before, the oldest first."""
         return tuple(reversed(self.store.list(limit=PAST_JOBS)))
 
+    async def fresh_machine(self) -> Machine:
+        """The host after this moment: what has just ended holds no memory any more."""
+        self._sampled.clear()
+        return await self.machine()
+
     async def machine(self) -> Machine:
         """The host at this moment; waits for the first reading."""
         try:
@@ -78,7 +91,8 @@ class Services:
             if reading.source == "host" and reading.memory_total is not None and used is not None:
                 total, available = reading.memory_total, reading.memory_total - used
         learnt, able = await asyncio.to_thread(self._known, last)
-        return Machine(last.devices, total, available, learnt, able)
+        drained = frozenset(self.queue.drained)
+        return Machine(last.devices, total, available, learnt, able, drained)
 
     def _known(self, sample: DevicesSampled) -> tuple[Corrections, dict[str, tuple[int, int]]]:
         """What earlier runs teach the planner, and what the GPUs can compute."""

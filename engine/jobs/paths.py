@@ -63,6 +63,11 @@ class Places:
         """The flight recorder's segments."""
         return self.state / "recordings"
 
+    @property
+    def incidents(self) -> Path:
+        """What was kept of ranks that stood still, before they were ended."""
+        return self.state / "incidents"
+
     def of_version(self, version: str | None) -> Places:
         """The places of one release's outputs and caches; without a version these."""
         if version is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sqlite3
@@ -12,12 +13,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from engine import runner
+from engine.guard.limits import Limits
 from engine.messages import (
     BlockDone,
     Cancel,
     ClipCommitted,
     Event,
+    FindingRaised,
     LogLine,
     RankChanged,
     StepDone,
@@ -89,19 +91,32 @@ def test_a_killed_rank_interrupts_its_job_and_the_next_one_runs(
     assert engine.row(following, "done", "failed", "interrupted").state == "done"
 
 
-def test_a_rank_that_stands_still_is_told_of_and_given_up(
+def test_a_rank_that_stands_still_is_given_up_and_its_group_s_stacks_are_kept(
     engine: Driven, inputs: Path, long_audio: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    services = engine.client.engine._services
+    assert services is not None
+    monkeypatch.setattr(services, "limits", Limits(silence=3.0))
     job = engine.submit(job_flags(inputs, **{**LONG, "audio": long_audio, "infer_frames": 480}))
     engine.wait(_steps(job))
     ranks = _ranks(engine, job)
-    monkeypatch.setattr(runner, "SILENT_SECONDS", 1.0)
-    monkeypatch.setattr(runner, "GIVEN_UP_SECONDS", 3.0)
     ranks[0].suspend()
     row = engine.row(job, "interrupted")
     assert row.error is not None
-    assert "said nothing" in row.error
+    assert "rank 0 has not been heard of" in row.error
     assert gone(ranks)
+    # Rank 0 cannot tell where it stands; rank 1, which waits for it, can.
+    folder = engine.places.incidents / f"job-{job:06d}-1"
+    assert "most recent call first" in (folder / "stacks-rank1.txt").read_text()
+    incident = json.loads((folder / "incident.json").read_text())
+    assert incident["stacks_of"] == [1]
+    assert incident["ranks"]["0"]["result"] == "stopped"
+    (finding,) = [e for e in engine.seen if isinstance(e, FindingRaised) and e.job == job]
+    assert (finding.finding, finding.rank) == ("hang_no_progress", 0)
+    assert str(folder) in finding.evidence[0]
+    assert any("rank 1: File" in line for line in finding.evidence)
+    told = [e.text for e in engine.seen if isinstance(e, LogLine) and e.job == job]
+    assert any(str(folder) in text for text in told)
 
 
 def test_cancelling_before_anything_is_committed_leaves_nothing(

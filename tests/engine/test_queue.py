@@ -14,11 +14,13 @@ from engine import queue as module
 from engine.bus import Bus
 from engine.geometry import Forecast
 from engine.guard.lease import Holder, LeaseHeld
+from engine.guard.limits import Limits
 from engine.jobs.paths import Places
 from engine.jobs.store import JobStore
 from engine.messages import JobChanged, JobRow, LogLine
 from engine.preflight import Machine, PreflightError, Prepared
 from engine.queue import JobQueue
+from engine.retry.desk import Again, Desk
 from tests.engine.plans import plan
 
 FORECAST = Forecast(64, 64, 2, 2, 2, 93, 25, 3.72, ())
@@ -35,6 +37,7 @@ class FakeRun:
         self.row = row
         self._host = host
         self.over = asyncio.Event()
+        self.again: Again | None = None
         self.asked: list[str] = []
         FakeRun.made.append(self)
 
@@ -66,6 +69,8 @@ class Host:
         self.bus = Bus()
         self.store = JobStore(self.places.database)
         self.refusal: PreflightError | None = None
+        self.limits = Limits()
+        self.desk = Desk(self.bus, self.machine)
 
     async def machine(self) -> Machine:
         return Machine()

@@ -1,0 +1,96 @@
+"""Triage's findings and remedies in the words of messages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from engine.messages import FindingRaised, Remedy
+from engine.triage.catalogue import Remedy as Known
+from engine.triage.catalogue import catalogue
+from engine.triage.findings import Finding
+
+#: Triage's action → the word of a message's remedy.
+_ACTIONS: Final = {
+    "relaunch": "relaunch",
+    "set_env": "env",
+    "kill_holder": "reap",
+    "other_port": "port",
+    "verify_checkpoint": "verify",
+    "free_disk": "free_disk",
+}
+#: Request fields whose change is seen in the video → what changes.
+ALTERING: Final = {
+    "size": "size",
+    "fp8": "dtype",
+    "dtype": "dtype",
+    "kv_dtype": "KV precision",
+    "load_lora": "LoRA",
+    "lora_path_dmd": "LoRA",
+    "sample_steps": "steps",
+    "base_seed": "seed",
+    "prompt": "prompt",
+    "image": "image",
+    "audio": "audio",
+    "num_clip": "length",
+    "infer_frames": "clip length",
+    "sample_shift": "schedule",
+    "sample_solver": "schedule",
+    "sample_guide_scale": "guidance",
+    "ckpt_dir": "checkpoint",
+    "t5_path": "checkpoint",
+    "vae_path": "checkpoint",
+    "wav2vec_path": "checkpoint",
+}
+
+
+def altered(changes: Iterable[str]) -> tuple[str, ...]:
+    """What of the output changes with these request fields."""
+    return tuple(dict.fromkeys(ALTERING[name] for name in changes if name in ALTERING))
+
+
+def remedy_of(known: Known) -> Remedy:
+    """A remedy as it is shown; with an action it is a key's work.
+
+    ``changes`` of ``relaunch`` are request fields; ``{"plan": "next_fitting"}`` and
+    ``{"size": "lower"}`` are worked out by the planner when it is applied. Those of ``env`` are
+    variables of the job's ranks.
+    """
+    told = known.action or {}
+    kind = told.get("kind")
+    changes: dict[str, Any] = {}
+    if kind == "relaunch":
+        changes = dict(told.get("change") or {})
+    elif kind == "set_env":
+        changes = {str(told["name"]): str(told["value"])}
+    alters = altered(changes) if kind == "relaunch" else ()
+    action = None if kind is None else _ACTIONS[kind]
+    return Remedy(known.id, known.text, action, changes, alters)
+
+
+def remedies_of(incident: str) -> tuple[Remedy, ...]:
+    """The remedies of a class of incidents."""
+    data = catalogue()
+    return tuple(remedy_of(data.remedies[name]) for name in data.incidents[incident].remedies)
+
+
+def raised(
+    finding: Finding, key: str, job: int | None, evidence: tuple[str, ...] = ()
+) -> FindingRaised:
+    """A finding of triage as an event.
+
+    Args:
+        key: what makes its id stable: the same finding told again replaces the earlier.
+    """
+    return FindingRaised(
+        id=f"{key}-{finding.class_}",
+        finding=finding.class_,
+        severity=finding.severity,
+        cause=finding.cause,
+        role=finding.role,
+        job=job,
+        rank=finding.rank,
+        confidence=round(finding.confidence, 2),
+        evidence=evidence,
+        remedies=tuple(remedy_of(remedy) for remedy in finding.remedies),
+    )

@@ -1,0 +1,127 @@
+"""Decides what becomes of a job after a fault, and says so: policy, next plan, words."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from engine.bus import Bus
+from engine.messages import JobRow
+from engine.parameters.problems import ParamError
+from engine.parameters.request import Request
+from engine.placement.alternatives import title
+from engine.preflight import Machine, Prepared
+from engine.retry.fault import Fault
+from engine.retry.policy import Decision, decide
+from engine.retry.replan import Next, next_plan
+from engine.telemetry.devices import DeviceSelectionError
+
+
+@dataclass(frozen=True)
+class Again:
+    """One more attempt. ``change`` says what differs, in one sentence."""
+
+    request: Request
+    environment: dict[str, str]
+    attempt: int
+    why: str
+    change: str
+    changes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What changes in the job's row."""
+        return {
+            "request": self.request.to_dict(),
+            "environment": self.environment,
+            "attempt": self.attempt,
+            "error": None,
+        }
+
+
+class Desk:
+    """The engine's loop only.
+
+    Args:
+        machine: the host, read after this moment (memory of ended ranks is free again).
+    """
+
+    def __init__(self, bus: Bus, machine: Callable[[], Awaitable[Machine]]) -> None:
+        self._bus = bus
+        self._machine = machine
+        self._failed: dict[int, frozenset[str]] = {}  # job → titles of plans that ran out
+
+    async def decide(self, row: JobRow, prepared: Prepared, fault: Fault) -> Again | None:
+        """The next attempt of a job, or None; the log says which and why."""
+        request = prepared.request
+        found = decide(
+            fault,
+            attempt=row.attempt,
+            retries=request.retries,
+            environment=row.environment,
+            nccl=_nccl(prepared),
+            resumable=row.clip == 0 or row.resumable is not None,
+        )
+        if found.action == "none":
+            self._bus.log("INFO", f"not tried again: {found.why}", row.id)
+            return None
+        following: Next | None = None
+        if found.action == "replan":
+            following = await self._following(row, prepared)
+            if following is None:
+                return None
+        again = _again(row, request, found, following)
+        text = f"attempt {again.attempt} of {request.retries + 1}: {again.why}. {again.change}"
+        self._bus.log("WARNING", text, row.id)
+        return again
+
+    async def _following(self, row: JobRow, prepared: Prepared) -> Next | None:
+        tried = self._failed.get(row.id, frozenset()) | {title(prepared.plan)}
+        self._failed[row.id] = tried
+        # Within one video nothing may change that is seen in it.
+        degrade = prepared.request.allow_degrade and row.clip == 0
+        try:
+            machine = await self._machine()
+            found = await asyncio.to_thread(
+                next_plan, prepared, machine, degrade=degrade, tried=tried
+            )
+        except (DeviceSelectionError, ParamError, ValueError) as error:
+            self._bus.log("WARNING", f"no other plan could be made: {error}", row.id)
+            return None
+        if found is None:
+            hint = "" if degrade else " (--allow_degrade would also try fp8 and smaller frames)"
+            if row.clip:
+                hint = f" ({row.clip} clips are committed: nothing seen in them may change)"
+            text = f"not tried again: no other plan fits that leaves the output as it is{hint}"
+            self._bus.log("INFO", text, row.id)
+        return found
+
+    def forget(self, job: int) -> None:
+        """A job has ended for good."""
+        self._failed.pop(job, None)
+
+
+def _again(row: JobRow, request: Request, found: Decision, following: Next | None) -> Again:
+    changes = {} if following is None else following.changes
+    parts = []
+    if following is not None:
+        seen = ", ".join(following.alters_output)
+        kept = f"this changes the output: {seen}" if seen else "the output stays as it is"
+        size = f"{following.predicted_bytes / 2**30:.2f} GiB predicted"
+        parts.append(f"It goes on as {following.title}, {size}; {kept}.")
+    parts += [f"Its ranks get {name}={value}." for name, value in found.environment.items()]
+    return Again(
+        request=request.replace(**changes) if changes else request,
+        environment={**row.environment, **found.environment},
+        attempt=row.attempt + 1,
+        why=found.why,
+        change=" ".join(parts) or "Nothing else is changed.",
+        changes=changes,
+    )
+
+
+def _nccl(prepared: Prepared) -> bool:
+    devices = prepared.plan.devices
+    return len(devices) > 1 and devices[0].device.startswith("cuda")

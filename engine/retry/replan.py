@@ -1,0 +1,102 @@
+"""The next plan after one that ran out of memory: nearest first, less memory than the last."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from engine.parameters.request import Request
+from engine.placement.alternatives import Alternative, alternatives, title
+from engine.placement.place import Question, default_dtype
+from engine.placement.plan import Plan
+from engine.placement.presets import Choice
+from engine.preflight import Machine, Prepared, question_of
+
+#: Placement flags that would contradict another placement.
+_FREED: dict[str, Any] = {
+    "num_gpus_dit": None,
+    "resident_layers": None,
+    "offload_model": None,
+    "single_gpu": False,
+    "dit_fsdp": False,
+}
+
+
+@dataclass(frozen=True)
+class Next:
+    """A plan to try, as changes of the request. ``alters_output`` is empty where it gives the
+    same latents."""
+
+    changes: dict[str, Any]
+    title: str
+    alters_output: tuple[str, ...]
+    predicted_bytes: int  # of the fullest device
+
+
+def next_plan(
+    prepared: Prepared,
+    machine: Machine,
+    *,
+    degrade: bool = False,
+    tried: frozenset[str] = frozenset(),
+) -> Next | None:
+    """The nearest plan that fits, can be launched, and needs less than the one that failed.
+
+    Args:
+        degrade: plans that change the output may be taken where no other is left.
+        tried: titles of plans that failed before.
+
+    Raises:
+        DeviceSelectionError: a device that the request names is gone.
+    """
+    failed = prepared.plan
+    free = prepared.request.replace(**_FREED, mode=failed.mode, variant=failed.variant or None)
+    asked = Prepared(free, prepared.layout, failed, prepared.forecast, ())
+    question = question_of(asked, machine)
+    ceiling = _fullest(failed)
+    for other in alternatives(question, _choice(question, failed)):
+        if other.alters_output and not degrade:
+            continue
+        if not other.built or title(other.plan) in tried or _fullest(other.plan) >= ceiling:
+            continue
+        changes = _changes(prepared.request, other)
+        return Next(changes, title(other.plan), other.alters_output, _fullest(other.plan))
+    return None
+
+
+def _fullest(plan: Plan) -> int:
+    return max(device.predicted_bytes for device in plan.devices)
+
+
+def _choice(question: Question, plan: Plan) -> Choice:
+    own = plan.vae_rank not in {stage.rank for stage in plan.stages}
+    return Choice(
+        mode=plan.mode,
+        dit_ranks=plan.world_size - own,
+        dtype=default_dtype(question),
+        kv_dtype=plan.kv_dtype,
+        own_vae=own,
+        variant=plan.variant,
+        kv=plan.kv,
+    )
+
+
+def _changes(request: Request, other: Alternative) -> dict[str, Any]:
+    """The request's fields that differ for a plan."""
+    plan = other.plan
+    own = plan.vae_rank not in {stage.rank for stage in plan.stages}
+    wanted: dict[str, Any] = {
+        **_FREED,
+        "mode": plan.mode,
+        "variant": plan.variant or None,
+        "num_gpus_dit": plan.world_size - own if plan.mode in ("tpp", "fsdp") else None,
+        "enable_vae_parallel": own,
+        "kv_home": "host" if plan.kv == "host" else None,
+    }
+    if "dtype" in other.alters_output:
+        wanted["fp8"] = plan.dtype == "fp8"
+    if "KV precision" in other.alters_output:
+        wanted["kv_dtype"] = plan.kv_dtype
+    if "size" in other.alters_output:
+        wanted["size"] = "{}*{}".format(*other.size)
+    return {name: value for name, value in wanted.items() if getattr(request, name) != value}
