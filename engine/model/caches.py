@@ -322,6 +322,10 @@ class RollingCache:
         for buffer in (*self._k.values(), *self._v.values()):
             buffer.zero_()
 
+    def kept(self, layer: int) -> dict[str, Tensor]:
+        """A layer's rows as they are stored: views ``[capacity, H, …]``, to read or to write."""
+        return {"k": self.k(layer), "v": self.v(layer)}
+
     def snapshot(self) -> dict[str, Tensor]:
         """The ring's tensors by name (views, no copies); the lead can always be made again."""
         named = {f"{n}.k": self.k(n) for n in self.layers}

@@ -106,7 +106,7 @@ class DeviceStore:
 
 
 class Window:
-    """The run of keys and values that attention sees: ``[2, lead + capacity, H, D]``, one a rank."""
+    """The keys and values that attention sees: ``[2, lead + capacity, H, D]``, one a rank."""
 
     def __init__(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device | str):
         self.pair = torch.zeros(shape, dtype=dtype, device=device)
@@ -193,6 +193,12 @@ class PackedRing(RollingCache):
         for layer in self.layers:
             self._store.whole(layer).zero_()
         self._store.replaced()
+
+    def kept(self, layer: int) -> dict[str, Tensor]:
+        if self._packing == "plain":
+            return super().kept(layer)
+        rows = self._store.whole(layer)
+        return {"k": rows[0], "v": rows[1]}
 
     def snapshot(self) -> dict[str, Tensor]:
         """Keys and values, or packed rows as they are stored, so that they come back bit by bit."""

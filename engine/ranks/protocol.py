@@ -35,6 +35,20 @@ ORDERS: Final = ("stop_after_clip", "spike_threshold")
 
 
 @dataclass(frozen=True)
+class StateSpec:
+    """What of a job's state is kept outside its ranks, and what of it they go on from.
+
+    Clips and blocks that files of state name count from the newest seam on.
+    """
+
+    folder: str | None = None  # where finished blocks are mirrored; None: nowhere
+    source: str | None = None  # the folder with the state to go on from
+    cut: tuple[int, ...] | None = None  # the next block of every step
+    committed: int = 0  # clips of the whole video that are committed: not encoded again
+    seam: int = 0  # the clip at which the video began anew; 0: it never did
+
+
+@dataclass(frozen=True)
 class RankSpec:
     """Everything one rank needs to do its part of one job. Plain data, no paths guessed."""
 
@@ -52,6 +66,13 @@ class RankSpec:
     cache_dir: str  # prompt and audio embeddings by hash
     dump_latents: str | None = None
     gpu_memory_cap: int | None = None
+    state: dict[str, Any] = field(default_factory=dict)  # fields of StateSpec
+
+    @property
+    def kept(self) -> StateSpec:
+        """``state``, typed again after JSON."""
+        cut = self.state.get("cut")
+        return StateSpec(**{**self.state, "cut": None if cut is None else tuple(cut)})
 
 
 @dataclass(frozen=True)

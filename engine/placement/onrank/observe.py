@@ -42,6 +42,13 @@ class Observer(Protocol):
         """
         ...
 
+    def done(self, step: int, block: int, latent: Tensor | None) -> None:
+        """This rank's layers of one step of one block are computed, all of them.
+
+        ``latent`` is what the step made of the block, on the rank that ended it.
+        """
+        ...
+
 
 class Quiet:
     """An observer that looks at nothing."""
@@ -54,6 +61,9 @@ class Quiet:
 
     def tick_done(self, tick: Tick, mine: tuple[Work, ...], seconds: float) -> None:
         """Nothing is noted."""
+
+    def done(self, step: int, block: int, latent: Tensor | None) -> None:
+        """Nothing is kept."""
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,14 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Final, Protocol
 
+from torch import Tensor
+
 from engine.model.generate import Generation
 from engine.placement.onrank.executor import layers_of
 from engine.placement.onrank.groups import dit_ranks
 from engine.placement.onrank.schedule import Tick, Work
 from engine.placement.onrank.sharded import UnshardMeter
+from engine.placement.onrank.state import Keeper
 from engine.placement.plan import Plan
 from engine.ranks.onrank.ledger import Ledger, Threshold, Throttle
 
@@ -56,6 +59,9 @@ class RankObserver:
         self._planned = Threshold(plan.spike_threshold_bytes[rank], context, own_threshold)
         self._running = False
         self._throttle = Throttle(LEDGER_RATE)
+        #: Where this rank's part of the state is mirrored, once it is.
+        self.keeper: Keeper | None = None
+        self.first_block = 0  # blocks of the video before those that are counted here
 
     def phase(self, phase: str, detail: str = "", progress: float | None = None) -> None:
         """Enter a phase; the ledger is told with it."""
@@ -92,7 +98,13 @@ class RankObserver:
         if records:
             self.report.send("unshards", records=[asdict(record) for record in records])
         for work in mine:
-            self.report.send("step", step=work.step, block=work.block, seconds=seconds)
+            block = self.first_block + work.block
+            self.report.send("step", step=work.step, block=block, seconds=seconds)
+
+    def done(self, step: int, block: int, latent: Tensor | None) -> None:
+        """Mirror what was computed, where that is wanted."""
+        if self.keeper is not None:
+            self.keeper.done(step, block, latent)
 
     def tell_ledger(self, *, force: bool = False) -> None:
         """Report the ledger if one is due."""

@@ -145,12 +145,15 @@ class Control:
     def __init__(self, spike_threshold: int | None = None) -> None:
         #: Set when the clip in progress is to be the last.
         self.stop_after_clip = threading.Event()
+        #: Where to leave the state then, of a job that is not mirrored.
+        self.leave_state: str | None = None
         #: Bytes above which a rise is flagged; None: by the plan.
         self.spike_threshold = spike_threshold
 
     def obey(self, order: Order) -> None:
         """Take one order; unknown kinds raise ``ValueError``."""
         if order.kind == "stop_after_clip":
+            self.leave_state = order.data.get("state")
             self.stop_after_clip.set()
         elif order.kind == "spike_threshold":
             value = order.data.get("bytes")

@@ -1,0 +1,299 @@
+"""A rank's part of a job's state: kept in files block by block, and taken up again from them.
+
+Kept are a ring's newest rows and what each step has made; everything else is drawn or computed
+again. Files are named by step and layers, not by rank: any plan can go on from any other's. A
+ring of ``RING_BLOCKS`` blocks has one slot more in its file, so that a block being written
+destroys none that is needed, and one more for each further rank that a step's layers lie on:
+those run ahead of the last one.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections import deque
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from engine.model.caches import RollingCache
+from engine.model.generate import Generation
+from engine.placement.cut import (
+    RING_BLOCKS,
+    Cut,
+    decoder_name,
+    latents_name,
+    layers_in,
+    needed,
+    rings_name,
+)
+from engine.placement.onrank.executor import layers_of
+from engine.placement.onrank.hostweights import HostMemory
+from engine.placement.onrank.route import Route
+from engine.placement.plan import Plan
+from engine.placement.statefile import EMPTY, StateFile, StateFileError
+
+#: Latents at one step that are kept: more than can be under way on as many ranks as there are.
+LATENT_SLOTS: Final = 32
+#: Writes that may wait: a ring's row is overwritten ``RING_BLOCKS`` blocks later.
+_WAITING: Final = RING_BLOCKS - 1
+
+_NAMES: Final = {
+    torch.float32: "F32",
+    torch.bfloat16: "BF16",
+    torch.float16: "F16",
+    torch.uint8: "U8",
+}
+
+
+def ring_slots(route: Route, step: int) -> int:
+    """Slots of a step's files of keys and values."""
+    return RING_BLOCKS + len({route.parts[at].rank for at in route.of_step(step)})
+
+
+def described(tensor: Tensor) -> tuple[str, tuple[int, ...], int]:
+    """dtype, shape and bytes of a tensor, as ``StateFile.create`` takes a slot."""
+    return _NAMES[tensor.dtype], tuple(tensor.shape), tensor.numel() * tensor.element_size()
+
+
+def raw(tensor: Tensor) -> memoryview:
+    """The bytes of a contiguous tensor in host memory, to read or to write."""
+    flat = tensor.view(-1).view(torch.uint8) if tensor.dtype != torch.uint8 else tensor.view(-1)
+    return memoryview(flat.numpy())  # type: ignore[arg-type]
+
+
+class Outlet:
+    """Writes tensors into slots of state files without making the device's work wait.
+
+    On CUDA a stream of its own copies into the files' memory, which is pinned; a thread tags each
+    slot when its copy is done. What lies in host memory is written by that thread, or on a CPU
+    rank at once.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.remark: str | None = None
+        self._maps: dict[StateFile, HostMemory] = {}
+        self._thread: ThreadPoolExecutor | None = None
+        self._stream: torch.cuda.Stream | None = None
+        self._open: deque[Future[None]] = deque()
+        if device.type == "cuda":
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="avatop-mirror")
+            self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+    def put(self, file: StateFile, slot: int, number: int, tensors: Mapping[str, Tensor]) -> None:
+        """Let ``slot`` hold ``tensors`` under ``number``; they must not change for a while.
+
+        Raises:
+            OSError: what was put before could not be written.
+        """
+        file.tag(slot, EMPTY)
+        if self._thread is None:
+            self._write(file, slot, number, tensors)
+            return
+        while len(self._open) >= _WAITING or (self._open and self._open[0].done()):
+            self._open.popleft().result()
+        event = None
+        if any(tensor.is_cuda for tensor in tensors.values()):
+            event = self._copy(file, slot, tensors)
+            host: Mapping[str, Tensor] = {}
+        else:
+            # What brings rows back to the host was handed to the device before this.
+            event, host = torch.cuda.current_stream(self.device).record_event(), tensors
+        self._open.append(
+            self._thread.submit(self._finish, file, slot, number, event, host, tensors)
+        )
+
+    def settle(self) -> None:
+        """Until everything is written."""
+        while self._open:
+            self._open.popleft().result()
+
+    def close(self) -> None:
+        self.settle()
+        if self._thread is not None:
+            self._thread.shutdown()
+        for memory in self._maps.values():
+            memory.close(self.device)
+        self._maps.clear()
+
+    def _copy(self, file: StateFile, slot: int, tensors: Mapping[str, Tensor]) -> torch.cuda.Event:
+        assert self._stream is not None
+        memory = self._mapped(file)
+        self._stream.wait_event(torch.cuda.current_stream(self.device).record_event())
+        with torch.cuda.stream(self._stream):
+            for name, tensor in tensors.items():
+                offset, size = file.place(name, slot)
+                flat = tensor.contiguous().view(-1).view(torch.uint8)
+                memory.bytes[offset : offset + size].copy_(flat, non_blocking=True)
+                tensor.record_stream(self._stream)
+            event: torch.cuda.Event = self._stream.record_event()
+        return event
+
+    def _mapped(self, file: StateFile) -> HostMemory:
+        if file not in self._maps:
+            mapping = mmap.mmap(file.descriptor, file.nbytes, mmap.MAP_SHARED)
+            memory = HostMemory(torch.frombuffer(mapping, dtype=torch.uint8))
+            memory.pin(self.device)
+            self.remark = self.remark or memory.unpinned_because
+            self._maps[file] = memory
+        return self._maps[file]
+
+    def _finish(
+        self,
+        file: StateFile,
+        slot: int,
+        number: int,
+        event: torch.cuda.Event,
+        host: Mapping[str, Tensor],
+        held: Mapping[str, Tensor],  # noqa: ARG002 - kept alive until here
+    ) -> None:
+        event.synchronize()
+        self._write(file, slot, number, host)
+
+    @staticmethod
+    def _write(file: StateFile, slot: int, number: int, tensors: Mapping[str, Tensor]) -> None:
+        for name, tensor in tensors.items():
+            file.write(name, slot, raw(tensor.detach().contiguous()))
+        file.tag(slot, number)
+
+
+class Keeper:
+    """Keeps what a rank computes, in ``folder``. Tell it of every block by ``done``.
+
+    Args:
+        latent: any tensor like a latent between steps, ``[16,3,h,w]``.
+
+    Raises:
+        OSError: no room for the files.
+    """
+
+    def __init__(
+        self, folder: Path, plan: Plan, rank: int, generation: Generation, latent: Tensor
+    ) -> None:
+        self.outlet = Outlet(generation.device)
+        self._rings = generation.rings
+        route = Route.of(plan)
+        self._files: dict[int, StateFile] = {}
+        self._latents: dict[int, StateFile] = {}
+        for step, ring in self._rings.items():
+            slots = ring_slots(route, step)
+            rows = {name: described(part) for name, part in _block(ring, 0).items()}
+            about = {"step": str(step), "layers": ",".join(map(str, ring.layers))}
+            path = folder / rings_name(step, ring.layers, slots)
+            self._files[step] = StateFile.create(path, slots, rows, about)
+            if route.last(step).rank == rank:
+                self._latents[step + 1] = StateFile.create(
+                    folder / latents_name(step + 1),
+                    LATENT_SLOTS,
+                    {"latent": described(latent)},
+                    {"step": str(step + 1)},
+                )
+
+    def done(self, step: int, block: int, latent: Tensor | None) -> None:
+        """As ``observe.Observer.done``."""
+        self.keep_rows(step, block)
+        if latent is not None:
+            self.keep_latent(step + 1, block, latent)
+
+    def keep_rows(self, step: int, block: int) -> None:
+        """Keep a step's keys and values of a block."""
+        file = self._files[step]
+        self.outlet.put(file, block % file.slots, block, _block(self._rings[step], block))
+
+    def keep_latent(self, step: int, block: int, latent: Tensor) -> None:
+        """Keep a latent at ``step``, if this rank is who does."""
+        file = self._latents.get(step)
+        if file is not None:
+            self.outlet.put(file, block % file.slots, block, {"latent": latent})
+
+    def keep_all(self, cut: Cut) -> None:
+        """Keep what a video needs that goes on from ``cut``, as far as it is not kept yet."""
+        for step, file in self._files.items():
+            for block in needed(cut.blocks[step]):
+                if not file.holds(block):
+                    self.keep_rows(step, block)
+
+    def close(self) -> None:
+        """Until all is written."""
+        self.outlet.close()
+        for file in (*self._files.values(), *self._latents.values()):
+            file.close()
+
+
+def take_up(
+    folder: Path, cut: Cut, generation: Generation, first: Tensor | None, keeper: Keeper | None
+) -> None:
+    """Put a generation where ``cut`` says, from the files of ``folder``.
+
+    Args:
+        first: the final latent of block 0, where it is finished.
+        keeper: mirrors on from here; what it lacks of the state is written.
+
+    Raises:
+        StateFileError: the folder does not hold what it did when the cut was found.
+    """
+    for step, ring in generation.rings.items():
+        _take_rows(folder, step, ring, needed(cut.blocks[step]))
+    generation.go_on(cut.blocks, first)
+    for block, step in generation.under_way().items():
+        path = folder / latents_name(step)
+        with StateFile.open(path) as file:
+            if not file.holds(block):
+                raise StateFileError(f"{path} does not hold block {block} any more")
+            x = torch.empty(file.entries["latent"].shape[1:], dtype=generation.dtype)
+            file.read("latent", block % file.slots, raw(x))
+        if step in generation.local_steps:
+            generation.receive(step, block, x.to(generation.device))
+        if keeper is not None:
+            keeper.keep_latent(step, block, x.to(generation.device))
+    if keeper is not None:
+        keeper.keep_all(cut)
+        keeper.outlet.settle()
+
+
+def names(plan: Plan, boundaries: int) -> frozenset[str]:
+    """Every file that ranks of ``plan`` keep; ``boundaries`` files are the decoder's."""
+    route = Route.of(plan)
+    found = {decoder_name(n) for n in range(boundaries)}
+    for rank in range(plan.world_size):
+        for step, layers in layers_of(plan, rank).items():
+            found.add(rings_name(step, layers, ring_slots(route, step)))
+    return frozenset(found | {latents_name(step + 1) for step in range(plan.sample_steps)})
+
+
+def _take_rows(folder: Path, step: int, ring: RollingCache, blocks: range) -> None:
+    due = {(layer, block) for layer in ring.layers for block in blocks}
+    for path in sorted(folder.glob(f"kv.step{step}.*")):
+        with StateFile.open(path) as file:
+            whole = {block for block in blocks if file.holds(block)}
+            for layer in layers_in(file):
+                for block in sorted(whole):
+                    if (layer, block) in due:
+                        _read_rows(file, ring, layer, block)
+                        due.discard((layer, block))
+    if due:
+        layer, block = min(due)
+        raise StateFileError(f"{folder} does not hold block {block} of layer {layer} any more")
+
+
+def _read_rows(file: StateFile, ring: RollingCache, layer: int, block: int) -> None:
+    for name, part in _layer_block(ring, layer, block):
+        rows = torch.empty(part.shape, dtype=part.dtype)
+        file.read(name, block % file.slots, raw(rows))
+        part.copy_(rows)
+
+
+def _block(ring: RollingCache, block: int) -> dict[str, Tensor]:
+    """Views of a ring's rows of one block, by the names they have in a file."""
+    return {name: part for layer in ring.layers for name, part in _layer_block(ring, layer, block)}
+
+
+def _layer_block(ring: RollingCache, layer: int, block: int) -> Iterator[tuple[str, Tensor]]:
+    size = ring.capacity // RING_BLOCKS
+    at = slice(block % RING_BLOCKS * size, (block % RING_BLOCKS + 1) * size)
+    for name, tensor in ring.kept(layer).items():
+        yield f"{layer}.{name}", tensor[at]
