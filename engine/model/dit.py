@@ -141,12 +141,16 @@ class DiT(nn.Module):
     def time(self, t: float, cond: Conditioning) -> tuple[Tensor, Tensor]:
         """Embedding ``[C]`` and modulation ``[6, C]`` of a timestep in float32, made once a job."""
         if t not in cond.job.times:
-            half = self.cfg.freq_dim // 2
-            index = torch.arange(half, dtype=torch.float64, device=self.head.modulation.device)
-            args = torch.pow(10000.0, -index / half) * t
-            e = self.time_embedding(torch.cat([args.cos(), args.sin()])[None].float())
-            cond.job.times[t] = (e[0], self._modulation(e))
+            cond.job.times[t] = self.embed_time(t)
         return cond.job.times[t]
+
+    def embed_time(self, t: float) -> tuple[Tensor, Tensor]:
+        """As ``time``, computed anew."""
+        half, device = self.cfg.freq_dim // 2, cast(Linear, self.time_embedding[0]).weight.device
+        index = torch.arange(half, dtype=torch.float64, device=device)
+        args = torch.pow(10000.0, -index / half) * t
+        e = self.time_embedding(torch.cat([args.cos(), args.sin()])[None].float())
+        return e[0], self._modulation(e)
 
     def _modulation(self, e: Tensor) -> Tensor:
         # A sixth at a time: a float32 copy of the whole weight would be a step's largest tensor.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from engine.placement.memory import RankLoad, Shapes, kv_bytes, layer_bytes, ring_bytes
+from engine.placement.memory import RankLoad, Shapes, layer_bytes, ring_bytes
 from engine.placement.plan import HostPlan
 
 #: Host memory of one rank's process that drives a GPU: torch, CUDA, NCCL and a block's frames.
@@ -33,7 +33,7 @@ def host_plan(
         for layer in load.layers[load.resident_layers :]
     }
     pinned = sum(parts[layer] for layer in streamed)
-    pinned += sum(kv_bytes(shapes, load.cells) for load in loads if load.kv_on_host)
+    pinned += sum(ring_bytes(shapes, load.cells) for load in loads if load.kv_on_host)
     pixels = shapes.frame.width * shapes.frame.height
     video = int(pixels * frames * DISK_BITS_PER_PIXEL / 8)
     return HostPlan(

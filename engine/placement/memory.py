@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from engine.checkpoint.expected import DiTShape, Shape, Wrap, dit_tensors, unit_of
-from engine.geometry import BLOCK_FRAMES, FrameGeometry
+from engine.geometry import BLOCK_FRAMES, BLOCK_LATENTS, FrameGeometry
+from engine.placement.plan import Lead
 
 DTYPE_BYTES: Final[dict[str, int]] = {"fp32": 4, "bf16": 2, "fp8": 1}
 
@@ -78,12 +80,30 @@ class Unit:
         return (elements - self.linear) * COMPUTE_BYTES["fp8"] + self.linear + 4 * self.rows
 
 
+#: What a job needs once, before it begins: the prompt's keys and values, and the modulation of
+#: each timestep, are computed while loading, and then these weights go.
+_ONCE: Final = re.compile(
+    r"(text_embedding|time_embedding|time_projection)\.|blocks\.\d+\.cross_attn\.(k|v|norm_k)\."
+)
+
+
 @functools.lru_cache(maxsize=64)
 def units(shape: DiTShape, ranks: int, wrap: Wrap = "block") -> tuple[Unit, ...]:
-    """Every unit of the DiT when sharded over ``ranks`` (1: not sharded), root first."""
+    """Every unit of the checkpoint's DiT, sharded over ``ranks`` (1: not sharded), root first."""
+    return _units(shape, ranks, wrap, held=False)
+
+
+@functools.lru_cache(maxsize=64)
+def held_units(shape: DiTShape, ranks: int, wrap: Wrap = "block") -> tuple[Unit, ...]:
+    """``units`` of what stays loaded; the reference's wrapping keeps all that the reference does."""
+    return _units(shape, ranks, wrap, held=wrap == "block")
+
+
+def _units(shape: DiTShape, ranks: int, wrap: Wrap, *, held: bool) -> tuple[Unit, ...]:
     tables: dict[str, list[tuple[str, Shape]]] = {"root": []}
     for name, size in dit_tensors(shape).items():
-        tables.setdefault(unit_of(name, shape, wrap), []).append((name, size))
+        if not (held and _ONCE.match(name)):
+            tables.setdefault(unit_of(name, shape, wrap), []).append((name, size))
     return tuple(_unit(name, sizes, ranks) for name, sizes in tables.items())
 
 
@@ -114,6 +134,11 @@ class Shapes:
     def compute_bytes(self) -> int:
         return COMPUTE_BYTES[self.dtype]
 
+    @property
+    def packed(self) -> bool:
+        """Whether keys and values are stored otherwise than attention reads them."""
+        return self.kv_dtype == "fp8"
+
 
 @dataclass(frozen=True)
 class RankLoad:
@@ -134,6 +159,8 @@ class RankLoad:
     encodes: bool = False
     several_clips: bool = False
     epochs: int = 1  # conditioning epochs alive at once, while clip 1 enters
+    lead: Lead = "own"  # where rings keep the conditioning that attention sees
+    together: bool = False  # a clip is conditioned in the walk of its first block
     wrap: Wrap = "block"
 
 
@@ -147,7 +174,7 @@ class _Parts:
 
 @functools.lru_cache(maxsize=64)
 def _parts(shapes: Shapes) -> _Parts:
-    sizes = {unit.name: unit.bytes(shapes.dtype) for unit in units(shapes.dit, 1)}
+    sizes = {unit.name: unit.bytes(shapes.dtype) for unit in held_units(shapes.dit, 1)}
     inject = {layer: n for n, layer in enumerate(shapes.dit.audio_inject_layers)}
     layers = tuple(
         sizes[f"layer {n}"] + (sizes[f"injector {inject[n]}"] if n in inject else 0)
@@ -166,7 +193,7 @@ def weights_bytes(shapes: Shapes, load: RankLoad) -> int:
     if load.home == "none":
         return 0
     if load.home == "sharded":
-        sharded = units(shapes.dit, load.shards, load.wrap)
+        sharded = held_units(shapes.dit, load.shards, load.wrap)
         if shapes.dtype == "fp8":
             return sum(-(-unit.gathered("fp8") // load.shards) for unit in sharded)
         return shapes.compute_bytes * sum(unit.shard for unit in sharded)
@@ -178,9 +205,12 @@ def weights_bytes(shapes: Shapes, load: RankLoad) -> int:
 def streamed_bytes(shapes: Shapes, load: RankLoad) -> int:
     """Slots for weights copied from the host, and for host-side keys and values in use.
 
-    A slot takes the largest layer with its injector; two layers' rings are on the device at once.
+    A slot takes the largest layer with its injector; two layers' rings are on the device at once,
+    beside the window that they are unpacked into.
     """
-    size = 2 * kv_bytes(shapes, 1) if load.kv_on_host and load.cells else 0
+    size = 0
+    if load.kv_on_host and load.cells:
+        size = 2 * ring_bytes(shapes, 1) + window_bytes(shapes)
     if load.home == "streamed":
         parts = layer_bytes(shapes)
         moving = [parts[n] for n in load.layers[load.resident_layers :]]
@@ -198,39 +228,76 @@ def gathered_bytes(shapes: Shapes, load: RankLoad) -> int:
     """
     if load.home != "sharded" or load.shards < 2:
         return 0
-    sharded = {u.name: u.gathered(shapes.dtype) for u in units(shapes.dit, load.shards, load.wrap)}
+    sharded = {
+        u.name: u.gathered(shapes.dtype) for u in held_units(shapes.dit, load.shards, load.wrap)
+    }
     root = sharded.pop("root")
     largest = max(sharded.values(), default=0)
     return max(2 * root + load.prefetch * largest, root + (2 + load.prefetch) * largest)
 
 
 def ring_bytes(shapes: Shapes, cells: int) -> int:
-    """``kv_bytes`` without the room for conditions: what a switch has to move."""
-    return cells * _keys_and_values(shapes, shapes.frame.ring_tokens)
+    """Rows of the rings of ``cells`` (step, layer) pairs: keys and values of 12 latent frames.
 
-
-def kv_bytes(shapes: Shapes, cells: int) -> int:
-    """Rings of ``cells`` (step, layer) pairs: 12 latent frames and the room for conditions each.
-
-    A ring's buffer has the conditioning tokens in front, so that attention sees one run of keys.
+    In fp8 every head of every token has a float32 scale.
     """
-    tokens = shapes.frame.ring_tokens + shapes.frame.conditioning_tokens
-    return cells * _keys_and_values(shapes, tokens)
+    dit = shapes.dit
+    row = dit.dim + 4 * dit.num_heads if shapes.packed else dit.dim * DTYPE_BYTES[shapes.kv_dtype]
+    return 2 * cells * shapes.frame.ring_tokens * row
+
+
+def window_bytes(shapes: Shapes) -> int:
+    """What attention sees at once: the conditioning and one ring, as they are computed with."""
+    return _keys_and_values(shapes, shapes.frame.ring_tokens + shapes.frame.conditioning_tokens)
+
+
+def shares_lead(shapes: Shapes, load: RankLoad) -> bool:
+    """Whether conditioning lies once per epoch, not in front of every ring."""
+    return load.lead != "own" or load.kv_on_host or shapes.packed
+
+
+def kv_bytes(shapes: Shapes, load: RankLoad) -> int:
+    """Rings of a rank on its device, with what attention reads them through.
+
+    A ring's buffer has the conditioning tokens in front, so that attention sees one run of keys;
+    where the lead is shared, rings are copied into one window behind it.
+    """
+    if not load.cells or load.kv_on_host:
+        return 0
+    if shares_lead(shapes, load):
+        return ring_bytes(shapes, load.cells) + window_bytes(shapes)
+    return load.cells * window_bytes(shapes)
 
 
 def held_kv_bytes(shapes: Shapes, load: RankLoad) -> int:
     """Rings that take a rank's own memory: on the host they do so for CPU ranks alone."""
-    return 0 if load.kv_on_host and load.device == "cuda" else kv_bytes(shapes, load.cells)
+    if load.kv_on_host and load.device == "cpu":
+        return ring_bytes(shapes, load.cells)
+    return kv_bytes(shapes, load)
 
 
 def conditioning_bytes(shapes: Shapes, load: RankLoad) -> int:
-    """Un-rotated conditioning of the epochs that coexist, and the prompt's keys and values."""
-    tokens = load.epochs * shapes.frame.conditioning_tokens + shapes.dit.text_len
-    return len(load.layers) * _keys_and_values(shapes, tokens) if load.cells else 0
+    """Conditioning beside the rings' own, of the epochs that coexist, and the prompt's.
+
+    Once a ring's lead has taken an epoch, the reference's un-rotated keys are kept alone, for its
+    position still moves. Where a walk conditions a clip just ahead of its first block that is at
+    once; otherwise one epoch is whole for a moment. A shared lead keeps all of it.
+    """
+    if not load.cells:
+        return 0
+    whole = _keys_and_values(shapes, shapes.frame.conditioning_tokens)
+    reference = _keys_and_values(shapes, shapes.frame.tokens_per_block // BLOCK_LATENTS) // 2
+    if shares_lead(shapes, load):
+        epochs = load.epochs * whole
+    elif load.together:
+        epochs = load.epochs * reference
+    else:
+        epochs = whole + (load.epochs - 1) * reference
+    return len(load.layers) * (epochs + _keys_and_values(shapes, shapes.dit.text_len))
 
 
 def _keys_and_values(shapes: Shapes, tokens: int) -> int:
-    return 2 * tokens * shapes.dit.dim * DTYPE_BYTES[shapes.kv_dtype]
+    return 2 * tokens * shapes.dit.dim * shapes.compute_bytes
 
 
 def activation_bytes(shapes: Shapes, load: RankLoad) -> int:
@@ -254,7 +321,12 @@ def activation_bytes(shapes: Shapes, load: RankLoad) -> int:
 
 
 def vae_bytes(shapes: Shapes) -> int:
-    """Estimate of the VAE on one rank: weights, and the most that decoding or encoding takes.
+    """Estimate of the VAE on one rank: weights, and the most that decoding or encoding takes."""
+    return sum(_vae(shapes))
+
+
+def _vae(shapes: Shapes) -> tuple[int, int]:
+    """What the VAE holds between blocks, and what a block or the portrait takes beside it.
 
     Decoding: at the top level ``width`` channels have full size, and half as much again lies
     below. Two frames before each of its eight convolutions are the stream's history; four frames
@@ -270,7 +342,19 @@ def vae_bytes(shapes: Shapes) -> int:
     transient = 4 * 6 * width * pixels * size
     colours = 7 * 3 * BLOCK_FRAMES * pixels * 4
     still = 3 * _STILL_FRAMES * pixels * size
-    return file_bytes * size // 4 + history + transient + max(colours, still)
+    return file_bytes * size // 4 + history, transient + max(colours, still)
+
+
+def _vae_beside(shapes: Shapes, load: RankLoad) -> int:
+    """The VAE's share of a rank's peak.
+
+    A rank decodes between its walks: on a GPU the allocator then gives what a walk has left. What
+    a C library keeps of its heap is not given so readily, and is counted in full.
+    """
+    held, passing = _vae(shapes)
+    if load.device == "cuda":
+        passing = max(0, passing - activation_bytes(shapes, load) - gathered_bytes(shapes, load))
+    return held + passing
 
 
 def slack_bytes(shapes: Shapes, load: RankLoad) -> int:
@@ -306,7 +390,7 @@ def by_owner(shapes: Shapes, load: RankLoad) -> dict[str, int]:
         "kv": held_kv_bytes(shapes, load),
         "conditioning": conditioning_bytes(shapes, load),
         "activations": activation_bytes(shapes, load),
-        "vae": vae_bytes(shapes) if load.vae else 0,
+        "vae": _vae_beside(shapes, load) if load.vae else 0,
         "context": CONTEXT_BYTES[load.device],
         "slack": slack_bytes(shapes, load),
         "other": outside_bytes(load),

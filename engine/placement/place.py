@@ -23,11 +23,11 @@ from engine.placement.memory import (
     Shapes,
     Unit,
     by_owner,
+    held_units,
     layer_bytes,
     margin_bytes,
-    units,
 )
-from engine.placement.plan import DevicePlan, DType, HostPlan, Plan, UnshardPlan
+from engine.placement.plan import DevicePlan, DType, HostPlan, Lead, Plan, UnshardPlan
 from engine.placement.presets import Choice, Layout, cells_of, lay_out, layers_of
 
 #: Units gathered ahead of their use: copies hide behind compute on a GPU; gloo has no such stream.
@@ -138,10 +138,19 @@ def _options(question: Question, choice: Choice, shapes: Shapes) -> Iterator[Cho
     free_cut = choice.variant in ("ring", "balanced") and not choice.own_vae
     for share in _SHARES if free_cut else (choice.vae_share,):
         for slots in range(choice.slots, 1, -1) if choice.streams else (choice.slots,):
-            cut = dataclasses.replace(choice, vae_share=share, slots=slots)
-            if cut.streams and cut.resident_layers is None:
-                cut = dataclasses.replace(cut, resident_layers=_resident(question, cut, shapes))
-            yield cut
+            for lead in _leads(choice):
+                cut = dataclasses.replace(choice, vae_share=share, slots=slots, lead=lead)
+                if cut.streams and cut.resident_layers is None:
+                    cut = dataclasses.replace(cut, resident_layers=_resident(question, cut, shapes))
+                yield cut
+
+
+def _leads(choice: Choice) -> tuple[Lead, ...]:
+    """One for all rings saves memory where a rank has a layer for several steps."""
+    several = choice.mode == "offload" or choice.variant == "ring"
+    if choice.kv == "host" or choice.kv_dtype == "fp8":
+        return ("shared", "single") if several else ("shared",)
+    return ("own", "shared", "single") if several else (choice.lead,)
 
 
 def _resident(question: Question, choice: Choice, shapes: Shapes) -> int:
@@ -220,11 +229,12 @@ def _plan(question: Question, choice: Choice, shapes: Shapes) -> Plan:
         gpu_memory_cap=request.gpu_memory_cap,
         host=host,
         encoder_device="host" if request.t5_cpu else "device",
+        lead=choice.lead,
     )
 
 
 def _loads(question: Question, choice: Choice, layout: Layout) -> list[RankLoad]:
-    kind, sharded = question.kind, choice.mode == "fsdp"
+    request, kind, sharded = question.request, question.kind, choice.mode == "fsdp"
     everything = tuple(range(question.shape.num_layers))
     talks = "" if choice.world == 1 else "gathers" if sharded else "hops"
     loads = []
@@ -252,33 +262,44 @@ def _loads(question: Question, choice: Choice, layout: Layout) -> list[RankLoad]
                 several_clips=question.clips > 1,
                 epochs=_epochs(question, choice, layout, rank),
                 wrap=choice.wrap,
+                lead=choice.lead,
+                together=_together(choice, request.sample_steps),
             )
         )
     return loads
+
+
+def _together(choice: Choice, steps: int) -> bool:
+    """Whether all items of a rank go through its layers in one walk, as weights come and go."""
+    if choice.variant == "streamed":
+        return choice.dit_ranks <= steps
+    return choice.mode in ("offload", "fsdp")
 
 
 def _epochs(question: Question, choice: Choice, layout: Layout, rank: int) -> int:
     """Conditioning epochs that a rank holds at once.
 
     A pipeline does a rank's older blocks first, so a rank that a block passes once is done with
-    clip 0 when clip 1 is prefilled. Where ranks walk in lock step, blocks come again (ring) or
-    several walk together (streamed), that comes when block 0 is just finished: step s has then
-    begun ``steps`` − s blocks, and a rank whose last step still has blocks of clip 0 before it
-    needs both epochs.
+    clip 0 when clip 1 is conditioned; in a ring blocks come again. Where all ranks walk together,
+    a rank's first step meets clip 1 while its last step may still have blocks of clip 0.
     """
-    last = max((s.steps[1] - 1 for s in layout.stages if s.rank == rank), default=None)
-    if last is None or question.clips < 2 or layout.order == "sequential":
+    steps = [n for s in layout.stages if s.rank == rank for n in range(*s.steps)]
+    alone = layout.order == "sequential" or choice.lead == "single"
+    if not steps or question.clips < 2 or alone:
         return 1
-    if choice.mode == "tpp" and choice.variant in ("", "balanced"):
-        return 1
-    begun = question.request.sample_steps - last
-    return 1 if begun >= blocks_per_clip(question.request.infer_frames) else 2
+    if not _together(choice, question.request.sample_steps):
+        return 2 if choice.variant == "ring" else 1
+    per_clip = blocks_per_clip(question.request.infer_frames)
+    # Clip 1 enters with its turn, and not before block 0 is finished.
+    enters = max(per_clip, question.request.sample_steps)
+    return 2 if enters + min(steps) <= per_clip - 1 + max(steps) else 1
 
 
 def unit_bytes(shape: DiTShape, shapes: Shapes) -> int:
     """Bytes of the largest transformer block's parameters: "one block" of a spike's threshold."""
     return max(
-        (u.bytes(shapes.dtype) for u in units(shape, 1) if u.name.startswith("layer")), default=0
+        (u.bytes(shapes.dtype) for u in held_units(shape, 1) if u.name.startswith("layer")),
+        default=0,
     )
 
 
@@ -309,7 +330,7 @@ def _device_plan(
 
 
 def _unshard(shape: DiTShape, choice: Choice, prefetch: int) -> UnshardPlan:
-    gathering: Sequence[Unit] = units(shape, choice.dit_ranks, choice.wrap)
+    gathering: Sequence[Unit] = held_units(shape, choice.dit_ranks, choice.wrap)
     dtype = choice.dtype
     largest = max(u.gathered(dtype) for u in gathering)
     ahead = max((u.gathered(dtype) for u in gathering if u.name != "root"), default=0)

@@ -14,6 +14,12 @@ Mode = Literal["single", "offload", "tpp", "fsdp"]
 DType = Literal["bf16", "fp32", "fp8"]
 
 
+#: Where a ring of keys and values keeps the conditioning that attention sees in front of it: in
+#: each ring; once for all rings of a rank (less memory, one more copy on the device); or so for
+#: one clip epoch at a time (clip 1 then waits until clip 0 has left, once in a video).
+Lead = Literal["own", "shared", "single"]
+
+
 @dataclass(frozen=True)
 class Resident:
     """Weights lie on the device."""
@@ -133,6 +139,8 @@ class Plan:
     gpu_memory_cap: int | None = None  # allocator cap of every rank, bytes
     host: HostPlan | None = None
     encoder_device: Literal["device", "host"] = "device"  # where umT5 runs on its rank
+    lead: Lead = "own"
+    prefetch: int = 0  # units gathered ahead, where weights are gathered
 
     @property
     def world_size(self) -> int:

@@ -13,6 +13,7 @@ from engine.checkpoint.expected import Wrap
 from engine.placement.plan import (
     DType,
     HostStream,
+    Lead,
     Mode,
     PeerGather,
     Resident,
@@ -45,6 +46,7 @@ class Choice:
     slots: int = SLOTS
     resident_layers: int | None = None
     vae_share: float = 1.0
+    lead: Lead = "own"
 
     @property
     def streams(self) -> bool:

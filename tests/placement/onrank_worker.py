@@ -11,12 +11,13 @@ import torch.distributed as dist
 
 from engine.checkpoint.layout import find
 from engine.checkpoint.onrank.load import DiTSource
-from engine.model.caches import RollingCache
 from engine.model.config import DiTConfig, Numerics
 from engine.model.generate import Generation, Inputs, Options
+from engine.model.schedule import Schedule
 from engine.placement.onrank.executor import executor_for
 from engine.placement.onrank.groups import make_groups
-from engine.placement.onrank.hostkv import HostRings
+from engine.placement.onrank.once import Once
+from engine.placement.onrank.rings import Rings
 from engine.placement.onrank.schedule import Tick, Work
 from engine.placement.onrank.sharded import UnshardMeter
 from engine.placement.onrank.weights import load_network, outline
@@ -39,6 +40,9 @@ class Watch:
 
     def caches(self, generation: Generation) -> None:
         self.ledger.book("conditioning", generation.conditioning_nbytes)
+
+    def done(self, step: int, block: int, latent: torch.Tensor | None) -> None:
+        """Nothing is kept."""
 
     def tick_done(self, tick: Tick, mine: tuple[Work, ...], seconds: float) -> None:
         self.outcome.ticks += 1
@@ -81,9 +85,20 @@ def work(rank: int, plan: Plan, case: Case, folder: str) -> Outcome:
     with torch.no_grad(), DiTSource(find(CKPT).paths(), dtype=dtype) as source:
         dit = source.build(Numerics(compute=dtype))
         loaded = load_network(
-            plan, rank, dit, source, groups, device, ledger, meter, prefetch=case.prefetch
+            plan,
+            rank,
+            dit,
+            source,
+            groups,
+            device,
+            ledger,
+            meter,
+            prefetch=case.prefetch,
+            once=Once(
+                inputs(dit.cfg, case).context, Schedule.flow_match(plan.sample_steps, 3).timesteps
+            ),
         )
-        rings = HostRings(device) if plan.kv == "host" else None
+        rings = Rings(plan, device)
         generation = Generation(
             dit.cfg,
             Options(case.clips, plan.sample_steps, infer_frames=case.infer_frames, seed=SEED),
@@ -91,10 +106,10 @@ def work(rank: int, plan: Plan, case: Case, folder: str) -> Outcome:
             dtype=dtype,
             device=device,
             **outline(plan, rank),
-            make_ring=RollingCache if rings is None else rings.ring,
+            make_ring=rings.make,
+            job=loaded.job,
         )
-        if rings is not None:
-            ledger.add("streamed", rings.nbytes)
+        ledger.add(rings.owner, rings.device_bytes)
         asked = iter(range(1_000_000))
         executor = executor_for(
             plan,
@@ -111,7 +126,10 @@ def work(rank: int, plan: Plan, case: Case, folder: str) -> Outcome:
     outcome.clips = executor.clips
     mapped = (line.split() for line in Path("/proc/self/maps").read_text().splitlines())
     outcome.host_memory = frozenset(m[4] for m in mapped if len(m) > 5 and "avatop-weights" in m[5])
-    ledger.book("kv", generation.kv_nbytes)
+    if rings.owner != "kv":
+        ledger.book("kv", generation.kv_nbytes)
+    else:
+        ledger.book("kv", generation.kv_nbytes + rings.device_bytes)
     outcome.peak_by_owner = ledger.peak_by_owner
     loaded.close()
     groups.barrier(patient=True)

@@ -9,7 +9,7 @@ import pytest
 
 from engine.checkpoint.expected import DiTShape
 from engine.checkpoint.layout import find
-from engine.placement.memory import units
+from engine.placement.memory import held_units
 from tests.placement.harness import CKPT, Case, Outcome, plan_for, run
 
 pytestmark = [pytest.mark.ranks, pytest.mark.xdist_group("ranks")]
@@ -54,7 +54,7 @@ def test_sharded_ranks_give_the_latents_of_a_single_one(
 def test_every_rank_gathers_every_unit_once_per_walk_in_the_same_order() -> None:
     outcomes = run(plan_for("fsdp", 3, steps=2), Case(clips=1, infer_frames=24))
     shape = DiTShape.from_config(find(CKPT).config)
-    size = {unit.name: unit.params * 4 for unit in units(shape, 3)}
+    size = {unit.name: unit.params * 4 for unit in held_units(shape, 3)}
     for outcome in outcomes:
         assert len(outcome.records) == outcome.ticks == 3  # 2 blocks, 1 to drain
         for tick in outcome.records:

@@ -40,7 +40,7 @@ class Clock:
             done(time.perf_counter() - began)
             return
         self._open.append((began, self._event(), done))
-        while self._open and (len(self._open) > _AHEAD or self._open[0][1].query()):
+        while self._open and (len(self._open) > _AHEAD or _over(self._open[0][1])):
             self._tell()
 
     def settle(self) -> None:
@@ -57,3 +57,7 @@ class Clock:
         event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         event.record(torch.cuda.current_stream(self._device))
         return event
+
+
+def _over(event: torch.cuda.Event) -> bool:
+    return bool(event.query())  # type: ignore[no-untyped-call]

@@ -38,6 +38,7 @@ class Flow:
     Args:
         prefills: clips that are conditioned: the first, and the second if it differs.
         start: the next block of every step, in a video that goes on.
+        drain: condition the second clip when the first has left, not when its block 0 has.
     """
 
     def __init__(
@@ -48,10 +49,12 @@ class Flow:
         *,
         prefills: int,
         start: Sequence[int] = (),
+        drain: bool = False,
     ) -> None:
         self.route = route
         self.per_clip, self.clips = blocks_per_clip, clips
         self.prefills = min(prefills, clips)
+        self._drain = drain
         self.window = len(route.everyone) + _AHEAD
         self._progress: dict[int, int] = {}  # block under way → the part it comes to next
         self._entered = self._finals = 0
@@ -150,6 +153,14 @@ class Flow:
             if run.rank == part.rank
         )
 
+    def _left(self, clip: int) -> bool:
+        """Whether of the clips before ``clip`` all is finished that it waits for."""
+        needed = clip * self.per_clip if self._drain else 1
+        done = self._finals
+        while self._done(done):
+            done += 1
+        return done >= needed
+
     def _can_condition(self, clip: int, at: int) -> bool:
         run = self.route.runs[at]
         if (clip, at) in self._conditioned:
@@ -158,6 +169,6 @@ class Flow:
         if any((clip, n) not in self._conditioned for n in before):
             return False  # a rank's runs come in order
         # Not before the clip is due: one that is stopped before is not conditioned in vain.
-        if clip and (self._entered < clip * self.per_clip or not (self._finals or self._done(0))):
+        if clip and (self._entered < clip * self.per_clip or not self._left(clip)):
             return False
         return run.source is None or (clip, run.source) in self._conditioned

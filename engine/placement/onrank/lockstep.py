@@ -59,6 +59,7 @@ class Lockstep:
             generation.blocks_per_clip,
             generation.clips,
             start=generation.start,
+            drain=plan.lead == "single",
         )
         self._owner = owners(plan)
         self._last = self._owner[-1]

@@ -57,6 +57,7 @@ class Pipeline:
             generation.clips,
             prefills=len(epochs),
             start=generation.start,
+            drain=plan.lead == "single",
         )
         self.clips = generation.clips
         self._entry = self.route.parts[0].rank

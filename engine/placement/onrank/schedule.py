@@ -42,8 +42,8 @@ class Timetable:
 
     ``sequential`` holds one item per tick, block by block. ``diagonal`` lets a block enter on each
     tick, so that as many blocks are in flight as there are steps. In both, clip 1 enters only
-    when block 0 is finished, as it is conditioned on it. A video that goes on begins with
-    ``start``, the next block of every step.
+    when block 0 is finished, as it is conditioned on it; with ``drain`` when all of clip 0 is. A
+    video that goes on begins with ``start``, the next block of every step.
 
     Raises ``ValueError`` for counts under 1.
     """
@@ -53,6 +53,7 @@ class Timetable:
     blocks_per_clip: int
     clips: int
     start: tuple[int, ...] = ()
+    drain: bool = False
     _index: int = 0
     _entered: int = 0
     _finished: int = 0
@@ -110,7 +111,7 @@ class Timetable:
         if block >= self.blocks or (self.order == "sequential" and self._flight):
             return None
         clip, number = divmod(block, self.blocks_per_clip)
-        if clip and not self._finished:
+        if clip and self._finished < (self.blocks_per_clip if self.drain else 1):
             return None
         self._flight[block] = 0
         self._entered += 1

@@ -134,7 +134,7 @@ def _event() -> torch.cuda.Event:
 
 
 def _ended(found: _Open) -> bool:
-    return found.events is None or found.events[1].query()
+    return found.events is None or bool(found.events[1].query())  # type: ignore[no-untyped-call]
 
 
 def _seconds(found: _Open) -> float:

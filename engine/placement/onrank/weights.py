@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol, TypedDict
@@ -9,12 +10,14 @@ from typing import Protocol, TypedDict
 import torch
 from torch import nn
 
+from engine.model.caches import JobMemory
 from engine.model.dit import DiT
 from engine.placement.onrank import sharded, streamed
 from engine.placement.onrank.executor import layers_of
 from engine.placement.onrank.groups import Groups, dit_ranks
 from engine.placement.onrank.hostweights import HostMemory
 from engine.placement.onrank.observe import Network
+from engine.placement.onrank.once import Once, compute, leaves_nothing_behind
 from engine.placement.onrank.sharded import OnUnit, UnshardMeter
 from engine.placement.plan import HostStream, Plan
 
@@ -45,6 +48,7 @@ class Loaded:
     network: Network
     device: torch.device
     memory: HostMemory | None = None
+    job: JobMemory | None = None  # what was computed once, while loading
 
     @property
     def remark(self) -> str | None:
@@ -79,17 +83,38 @@ def load_network(
     *,
     prefetch: int = 0,
     on_unit: OnUnit | None = None,
+    once: Once | None = None,
 ) -> Loaded:
     """Fill ``dit`` (on meta) as far as this rank needs it. Every rank of the job calls this.
 
     Args:
         prefetch: units that sharded weights gather ahead.
         on_unit: told the unit's name, how many are done, and of how many.
+        once: computes what is needed once, and leaves its weights out.
 
     Raises:
         CheckpointError: the weights cannot be read.
         OSError: no host memory for streamed ones.
     """
+    job = None
+    if once is not None and leaves_nothing_behind(plan):
+        job = compute(dit, source, once, _held(plan, rank), device)
+    loaded = _load(plan, rank, dit, source, groups, device, books, meter, prefetch, on_unit)
+    return dataclasses.replace(loaded, job=job)
+
+
+def _load(
+    plan: Plan,
+    rank: int,
+    dit: DiT,
+    source: Source,
+    groups: Groups,
+    device: torch.device,
+    books: Books,
+    meter: UnshardMeter,
+    prefetch: int,
+    on_unit: OnUnit | None,
+) -> Loaded:
     if plan.weights.kind == "peer_gather":
         if groups.mesh is not None:
             size = sharded.shard(

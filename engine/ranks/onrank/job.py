@@ -22,14 +22,16 @@ from engine.checkpoint.onrank.encoders import load_vae
 from engine.checkpoint.onrank.load import DiTSource
 from engine.geometry import BLOCK_FRAMES, DEFAULT_FPS, FrameGeometry, snap_size
 from engine.media.image import image_info
-from engine.model.caches import RollingCache
+from engine.model.caches import JobMemory
 from engine.model.config import DiTConfig, Numerics
 from engine.model.generate import Generation, Inputs, Options
+from engine.model.schedule import Schedule
 from engine.model.vae import VAE
 from engine.parameters.request import Request
 from engine.placement.onrank.executor import executor_for
 from engine.placement.onrank.groups import Groups, make_groups
-from engine.placement.onrank.hostkv import HostRings
+from engine.placement.onrank.once import Once
+from engine.placement.onrank.rings import Rings
 from engine.placement.onrank.weights import Loaded, load_network, outline
 from engine.placement.plan import Plan, plan_from_dict
 from engine.placement.solve import PREFETCH
@@ -110,7 +112,7 @@ class _Rank:
             own_threshold=self.request.spike_threshold is not None,
         )
         self.ledger = self.observer.ledger
-        self.rings = HostRings(self.device) if self.plan.kv == "host" else None
+        self.rings = Rings(self.plan, self.device)
         self.is_vae = spec.rank == self.plan.vae_rank
         config = read_json(Path(spec.layout["config"]))
         self.cfg = DiTConfig.from_dict(config)
@@ -124,8 +126,8 @@ class _Rank:
         embeddings = self._encode(groups)
         vae, ref, motion = self._portrait(groups)
         with DiTSource(self.spec.layout, dtype=self.dtype, lora=self._lora()) as source:
-            loaded = self._load(source, groups)
-        generation = self._generation(embeddings, ref, motion)
+            loaded = self._load(source, groups, embeddings)
+        generation = self._generation(embeddings, ref, motion, loaded.job)
         executor = executor_for(
             self.plan,
             self.spec.rank,
@@ -151,8 +153,7 @@ class _Rank:
             made = sink.finish()
         self._tell_result(made)
         loaded.close()
-        if self.rings is not None:
-            self.rings.close()
+        self.rings.close()
         groups.barrier(patient=True)
         leave_group()
 
@@ -214,7 +215,7 @@ class _Rank:
         motion = groups.from_rank(self.plan.vae_rank, motion.cpu().contiguous())
         return vae, ref, motion
 
-    def _load(self, source: DiTSource, groups: Groups) -> Loaded:
+    def _load(self, source: DiTSource, groups: Groups, embeddings: Embeddings) -> Loaded:
         """The DiT: shards of it, layers of it, or (on a VAE rank of its own) its outline alone."""
         dit = source.build(Numerics(compute=self.dtype))
 
@@ -232,12 +233,19 @@ class _Rank:
             self.observer.meter,
             prefetch=PREFETCH[self.device.type],
             on_unit=told,
+            once=Once(embeddings.context, self._schedule.timesteps),
         )
         if loaded.remark is not None:
             self.report.send("log", level="WARNING", text=loaded.remark, where=None)
         return loaded
 
-    def _generation(self, embeddings: Embeddings, ref: Tensor, motion: Tensor) -> Generation:
+    @property
+    def _schedule(self) -> Schedule:
+        return Schedule.flow_match(self.request.sample_steps, self.request.sample_shift)
+
+    def _generation(
+        self, embeddings: Embeddings, ref: Tensor, motion: Tensor, job: JobMemory | None
+    ) -> Generation:
         options = Options(
             clips=embeddings.clips,
             steps=self.request.sample_steps,
@@ -253,20 +261,17 @@ class _Rank:
             dtype=self.dtype,
             device=self.device,
             **outline(self.plan, self.spec.rank),
-            make_ring=RollingCache if self.rings is None else self.rings.ring,
+            make_ring=self.rings.make,
+            job=job,
         )
-        if self.rings is not None:
-            self.ledger.add("streamed", self.rings.nbytes)
-            if self.rings.remark is not None:
-                text = f"keys and values are not pinned ({self.rings.remark}): copies are slower"
-                self.report.send("log", level="WARNING", text=text, where=None)
-        elif self.device.type == "cpu":
+        if self.rings.remark is not None:
+            self.report.send("log", level="WARNING", text=self.rings.remark, where=None)
+        if self.device.type == "cpu" and self.plan.kv == "device":
             # Zeroed memory has no pages until it is written; what is booked should be there.
             for ring in generation.rings.values():
-                for layer in ring.layers:
-                    for part in ring.window(layer, ring.capacity):
-                        part.zero_()
+                ring.touch()
         self.ledger.book("kv", generation.kv_nbytes)
+        self.ledger.add(self.rings.owner, self.rings.device_bytes)
         return generation
 
     @contextmanager
