@@ -21,6 +21,7 @@ from engine.client import Listener
 from engine.jobs.paths import Places
 from engine.logfile import LogFile
 from engine.messages import (
+    BatchCommand,
     Cancel,
     Command,
     Drain,
@@ -169,6 +170,7 @@ class Engine:
         )
         for row in services.past_jobs():
             self.bus.publish(JobChanged(job=row))
+        services.open_batches(InProcessClient(self))
         return None
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
@@ -216,6 +218,8 @@ class Engine:
                 return await services.orders.relaunch(
                     command.job, command.changes, command.environment, command.by
                 )
+            case BatchCommand():
+                return await services.batches.command(command)
             case _:
                 return Reply(False, f"this engine does not know {type(command).__name__}")
 
@@ -229,6 +233,7 @@ class Engine:
         return Reply(True, "the engine ends")
 
     async def _stop_after_clip(self, services: Services) -> None:
+        services.batches.wind_down(self._stop_reason)
         await services.queue.drain_after_clip(self._stop_reason)
         self._stop.set()
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
+from engine.batch.service import BatchService
 from engine.bus import Bus
+from engine.client import EngineClient
 from engine.guard.limits import Limits
 from engine.jobs.paths import Places
 from engine.jobs.store import JobStore
@@ -41,6 +43,7 @@ class Services:
         self.queue = JobQueue(self)
         self.orders = Orders(self.queue, self)
         self.store: JobStore
+        self.batches: BatchService
         self._loop = asyncio.get_running_loop()
         self._sampler: Sampler | None = None
         self._sampled = asyncio.Event()
@@ -65,6 +68,13 @@ class Services:
         self._sampler = Sampler(picked.source, self._on_sample)
         self._sampler.start()
         return picked.source.name
+
+    def open_batches(self, client: EngineClient) -> None:
+        """Take batches from now on; their jobs go through ``client``, as anybody's do."""
+        self.batches = BatchService(
+            self.store, client, self.places, self.bus, self.machine, self.queue.held
+        )
+        self.batches.open()
 
     def past_jobs(self) -> tuple[JobRow, ...]:
         """Jobs known from before, the oldest first."""
@@ -102,7 +112,9 @@ class Services:
 
     async def close(self, reason: str) -> None:
         """End jobs, ranks, server and sampling; queued jobs are told that they never began."""
+        self.batches.wind_down(reason)
         await self.queue.close(reason)
+        await self.batches.close()
         await self.server.close()
         if self._sampler is not None:
             await asyncio.to_thread(self._sampler.stop)
