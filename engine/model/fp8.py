@@ -8,6 +8,7 @@ float32, so that a CPU rank computes what is meant, only slowly.
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import torch
@@ -20,6 +21,11 @@ from engine.model.config import FP8, FP8_MAX, FP8_TINY
 #: Oldest compute capability with fp8 products.
 CAPABILITY = (8, 9)
 
+#: What the scales of a parameter ``weight`` are called: its name with this at the end.
+SCALE = "_scale"
+
+# Rows of a weight that are quantised at once.
+_ROWS = 1024
 # Both sides of a matrix must be multiples of this for the GPU's product.
 _TILE = 16
 
@@ -46,12 +52,25 @@ def quantise_weight(weight: Tensor) -> tuple[Tensor, Tensor]:
     return (wide / scale).clamp_(-FP8_MAX, FP8_MAX).to(FP8), scale
 
 
+def quantise_into(weight: Tensor, data: Tensor, scale: Tensor) -> None:
+    """``quantise_weight`` of ``weight [N, K]`` into ``data [N, K]`` and ``scale [N]``.
+
+    Some rows at a time: float32 copies of a whole weight would be the largest tensors of a load.
+    """
+    for rows, to, scales in zip(
+        *(torch.split(t, _ROWS) for t in (weight, data, scale)), strict=True
+    ):
+        made, found = quantise_weight(rows)
+        to.copy_(made)
+        scales.copy_(found[:, 0])
+
+
 def product(x: Rows8, weight: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:
     """``x [L, K]`` times the transpose of ``weight [N, K]`` with ``scale [N]`` → ``[L, N]``."""
     if bias is not None:
         bias = bias.to(x.dtype)
-    if x.data.is_cuda and _tiles(weight) and torch.cuda.get_device_capability() >= CAPABILITY:
-        # Its results come in bfloat16 only where scales are per row.
+    if x.data.is_cuda and _tiles(weight) and _capable(x.data.device.index):
+        # With scales per row its results come in bfloat16 alone.
         out = torch._scaled_mm(
             x.data,
             weight.t(),
@@ -64,6 +83,11 @@ def product(x: Rows8, weight: Tensor, scale: Tensor, bias: Tensor | None) -> Ten
         return out.to(x.dtype)
     wide = F.linear(x.data.float(), weight.float()) * x.scale * scale
     return (wide if bias is None else wide + bias).to(x.dtype)
+
+
+@functools.cache
+def _capable(index: int | None) -> bool:
+    return torch.cuda.get_device_capability(index) >= CAPABILITY
 
 
 def _tiles(weight: Tensor) -> bool:

@@ -56,7 +56,8 @@ class Unit:
 
     Both count elements. Sharding cuts dimension 0 into equal chunks, the last ones padded, so the
     gathered buffer holds ``ranks`` × chunk rows of every tensor. ``linear`` of the elements are
-    matrices that fp8 quantises, with one float32 scale for each of their ``rows``.
+    matrices that fp8 quantises, with one float32 scale for each of their ``rows``; padded, they are
+    ``padded_linear`` and ``padded_rows``.
     """
 
     name: str
@@ -65,19 +66,22 @@ class Unit:
     shard: int
     linear: int = 0
     rows: int = 0
+    padded_linear: int = 0
+    padded_rows: int = 0
 
     def bytes(self, dtype: str) -> int:
         """Bytes of the parameters as they are held in ``dtype``."""
-        return self._sized(self.params, dtype)
+        return _sized(self.params, self.linear, self.rows, dtype)
 
     def gathered(self, dtype: str) -> int:
         """Bytes of the buffer they are gathered into."""
-        return self._sized(self.padded, dtype)
+        return _sized(self.padded, self.padded_linear, self.padded_rows, dtype)
 
-    def _sized(self, elements: int, dtype: str) -> int:
-        if dtype != "fp8":
-            return elements * DTYPE_BYTES[dtype]
-        return (elements - self.linear) * COMPUTE_BYTES["fp8"] + self.linear + 4 * self.rows
+
+def _sized(elements: int, linear: int, rows: int, dtype: str) -> int:
+    if dtype != "fp8":
+        return elements * DTYPE_BYTES[dtype]
+    return (elements - linear) * COMPUTE_BYTES["fp8"] + linear + 4 * rows
 
 
 #: What a job needs once, before it begins: the prompt's keys and values, and the modulation of
@@ -95,7 +99,7 @@ def units(shape: DiTShape, ranks: int, wrap: Wrap = "block") -> tuple[Unit, ...]
 
 @functools.lru_cache(maxsize=64)
 def held_units(shape: DiTShape, ranks: int, wrap: Wrap = "block") -> tuple[Unit, ...]:
-    """``units`` of what stays loaded; the reference's wrapping keeps all that the reference does."""
+    """``units`` of what stays loaded; the reference's wrapping keeps what the reference does."""
     return _units(shape, ranks, wrap, held=wrap == "block")
 
 
@@ -108,16 +112,19 @@ def _units(shape: DiTShape, ranks: int, wrap: Wrap, *, held: bool) -> tuple[Unit
 
 
 def _unit(unit: str, sizes: Iterable[tuple[str, Shape]], ranks: int) -> Unit:
-    params = shard = linear = rows = 0
+    params = shard = linear = rows = padded_linear = padded_rows = 0
     for name, size in sizes:
         rest = math.prod(size[1:])
+        chunk = -(-size[0] // ranks)
         params += size[0] * rest
-        shard += -(-size[0] // ranks) * rest
+        shard += chunk * rest
         # The linears of blocks and injectors: those of the reference's fp8 model.
         if unit != "root" and len(size) == 2 and name.endswith(".weight"):
             linear += size[0] * rest
             rows += size[0]
-    return Unit(unit, params, shard * ranks, shard, linear, rows)
+            padded_linear += chunk * ranks * rest
+            padded_rows += chunk * ranks
+    return Unit(unit, params, shard * ranks, shard, linear, rows, padded_linear, padded_rows)
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,7 @@ def work(rank: int, plan: Plan, case: Case, folder: str) -> Outcome:
     meter = UnshardMeter(ledger)
     groups = make_groups(plan, rank, device, 60)
     with torch.no_grad(), DiTSource(find(CKPT).paths(), dtype=dtype) as source:
-        dit = source.build(Numerics(compute=dtype))
+        dit = source.build(Numerics(compute=dtype, fp8=plan.dtype == "fp8"))
         loaded = load_network(
             plan,
             rank,

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -20,19 +23,52 @@ DTYPES: Final[dict[str, torch.dtype]] = {
     "F16": torch.float16,
     "F32": torch.float32,
     "F64": torch.float64,
+    "F8_E4M3": torch.float8_e4m3fn,
 }
 
 
+#: Bytes that are read and copied to a GPU at once, and how many such pieces are under way.
+PIECE: Final = 16 << 20
+PIECES: Final = 10
+#: Pieces beside those whose copies are not yet done.
+SPARE: Final = 3
+#: Threads that read: one alone cannot keep a GPU's link busy, even from the page cache.
+READERS: Final = 8
+
+
+@dataclass
+class _Buffer:
+    """Pinned memory ``[PIECE]``; ``copied`` when the GPU has taken what was last read into it."""
+
+    bytes: Tensor
+    copied: torch.cuda.Event | None = None
+
+
+@dataclass
+class _Piece:
+    """A run of a tensor's bytes on its way to ``into`` on a GPU."""
+
+    info: TensorInfo
+    begin: int
+    into: Tensor  # uint8
+    buffer: _Buffer
+    done: Future[None]
+    last: Callable[[], tuple[str, Tensor]] | None  # ends the tensor, after its last piece
+
+
 class TensorReader:
-    """Reads tensors by their place in files, through one reused staging buffer.
+    """Reads tensors by their place in files.
 
     A tensor that the target can take as it is (host memory, same dtype) is read straight into it.
+    What goes to a GPU is read by several threads into pinned pieces, ahead of the copies.
     """
 
     def __init__(self, tensors: Mapping[str, TensorInfo]) -> None:
         self.tensors = tensors
         self._open: dict[str, int] = {}
         self._staging: Tensor | None = None
+        self._free: deque[_Buffer] = deque()
+        self._threads: ThreadPoolExecutor | None = None
 
     def __enter__(self) -> TensorReader:
         return self
@@ -46,10 +82,14 @@ class TensorReader:
         self.close()
 
     def close(self) -> None:
-        """Close the files and let the staging buffer go."""
+        """Close the files and let the buffers go."""
+        if self._threads is not None:
+            self._threads.shutdown()
+            self._threads = None
         for descriptor in self._open.values():
             os.close(descriptor)
         self._open.clear()
+        self._free.clear()
         self._staging = None
 
     def dtype(self, name: str) -> torch.dtype:
@@ -66,16 +106,29 @@ class TensorReader:
 
     def into(self, name: str, target: Tensor) -> None:
         """Read tensor ``name`` into ``target`` (its shape), rounded once to its dtype."""
-        info = self.tensors[name]
-        if info.bytes == 0:
-            return
-        dtype = self.dtype(name)
-        if target.device.type == "cpu" and target.dtype == dtype and target.is_contiguous():
-            self._read(info, target.view(-1).view(torch.uint8))
-            return
-        staging = self._stage(info.bytes, pinned=target.device.type == "cuda")
-        self._read(info, staging)
-        target.copy_(staging.view(dtype).view(target.shape))
+        for _ in self.each([(name, target)]):
+            pass
+
+    def each(self, wanted: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+        """Read tensors into their targets, as ``into``, and hand each on once it is there.
+
+        Later targets on a GPU are asked for and read while earlier ones are used. They are there
+        for what is given to the current stream afterwards.
+        """
+        under_way: deque[_Piece] = deque()
+        for name, target in wanted:
+            if target.device.type != "cuda" or not target.numel():
+                while under_way:
+                    yield from self._arrive(under_way)
+                self._straight(name, target)
+                yield name, target
+                continue
+            for piece in self._pieces(name, target):
+                under_way.append(piece)
+                if len(under_way) == PIECES:
+                    yield from self._arrive(under_way)
+        while under_way:
+            yield from self._arrive(under_way)
 
     def read(self, name: str) -> Tensor:
         """Tensor ``name`` in host memory, in the file's dtype."""
@@ -83,30 +136,94 @@ class TensorReader:
         self.into(name, tensor)
         return tensor
 
-    def _stage(self, size: int, *, pinned: bool) -> Tensor:
+    def _straight(self, name: str, target: Tensor) -> None:
+        info, dtype = self.tensors[name], self.dtype(name)
+        if info.bytes == 0:
+            return
+        if target.dtype == dtype and target.is_contiguous():
+            self._read(info, 0, target.view(-1).view(torch.uint8))
+            return
+        staging = self._stage(info.bytes)
+        self._read(info, 0, staging)
+        target.copy_(staging.view(dtype).view(target.shape))
+
+    def _pieces(self, name: str, target: Tensor) -> Iterator[_Piece]:
+        """Begin to read a tensor for a GPU, piece by piece."""
+        info, dtype = self.tensors[name], self.dtype(name)
+        same = target.dtype == dtype and target.is_contiguous()
+        whole = target if same else torch.empty_like(target, dtype=dtype).contiguous()
+
+        def last() -> tuple[str, Tensor]:
+            if not same:
+                target.copy_(whole)
+            return name, target
+
+        flat = whole.view(-1).view(torch.uint8)
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="weights")
+        self._descriptor(info)  # opened here, by one thread
+        for begin in range(0, info.bytes, PIECE):
+            into = flat[begin : begin + PIECE]
+            # The longest unused one: its copy has had the most time to end.
+            buffer = self._free.popleft() if len(self._free) > SPARE else _pinned()
+            done = self._threads.submit(self._fetch, info, begin, buffer, len(into))
+            ends = begin + PIECE >= info.bytes
+            yield _Piece(info, begin, into, buffer, done, last if ends else None)
+
+    def _fetch(self, info: TensorInfo, begin: int, buffer: _Buffer, size: int) -> None:
+        if buffer.copied is not None:
+            buffer.copied.synchronize()
+        self._read(info, begin, buffer.bytes[:size])
+
+    def _arrive(self, under_way: deque[_Piece]) -> Iterator[tuple[str, Tensor]]:
+        """Give the oldest piece to the GPU; its tensor, if that was the last of it."""
+        piece = under_way.popleft()
+        piece.done.result()
+        piece.into.copy_(piece.buffer.bytes[: len(piece.into)], non_blocking=True)
+        piece.buffer.copied = torch.cuda.current_stream(piece.into.device).record_event()
+        self._free.append(piece.buffer)
+        if piece.last is not None:
+            yield piece.last()
+
+    def _stage(self, size: int) -> Tensor:
         if self._staging is None or self._staging.numel() < size:
             self._staging = None  # the old one goes before the new one comes
-            self._staging = torch.empty(size, dtype=torch.uint8, pin_memory=pinned)
+            self._staging = torch.empty(size, dtype=torch.uint8)
         return self._staging[:size]
 
-    def _read(self, info: TensorInfo, target: Tensor) -> None:
-        view = target.numpy().data
-        try:
-            if info.file not in self._open:
+    def _descriptor(self, info: TensorInfo) -> int:
+        if info.file not in self._open:
+            try:
                 self._open[info.file] = os.open(info.file, os.O_RDONLY)
-            descriptor, at = self._open[info.file], info.offset
+            except OSError as error:
+                raise _unreadable(info, error) from error
+        return self._open[info.file]
+
+    def _read(self, info: TensorInfo, begin: int, target: Tensor) -> None:
+        """Bytes of a tensor from ``begin`` on into ``target`` (uint8, host memory)."""
+        view = target.numpy().data
+        descriptor, at = self._descriptor(info), info.offset + begin
+        try:
             while view:
                 count = os.preadv(descriptor, [view[: 1 << 30]], at)
                 if count == 0:
                     raise CheckpointError("truncated file", where=info.file, remedy=DOWNLOAD_AGAIN)
                 view, at = view[count:], at + count
         except OSError as error:
-            raise CheckpointError(
-                "cannot be read",
-                where=info.file,
-                why=error.strerror or str(error),
-                remedy="check the disk and the file's permissions",
-            ) from error
+            raise _unreadable(info, error) from error
+
+
+def _pinned() -> _Buffer:
+    return _Buffer(torch.empty(PIECE, dtype=torch.uint8, pin_memory=True))
+
+
+def _unreadable(info: TensorInfo, error: OSError) -> CheckpointError:
+    return CheckpointError(
+        "cannot be read",
+        where=info.file,
+        why=error.strerror or str(error),
+        remedy="check the disk and the file's permissions",
+    )
 
 
 def state_dict(path: Path | str) -> dict[str, Tensor]:

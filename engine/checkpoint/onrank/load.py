@@ -1,4 +1,4 @@
-"""Weights straight onto the device, unit by unit, the LoRA merged on the way.
+"""Weights straight onto the device, unit by unit, the LoRA merged and fp8 made on the way.
 
 A model is built on the meta device and takes its parameters as views of one slab per unit (a
 transformer block, an injector with its AdaIN layer, the root). Above what stays, loading needs a
@@ -7,7 +7,7 @@ staging buffer and one merge's scratch: less than a block.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -24,8 +24,9 @@ from engine.checkpoint.lora import LoraFile, read_lora
 from engine.checkpoint.onrank.files import TensorReader
 from engine.checkpoint.onrank.slab import Allocator, Spec, allocate, carve
 from engine.model import lora as merging
-from engine.model.config import DiTConfig, Numerics
+from engine.model.config import FP8, DiTConfig, Numerics
 from engine.model.dit import DiT
+from engine.model.fp8 import SCALE, quantise_into
 
 #: Called after a unit is on the device: its name, bytes loaded so far, bytes in all.
 OnUnit = Callable[[str, int, int], None]
@@ -124,6 +125,8 @@ class DiTSource:
         with torch.device("meta"):
             dit = DiT(config, numerics)
         for name, parameter in dit.named_parameters():
+            if name.endswith(SCALE):
+                continue  # made while loading
             info = self.tensors.get(name)
             if info is None or info.shape != tuple(parameter.shape):
                 raise CheckpointError(
@@ -159,10 +162,9 @@ class DiTSource:
             return 0
         specs = {place.name: place.spec for place in places}
         views = carve(specs, device, self._allocator)
+        self._load(places, views)
         for place in places:
-            view = views[place.name]
-            self._load(place.name, view)
-            setattr(place.module, place.key, nn.Parameter(view, requires_grad=False))
+            setattr(place.module, place.key, nn.Parameter(views[place.name], requires_grad=False))
         return sum(spec.bytes for spec in specs.values())
 
     def missing(self, modules: nn.Module | list[nn.Module]) -> list[Place]:
@@ -173,17 +175,32 @@ class DiTSource:
                 for key, parameter in child.named_parameters(recurse=False):
                     if parameter.is_meta:
                         name = self._prefixes[id(child)] + key
-                        found[name] = Place(name, child, key, self._spec(name))
+                        found[name] = Place(name, child, key, self._spec(name, parameter))
         return list(found.values())
 
-    def _spec(self, name: str) -> Spec:
+    def _spec(self, name: str, parameter: Tensor) -> Spec:
+        if parameter.dtype == FP8 or name.endswith(SCALE):
+            return Spec(parameter.dtype, tuple(parameter.shape))
         return Spec(self.dtype or self._reader.dtype(name), self.tensors[name].shape)
 
-    def _load(self, name: str, target: Tensor) -> None:
-        self._reader.into(name, target)
-        if name in self._lora_index.parameters:
-            read = self._lora_reader.read
-            target.copy_(merging.apply(name, target, self._lora_index, read, self.lora_alpha))
+    def _load(self, places: Sequence[Place], views: Mapping[str, Tensor]) -> None:
+        """Read every parameter to its view, the LoRA merged, quantised where it is to be fp8."""
+
+        def wanted() -> Iterator[tuple[str, Tensor]]:
+            for place in places:
+                view = views[place.name]
+                if place.spec.dtype == FP8:
+                    wide = self.dtype or self._reader.dtype(place.name)
+                    yield place.name, torch.empty_like(view, dtype=wide)
+                elif not place.name.endswith(SCALE):
+                    yield place.name, view
+
+        for name, target in self._reader.each(wanted()):
+            if name in self._lora_index.parameters:
+                read = self._lora_reader.read
+                target.copy_(merging.apply(name, target, self._lora_index, read, self.lora_alpha))
+            if target is not views[name]:
+                quantise_into(target, views[name], views[name + SCALE])
 
 
 def load_dit(
@@ -203,7 +220,7 @@ def load_dit(
     """
     with DiTSource(paths, dtype=dtype, lora=lora, allocator=allocator) as source:
         dit = source.build(numerics)
-        total = sum(source._spec(name).bytes for name, _ in dit.named_parameters())
+        total = sum(source._spec(name, p).bytes for name, p in dit.named_parameters())
         done = 0
         for unit, modules in source.units(dit):
             done += source.fill(modules, device)
