@@ -6,29 +6,33 @@ caller knows whether to end the engine or to let it finish.
 
 from __future__ import annotations
 
+import importlib
 import os
-import signal
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, ClassVar, cast
 
-from rich.console import RenderableType
-from textual import events, work
-from textual._compositor import ChopsUpdate
-from textual.app import App, SystemCommand
+from textual import work
+from textual.app import SystemCommand
 from textual.message import Message
 from textual.screen import Screen
-from textual.strip import Strip
 
-from console import actions
+from console import actions, i18n
 from console import theme as themes
+from console.config import Config
+from console.i18n import t
+from console.keys.kinds import PageEntry
 from console.leave import Leave
 from console.mailbox import Mailbox
+from console.notices import Notice, Notices
+from console.screens.base import Page
 from console.screens.overview import Overview
 from console.state import Model
-from console.terminal import OwnedTerminal, SteadyDriver, shows_unicode, signals
-from console.thrift import Spans
+from console.terminal import shows_unicode
+from console.terminal_app import TerminalApp
+from console.widgets.bars import Place
+from console.widgets.lines import Lines
 from console.widgets.paint import Paint
 from engine.client import EngineClient
 from engine.messages import (
@@ -39,20 +43,22 @@ from engine.messages import (
 )
 
 FRAME: float = 0.1  # seconds between pictures at most
-MESSAGE_SECONDS: float = 6.0
 
 
 class Arrived(Message):
     """Events wait in the mailbox."""
 
 
-class AvatopApp(App[Leave]):
+class AvatopApp(TerminalApp):
     """The console.
 
     Args:
         client: the engine, or a function that starts or finds one; the function is called on a
             thread after the first picture, so that a slow start is not a black screen.
-        theme: name or path of a theme; default: ``AVATOP_THEME``, or what the terminal can show.
+        theme: name or path of a theme; default: ``AVATOP_THEME``, the configuration's, or what the
+            terminal can show.
+        lang: language; default: ``AVATOP_LANG``, the configuration's, or the locale's.
+        config: keys, theme, language and thresholds of one's own.
         environ: environment to read instead of the process's.
         own_fds: whether file descriptors 1 and 2 become log lines while the console runs.
         clock: wall-clock time in Unix seconds.
@@ -62,20 +68,28 @@ class AvatopApp(App[Leave]):
     ENABLE_COMMAND_PALETTE = True
     BINDINGS = actions.bindings("app")
     ESCAPE_TO_MINIMIZE: ClassVar[bool] = False
+    seeking = False  # a replay is building another moment's picture
 
     def __init__(
         self,
         client: EngineClient | Callable[[], EngineClient],
         *,
         theme: str | None = None,
+        lang: str | None = None,
+        config: Config | None = None,
         environ: Mapping[str, str] | None = None,
         own_fds: bool = True,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.environ = os.environ if environ is None else environ
-        self.look = themes.load(themes.choose(theme, self.environ))
-        super().__init__(driver_class=SteadyDriver, ansi_color=self.look.colors != "truecolor")
+        self.config = config or Config()
+        self.look = themes.load(themes.choose(theme, self.environ, self.config.theme))
+        super().__init__(own_fds=own_fds, ansi_color=self.look.colors != "truecolor")
         self.paint = Paint(self.look, shows_unicode(self.environ))
+        language = i18n.choose(lang, self.environ, self.config.lang)
+        i18n.use(language if self.paint.unicode else "en")
+        self.keymap = actions.Keymap(self.config.keys)
+        self.set_keymap(self.keymap.textual())
         self.clock = clock
         self.model = Model()
         self.model.now = clock()
@@ -83,39 +97,16 @@ class AvatopApp(App[Leave]):
         ready = hasattr(client, "send")
         self.client = cast(EngineClient, client) if ready else None
         self._connect = None if ready else cast("Callable[[], EngineClient]", client)
-        self._own_fds = own_fds
-        self._owned: OwnedTerminal | None = None
         self._unsubscribe: Callable[[], None] | None = None
-        self._printed: dict[str, str] = {}  # stream → what has no end of line yet
         self._last_frame = 0.0
         self._frame_due = False
-        self._message_until = 0.0
         self.leaving: Leave | None = None
+        self.notices = Notices()
         self.overview = Overview(self.model, self.paint)
+        self._opened: dict[str, Page] = {Overview.NAME: self.overview}
         self._register_look()
 
     # -- life --------------------------------------------------------------------------------
-
-    def run(self, **kwargs: Any) -> Leave:
-        """Show the console until it is left; the terminal is as before afterwards."""
-        if not self._own_fds:
-            return super().run(**kwargs) or Leave("quit")
-        with OwnedTerminal(self._captured) as owned:
-            self._owned = owned
-            SteadyDriver.tty_fd = owned.tty_fd
-            try:
-                return super().run(**kwargs) or Leave("quit")
-            finally:
-                SteadyDriver.tty_fd = None
-
-    async def run_async(self, **kwargs: Any) -> Leave | None:
-        import asyncio
-
-        hangup = {signal.SIGHUP: self.terminal_gone, signal.SIGTERM: self._terminated}
-        if kwargs.get("headless"):
-            return await super().run_async(**kwargs)
-        with signals(asyncio.get_running_loop(), hangup):
-            return await super().run_async(**kwargs)
 
     def get_default_screen(self) -> Screen[None]:
         return self.overview
@@ -197,16 +188,15 @@ class AvatopApp(App[Leave]):
 
     def _show(self, dirty: set[str]) -> None:
         if dirty and self.is_running:
-            self.overview.show(dirty)
+            self.page.show(dirty)
             top = self.screen
-            if top is not self.overview and hasattr(top, "show_model"):
+            if not isinstance(top, Page) and hasattr(top, "show_model"):
                 top.show_model(dirty)
 
     def _second(self) -> None:
         """The clock, and plots that move with time while something lives."""
         self.model.now = self.clock()
-        if self.overview.foot.message and time.monotonic() > self._message_until:
-            self.overview.foot.message = None
+        if self.notices.expire(time.monotonic()):
             self.model.dirty.add("footer")
         self.model.dirty.add("header")
         if time.monotonic() - self._last_frame > 1.5:
@@ -214,109 +204,115 @@ class AvatopApp(App[Leave]):
         if not self.stalled:
             self._show(self.model.taken())
 
-    def _captured(self, stream: str, line: str) -> None:
-        """A line that something wrote to file descriptor 1 or 2."""
+    def captured(self, stream: str, line: str) -> None:
         level = "WARNING" if stream == "stderr" else "INFO"
         self.mailbox.put(LogLine(level=level, source="console", text=line, stream=stream))
-
-    def on_print(self, event: events.Print) -> None:
-        """Python-level prints, which come in pieces."""
-        stream = "stderr" if event.stderr else "stdout"
-        *lines, rest = (self._printed.get(stream, "") + event.text).split("\n")
-        if len(rest) > OwnedTerminal.LONGEST:
-            lines, rest = [*lines, rest], ""
-        self._printed[stream] = rest
-        for line in lines:
-            if line.strip():
-                self._captured(stream, line)
-
-    # -- the terminal ------------------------------------------------------------------------
-
-    @property
-    def stalled(self) -> bool:
-        return isinstance(self._driver, SteadyDriver) and self._driver.stalled
-
-    @property
-    def bytes_written(self) -> int:
-        """Bytes the terminal has taken so far."""
-        driver = self._driver
-        writer = driver.writer if isinstance(driver, SteadyDriver) else None
-        return writer.written if writer is not None else 0
-
-    def _display(self, screen: Screen[Any], renderable: RenderableType | None) -> None:
-        # Textual sends each changed row from its widget's left edge on; we send what changed.
-        if type(renderable) is ChopsUpdate:
-            renderable = Spans(renderable.chops, renderable.spans, renderable.chop_ends)
-        super()._display(screen, renderable)
-
-    def terminal_recovered(self) -> None:
-        """The terminal reads again: what was skipped is painted in full."""
-        self.call_later(self.action_redraw)
-
-    def terminal_gone(self) -> None:
-        """Hang-up: the console leaves, the engine does not."""
-        if self._owned is not None:
-            self._owned.gone = True
-        self.exit(Leave("terminal_gone", "The terminal went away; the engine works on."))
 
     def detach(self) -> None:
         """Somebody asked consoles to leave (``avatop detach``). Any thread."""
         self._from_thread(self.exit, Leave("detached"))
 
-    def _terminated(self) -> None:
-        self.exit(Leave("terminated", "Ended by SIGTERM; the engine works on."))
+    # -- pages -------------------------------------------------------------------------------
+
+    @property
+    def pages(self) -> Sequence[PageEntry]:
+        """The pages that number keys open."""
+        return actions.PAGES
+
+    @property
+    def page(self) -> Page:
+        """The page shown, maybe below a dialog."""
+        found = (screen for screen in reversed(self.screen_stack) if isinstance(screen, Page))
+        return next(found, self.overview)
+
+    def action_go(self, name: str) -> None:
+        """Show a page; it is imported and built when first asked for."""
+        if name == self.page.NAME or self.screen is not self.page:
+            return
+        page = self._opened.get(name)
+        if page is None:
+            entry = next(entry for entry in self.pages if entry.name == name)
+            module, _, attribute = entry.at.partition(":")
+            kind: type[Page] = getattr(importlib.import_module(module), attribute)
+            page = self._opened[name] = kind(self.model, self.paint)
+            self.install_screen(page, name)
+        if page is self.overview:
+            self.pop_screen()
+        elif self.page is self.overview:
+            self.push_screen(page)
+        else:
+            self.switch_screen(page)
+
+    def banner(self) -> Lines | None:
+        """A row above every page, or None; a replay marks its pages with one."""
+        return None
+
+    def place(self) -> Place:
+        """Where the person is, for the footer."""
+        return Place(self.page.scopes, self.keymap, self.read_only)
 
     # -- actions -----------------------------------------------------------------------------
 
+    @property
+    def read_only(self) -> bool:
+        """Whether one may only look."""
+        return bool(getattr(self.client, "read_only", False))
+
+    def refuses(self) -> bool:
+        """Whether nothing may be changed from here; says so if that is the case."""
+        if self.read_only:
+            self.say(t("Read-only: nothing can be changed from here."), "state.watch")
+        return self.read_only
+
     def say(self, sentence: str, role: str = "text") -> None:
-        """A sentence in the footer for some seconds."""
-        self.overview.foot.message = (sentence, role)
-        self._message_until = time.monotonic() + MESSAGE_SECONDS
-        self.overview.foot.update()
+        """A sentence in the footer for some seconds; it stays in the message history."""
+        self.notices.say(Notice(self.clock(), sentence, role), time.monotonic())
+        self.page.foot.update()
 
     def command(self, command: Command, done: str) -> None:
         """Send a command; the answer becomes a sentence."""
+        self.ask(command, lambda reply: self.said(reply, done))
+
+    def said(self, reply: Reply, done: str = "") -> None:
+        """An engine's answer as a sentence."""
+        self.say(reply.message or done, "state.good" if reply.ok else "state.act")
+
+    def ask(self, command: Command, answered: Callable[[Reply], object]) -> None:
+        """Send a command; ``answered`` gets the reply in the console's own time.
+
+        A failure to send becomes a reply that is not ok.
+        """
+        if self.refuses():
+            return
         if self.client is None:
-            self.say("The engine is still starting; try again in a moment.", "state.watch")
+            self.say(t("The engine is still starting; try again in a moment."), "state.watch")
             return
 
-        def answered(future: Future[Reply]) -> None:
-            if future.cancelled():
-                return
+        def came(future: Future[Reply]) -> None:  # on the engine's thread
+            if not future.cancelled():
+                self._from_thread(deliver, future)
+
+        def deliver(future: Future[Reply]) -> None:
             error = future.exception()
             if error is not None:
-                self._from_thread(self.say, f"The engine did not take it: {error}", "state.act")
-                return
-            reply = future.result()
-            role = "state.good" if reply.ok else "state.act"
-            self._from_thread(self.say, reply.message or done, role)
+                sentence = t("The engine did not take it: {why}", why=error)
+                answered(Reply(ok=False, message=sentence))
+            else:
+                answered(future.result())
 
-        self.client.send(command).add_done_callback(answered)
+        self.client.send(command).add_done_callback(came)
 
     def action_redraw(self) -> None:
         """Everything anew, for a screen that something else wrote over."""
-        for part in self.overview.parts:
+        for part in self.page.parts:
             part.update()
         self.screen.refresh(layout=True)
         self.refresh(repaint=True, layout=True)
 
-    def picture(self) -> str:
-        """The present screen as an SVG document."""
-        from console import shot
-
-        dark = self.look.dark
-        ink = self.look.hex("text", "#d6dae1" if dark else "#22272f")
-        ground = self.look.base if self.look.base != "default" else "#101010"
-        update = self.screen._compositor.render_update(
-            full=True, screen_stack=self._background_screens
-        )
-        lines = [Strip.join(line) for line in getattr(update, "strips", ())]
-        return shot.svg(lines, ink if ink.startswith("#") else "#d0d0d0", ground)
-
     def action_help(self) -> None:
         from console.screens.help import Help
 
-        self.push_screen(Help(self.model, self.paint))
+        self.push_screen(Help(self.model, self.paint, self.place()))
 
     def action_next_theme(self) -> None:
         known = themes.names()
@@ -329,29 +325,14 @@ class AvatopApp(App[Leave]):
         self.paint.change(self.look)
         self._register_look()
         self.ansi_color = self.look.colors != "truecolor"
-        for part in self.overview.parts:
+        for part in self.page.parts:
             part.update()
-        self.say(f"Theme: {self.look.title}.")
+        self.say(t("Theme: {name}.", name=self.look.title))
 
-    def action_submit(self) -> None:
-        from console import deeds
+    def action_messages(self) -> None:
+        from console.screens.messages import Messages
 
-        deeds.submit(self)
-
-    def action_cancel_job(self) -> None:
-        from console import deeds
-
-        deeds.cancel(self)
-
-    def action_threshold(self) -> None:
-        from console import deeds
-
-        deeds.threshold(self)
-
-    def action_history(self) -> None:
-        from console import deeds
-
-        deeds.history(self)
+        self.push_screen(Messages(self.model, self.paint, self.notices))
 
     def action_quit_console(self) -> None:
         from console import deeds

@@ -5,57 +5,83 @@ Imported on first use, because forms bring widgets that the first picture does n
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
+from console import format as fmt
+from console.i18n import t
 from console.leave import Leave
 from console.screens import ask
-from engine.messages import Cancel, SetSpikeThreshold, StopEngine, Submit
+from engine.messages import Acknowledge, Cancel, SetSpikeThreshold, StopEngine, Submit
 
 if TYPE_CHECKING:
     from console.app import AvatopApp
 
 
+def user() -> str:
+    """The account that acts, for the audit."""
+    return os.environ.get("USER") or str(os.getuid())
+
+
 def submit(app: AvatopApp) -> None:
     """Fill in a job and queue it."""
+    if app.refuses():
+        return
     from console.screens.submit import SubmitForm
 
     def done(request: dict[str, Any] | None) -> None:
         if request is not None:
             app.overview.jobs.moved = False  # the cursor goes to what lives
-            app.command(Submit(request=request), "The job is queued.")
+            app.command(Submit(request=request), t("The job is queued."))
 
     app.push_screen(SubmitForm(app.model, app.paint, app.environ), done)
 
 
 def cancel(app: AvatopApp) -> None:
     """Cancel the job under the cursor, after asking."""
+    if app.refuses():
+        return
     job = app.overview.jobs.job
     if job is None:
-        app.say("There is no job to cancel.", "soft")
+        app.say(t("There is no job to cancel."), "soft")
         return
     if job.state in ask.ENDED:
-        app.say(f"Job {job.id} has already ended: {job.state}.", "soft")
+        app.say(
+            t("Job {id} has already ended: {state}.", id=job.id, state=fmt.word(job.state)), "soft"
+        )
         return
 
     def done(choice: str | None) -> None:
         if choice == "cancel":
-            app.command(Cancel(job=job.id), f"Job {job.id} is being cancelled.")
+            app.command(Cancel(job=job.id), t("Job {id} is being cancelled.", id=job.id))
 
     app.push_screen(ask.cancel(app.model, app.paint, job), done)
 
 
+def acknowledge(app: AvatopApp) -> None:
+    """Say that the gravest alert is seen."""
+    firing = app.model.trouble.firing()
+    if not firing:
+        app.say(t("No alert is waiting to be acknowledged."), "soft")
+        return
+    app.command(Acknowledge(alert=firing[0].id, by=user()), t("Acknowledged."))
+
+
 def threshold(app: AvatopApp) -> None:
     """Set from how many bytes a rise counts as a spike."""
+    if app.refuses():
+        return
     from console.screens.threshold import ThresholdForm
 
     job = app.overview.jobs.job or app.model.current_job()
     if job is None:
-        app.say("A spike threshold belongs to a job; there is none.", "soft")
+        app.say(t("A spike threshold belongs to a job; there is none."), "soft")
         return
 
     def done(answer: tuple[int | None] | None) -> None:
         if answer is not None:
-            said = "The plan's own threshold holds again." if answer[0] is None else "Set."
+            own = answer[0] is None
+            said = t("The plan's own threshold holds again.") if own else t("Set.")
             app.command(SetSpikeThreshold(job=job.id, bytes=answer[0]), said)
 
     app.push_screen(ThresholdForm(app.model, app.paint, job), done)
@@ -67,7 +93,7 @@ def history(app: AvatopApp) -> None:
 
     panels = app.model.panels()
     if not panels:
-        app.say("There is no device to look at yet.", "soft")
+        app.say(t("There is no device to look at yet."), "soft")
         return
     chosen = next((p for p in panels if p.key == app.overview.devices.selected), panels[0])
     app.push_screen(HistoryScreen(app.model, app.paint, chosen.key))
@@ -79,7 +105,7 @@ def leave(app: AvatopApp) -> None:
     if not waiting or app.client is None or app.model.stopped is not None:
         app.exit(Leave("quit"))
         return
-    if getattr(app.client, "read_only", False):
+    if app.read_only:
         app.exit(Leave("detached"))  # it may decide nothing
         return
 
@@ -88,7 +114,7 @@ def leave(app: AvatopApp) -> None:
             app.exit(Leave("detached"))
         elif choice == "after_clip":
             app.leaving = Leave("after_clip")
-            app.command(StopEngine(after_clip=True), "Leaving once the clip is on disk.")
+            app.command(StopEngine(after_clip=True), t("Leaving once the clip is on disk."))
         elif choice == "cancel" and app.client is not None:
             for job in waiting:
                 app.client.send(Cancel(job=job.id, reason="the operator quit"))

@@ -13,6 +13,8 @@ from typing import Final
 
 from rich.cells import cell_len, set_cell_size
 
+from console.i18n import N_, t
+
 NA: Final = "n/a"
 GIB: Final = 1 << 30
 
@@ -29,33 +31,49 @@ class State:
 
 STATES: Final[dict[str, State]] = {
     # jobs
-    "queued": State("○", ".", "queued", "state.idle"),
-    "preflight": State("◐", "~", "preflight", "state.busy"),
-    "loading": State("◐", "~", "loading", "state.busy"),
-    "running": State("●", "*", "running", "state.good"),
-    "decoding": State("●", "*", "decoding", "state.good"),
-    "paused": State("‖", "|", "paused", "state.watch"),
-    "done": State("✓", "+", "done", "state.good"),
-    "cancelled": State("⊘", "0", "cancelled", "state.idle"),
-    "interrupted": State("↻", "=", "interrupted", "state.watch"),
-    "failed": State("✗", "x", "failed", "state.act"),
+    "queued": State("○", ".", N_("queued"), "state.idle"),
+    "preflight": State("◐", "~", N_("preflight"), "state.busy"),
+    "loading": State("◐", "~", N_("loading"), "state.busy"),
+    "running": State("●", "*", N_("running"), "state.good"),
+    "decoding": State("●", "*", N_("decoding"), "state.good"),
+    "paused": State("‖", "|", N_("paused"), "state.watch"),
+    "done": State("✓", "+", N_("done"), "state.good"),
+    "cancelled": State("⊘", "0", N_("cancelled"), "state.idle"),
+    "interrupted": State("↻", "=", N_("interrupted"), "state.watch"),
+    "failed": State("✗", "x", N_("failed"), "state.act"),
     # ranks
-    "spawned": State("◐", "~", "starting", "state.busy"),
-    "encoding": State("◐", "~", "encoding", "state.busy"),
-    "idle": State("○", ".", "idle", "state.idle"),
-    "ended": State("✓", "+", "ended", "state.idle"),
-    "died": State("✗", "x", "died", "state.act"),
+    "spawned": State("◐", "~", N_("starting"), "state.busy"),
+    "encoding": State("◐", "~", N_("encoding"), "state.busy"),
+    "idle": State("○", ".", N_("idle"), "state.idle"),
+    "ended": State("✓", "+", N_("ended"), "state.idle"),
+    "died": State("✗", "x", N_("died"), "state.act"),
+    # items of a batch
+    "waiting": State("○", ".", N_("waiting"), "state.idle"),
+    "preparing": State("◐", "~", N_("preparing"), "state.busy"),
+    "verifying": State("◐", "~", N_("verifying"), "state.busy"),
+    "quarantined": State("⊘", "0", N_("quarantined"), "state.act"),
+    # alerts
+    "pending": State("○", ".", N_("pending"), "state.idle"),
+    "firing": State("⚠", "!", N_("firing"), "state.act"),
+    "acknowledged": State("✓", "+", N_("acknowledged"), "state.watch"),
+    "silenced": State("‖", "|", N_("silenced"), "state.idle"),
+    "resolved": State("✓", "+", N_("resolved"), "state.good"),
     # remarks
-    "warning": State("⚠", "!", "warning", "state.watch"),
-    "spike": State("▲", "^", "spike", "spike"),
+    "warning": State("⚠", "!", N_("warning"), "state.watch"),
+    "spike": State("▲", "^", N_("spike"), "spike"),
 }
-_UNKNOWN: Final = State("?", "?", "unknown", "state.watch")
+_UNKNOWN: Final = State("?", "?", N_("unknown"), "state.watch")
 
 
 def state(name: str) -> State:
     """The look of a state; a name from a newer engine is shown as it is, with a question mark."""
     known = STATES.get(name)
     return known if known else State(_UNKNOWN.shape, _UNKNOWN.ascii, name, _UNKNOWN.role)
+
+
+def word(name: str) -> str:
+    """A state's word in the console's language."""
+    return t(state(name).word)
 
 
 def significant(value: float) -> str:
@@ -129,6 +147,11 @@ def fraction(part: int | None, whole: int | None) -> str:
     return f"{part}/{whole if whole else '?'}"
 
 
+def mode(name: str, ranks: int) -> str:
+    """A mode with its number of ranks: ``tpp×4``, ``single``."""
+    return f"{name}×{ranks}" if ranks > 1 else name
+
+
 def plural(count: int, noun: str) -> str:
     """ "1 job", "2 jobs"."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
@@ -185,8 +208,9 @@ def _escaped(character: str) -> str:
 
 _TWINS: Final = {
     "…": "...", "·": "-", "×": "x", "→": "->", "–": "-", "—": "-", "°": "", "▲": "^",
-    "█": "#", "┈": ".", "─": "-", "│": "|", "▌": ">", "↑": "^", "↓": "v", "←": "<", "▸": ">",
-    "◂": "<", "✓": "+", "✗": "x", "●": "*", "◐": "~", "○": ".", "↻": "=", "⊘": "0", "‖": "|",
+    "█": "#", "▏": "_", "┈": ".", "─": "-", "│": "|", "▌": ">", "↑": "^", "↓": "v", "←": "<",
+    "▸": ">", "◂": "<",
+    "✓": "+", "✗": "x", "●": "*", "◐": "~", "○": ".", "↻": "=", "⊘": "0", "‖": "|",
     "⚠": "!", "↵": "Enter", "⏎": "Enter", "’": "'",
 }  # fmt: skip
 
@@ -204,6 +228,21 @@ def fit(text: str, width: int, ellipsis: str = "…") -> str:
         return set_cell_size(text, width)
     kept = set_cell_size(text, width - len(ellipsis)).rstrip() + ellipsis
     return kept + " " * (width - cell_len(kept))
+
+
+def cells(text: str) -> int:
+    """Cells a text takes; wide characters count two."""
+    return len(text) if text.isascii() else cell_len(text)
+
+
+def short(text: str, width: int, ellipsis: str = "…") -> str:
+    """At most ``width`` cells: cut with an ellipsis where it is longer, never padded."""
+    return text if cells(text) <= width else fit(text, width, ellipsis).rstrip()
+
+
+def right(text: str, width: int) -> str:
+    """Padded on the left to ``width`` cells."""
+    return " " * (width - cells(text)) + text
 
 
 def fit_left(text: str, width: int, ellipsis: str = "…") -> str:

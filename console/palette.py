@@ -1,4 +1,4 @@
-"""What the command palette offers: the registry's actions, and the themes."""
+"""What the command palette offers: what can be done here, the pages, and the themes."""
 
 from __future__ import annotations
 
@@ -9,24 +9,31 @@ from textual.app import SystemCommand
 
 from console import actions
 from console import theme as themes
+from console.i18n import t
+from console.keys.kinds import Action
 
 if TYPE_CHECKING:
     from console.app import AvatopApp
 
 
 def commands(app: AvatopApp) -> Iterator[SystemCommand]:
-    """Every action that works everywhere, and every theme."""
-    for action in actions.in_scope("app"):
+    """Every action that works here, the page's before what works everywhere, and every theme."""
+    place = app.place()
+    scopes = tuple(scope for scope in place.scopes if scope in (app.page.NAME, "app"))
+    for action in actions.reachable(scopes, place.keymap, read_only=place.read_only):
         if action.name != "command_palette":
-            title = f"{action.label} ({actions.shown(action.keys[0])})"
-            yield SystemCommand(title, action.help, _runner(app, action.name))
+            label, help_text = actions.words(action)
+            title = f"{label} ({place.keymap.shown(action)})"
+            yield SystemCommand(title, help_text, _runner(app, action))
     for name in themes.names():
-        yield SystemCommand(f"theme: {name}", f"Use the theme {name}.", _setter(app, name))
+        title = t("theme: {name}", name=name)
+        yield SystemCommand(title, t("Use the theme {name}.", name=name), _setter(app, name))
 
 
-def _runner(app: AvatopApp, name: str) -> Callable[[], None]:
+def _runner(app: AvatopApp, action: Action) -> Callable[[], None]:
     def run() -> None:
-        app.call_later(app.run_action, f"app.{name}")
+        where = app if action.scope == "app" else app.page
+        app.call_later(app.run_action, action.name, where)
 
     return run
 

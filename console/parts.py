@@ -10,6 +10,7 @@ from console.history import Series
 from engine.messages import DeviceReading, LedgerUpdated, RankChanged, Spike, StepDone
 
 SPIKES_KEPT: Final = 512
+STEPS_KEPT: Final = 256  # a minute of a stage at four steps a second
 GONE: Final = frozenset({"ended", "died"})
 
 
@@ -23,6 +24,7 @@ class LogEntry:
     source: str
     text: str
     where: str | None = None
+    job: int | None = None
 
 
 @dataclass
@@ -35,7 +37,12 @@ class Track:
     ledger: LedgerUpdated | None = None
     memory: Series = field(default_factory=lambda: Series(hold=30.0))
     spikes: deque[Spike] = field(default_factory=lambda: deque(maxlen=SPIKES_KEPT))
-    step: StepDone | None = None
+    steps: deque[StepDone] = field(default_factory=lambda: deque(maxlen=STEPS_KEPT))
+
+    @property
+    def step(self) -> StepDone | None:
+        """The step that ended last."""
+        return self.steps[-1] if self.steps else None
 
     @property
     def gone(self) -> bool:

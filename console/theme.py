@@ -73,16 +73,19 @@ def names() -> list[str]:
     return sorted(path.stem for path in folder().glob("*.toml"))
 
 
-def choose(asked: str | None, environ: Mapping[str, str]) -> str:
+def choose(asked: str | None, environ: Mapping[str, str], configured: str | None = None) -> str:
     """The theme to load: asked for, else what the terminal can show.
 
-    Order: ``--theme``, ``AVATOP_THEME``, ``NO_COLOR`` (mono), few colours (ansi16), signature.
+    Order: ``--theme``, ``AVATOP_THEME``, ``NO_COLOR`` (mono), the configuration's, few colours
+    (ansi16), signature.
     """
     name = asked or environ.get("AVATOP_THEME")
     if name:
         return name
     if environ.get("NO_COLOR"):
         return "mono"
+    if configured:
+        return configured
     term = environ.get("TERM", "")
     if term == "dumb":
         return "mono"

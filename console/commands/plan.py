@@ -29,8 +29,6 @@ from engine.params import (
 from engine.placement import planner
 from engine.telemetry.devices import DeviceSelectionError
 
-#: The portrait's aspect where none is given.
-_PORTRAIT: Final = (1920, 1080)
 _PLACING: Final = ("mode", "num_gpus_dit", "offload_model", "single_gpu", "dit_fsdp", "variant")
 
 

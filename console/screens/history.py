@@ -15,7 +15,7 @@ from console import format as fmt
 from console.history import Series, column_seconds
 from console.parts import Panel
 from console.state import Model
-from console.widgets.bars import footer, heading
+from console.widgets.bars import Place, footer, heading
 from console.widgets.lines import Lines
 from console.widgets.paint import Paint
 
@@ -59,7 +59,8 @@ class HistoryBody(Lines):
             lines += self._plot(heat, width, low, right, 1.0, None, None, "temperature")
         lines.append(self._facts(panel, width, right))
         lines.append(self.paint.rule(width))
-        lines.append(footer(self.paint, "history", None, width).strip())
+        place = Place(("history",), self.console_app.keymap)
+        lines.append(footer(self.paint, place, None, width).strip())
         return lines
 
     def _facts(self, panel: Panel, width: int, right: float) -> Strip:

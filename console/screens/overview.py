@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.containers import Horizontal
-from textual.screen import Screen
+from textual.widget import Widget
 
+from console import actions
+from console.screens.base import Page
 from console.state import Model
-from console.widgets.bars import Footer, Header, Pipeline
 from console.widgets.devices import Devices, arrange
 from console.widgets.jobs import Jobs
-from console.widgets.lines import Lines
 from console.widgets.logs import Logs
 from console.widgets.paint import Paint
+from console.widgets.pipeline import Pipeline
 from console.widgets.preview import NewestFrame
 
 
@@ -61,49 +61,38 @@ def heights(width: int, height: int, panels: int, jobs: int, host_line: bool) ->
     return Heights(header, devices, pipeline, middle, logs, preview)
 
 
-class Overview(Screen[None]):
-    """The first screen."""
+class Overview(Page):
+    """The first page."""
 
     DEFAULT_CSS = """
-    Overview { layout: vertical; background: $background; }
     Overview > Horizontal { height: auto; }
     Overview > Horizontal > Jobs { width: 1fr; height: 100%; }
     Overview > Horizontal > NewestFrame { height: 100%; margin-left: 1; }
     """
-
-    #: Rows that a subclass shows above the header.
-    EXTRA_ROWS: ClassVar[int] = 0
-    #: Scope whose keys the footer shows whatever has the focus.
-    KEYS_OF: ClassVar[str | None] = None
+    NAME = "overview"
+    BINDINGS = actions.bindings("overview")
 
     def __init__(self, model: Model, paint: Paint) -> None:
-        super().__init__()
-        self.model = model
-        self.head = Header(model, paint, id="header")
+        super().__init__(model, paint)
         self.devices = Devices(model, paint, id="devices")
         self.pipeline = Pipeline(model, paint, id="pipeline")
         self.jobs = Jobs(model, paint, id="jobs")
         self.frame = NewestFrame(model, paint, id="preview")
         self.logs = Logs(model, paint, id="logs")
-        self.foot = Footer(model, paint, id="footer")
         self.middle = Horizontal(self.jobs, self.frame, id="middle")
         self._heights: Heights | None = None
 
-    @property
-    def parts(self) -> tuple[Lines, ...]:
-        return (self.head, self.devices, self.pipeline, self.jobs, self.frame, self.logs, self.foot)
-
-    def compose(self) -> ComposeResult:
-        yield self.head
+    def body(self) -> ComposeResult:
         yield self.devices
         yield self.pipeline
         yield self.middle
         yield self.logs
-        yield self.foot
+
+    def first_focus(self) -> Widget:
+        return self.jobs
 
     def on_mount(self) -> None:
         self.share_rows()
-        self.jobs.focus()
 
     def on_resize(self) -> None:
         self.share_rows()
@@ -113,11 +102,11 @@ class Overview(Screen[None]):
         width, height = self.app.size
         panels = self.model.panels()
         host_line = self.model.host_track() is not None and any(p.kind == "rank" for p in panels)
-        new = heights(width, height - self.EXTRA_ROWS, len(panels), len(self.model.jobs), host_line)
+        banner = self.banner is not None
+        new = heights(width, height - banner, len(panels), len(self.model.jobs), host_line)
         if new == self._heights:
             return
         self._heights = new
-        self.head.styles.height = new.header
         self.devices.styles.height = new.devices
         self.pipeline.styles.height = new.pipeline
         self.pipeline.display = new.pipeline > 0
@@ -127,17 +116,33 @@ class Overview(Screen[None]):
         if new.preview_width:
             self.frame.styles.width = new.preview_width
 
-    def show(self, dirty: set[str]) -> None:
-        """Draw what changed."""
+    def model_changed(self, dirty: set[str]) -> None:
         if dirty & {"devices", "jobs"}:
             self.share_rows()
-        with self.app.batch_update():
-            for part in self.parts:
-                if part.SHOWS & dirty and part.display:
-                    part.update()
 
-    def on_descendant_focus(self) -> None:
-        focused = self.focused
-        scope = focused.SCOPE if isinstance(focused, Lines) else None
-        self.foot.scope = self.KEYS_OF or scope
-        self.foot.update()
+    # -- what one does here --------------------------------------------------------------------
+
+    def action_submit(self) -> None:
+        from console import deeds
+
+        deeds.submit(self.console_app)
+
+    def action_cancel_job(self) -> None:
+        from console import deeds
+
+        deeds.cancel(self.console_app)
+
+    def action_acknowledge(self) -> None:
+        from console import deeds
+
+        deeds.acknowledge(self.console_app)
+
+    def action_threshold(self) -> None:
+        from console import deeds
+
+        deeds.threshold(self.console_app)
+
+    def action_history(self) -> None:
+        from console import deeds
+
+        deeds.history(self.console_app)

@@ -4,45 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Final
 
 from textual import work
-from textual.app import ComposeResult
 
 from console import actions
 from console.app import FRAME, AvatopApp
+from console.i18n import t
 from console.leave import Leave
-from console.screens.overview import Overview
 from console.screens.replay_bar import ReplayBar, stamp
 from console.state import Model
-from console.widgets.paint import Paint
+from console.widgets.bars import Place
 from engine.client import EngineClient
-from engine.messages import Command
 from engine.telemetry.replay import ReplayClient
 
 STEP: Final = 5.0  # recorded seconds an arrow key moves
 #: Up to this far ahead the cursor walks; beyond, the picture is built anew.
 _WALK: Final = 60.0
 _KEYS: Final = frozenset(action.name.partition("(")[0] for action in actions.in_scope("replay"))
-
-
-class ReplayOverview(Overview):
-    """The overview below a bar that says what it is."""
-
-    EXTRA_ROWS = 1
-    KEYS_OF = "replay"
-
-    def __init__(self, model: Model, paint: Paint, client: ReplayClient) -> None:
-        super().__init__(model, paint)
-        self.bar = ReplayBar(model, paint, client, id="replay")
-
-    @property
-    def parts(self) -> tuple[Any, ...]:
-        return (self.bar, *super().parts)
-
-    def compose(self) -> ComposeResult:
-        yield self.bar
-        yield from super().compose()
 
 
 class ReplayApp(AvatopApp):
@@ -70,7 +49,22 @@ class ReplayApp(AvatopApp):
         self.replay = client
         self.viewer = viewer
         self._viewed = viewer()
-        self.overview: ReplayOverview = ReplayOverview(self.model, self.paint, client)
+        self.seeking = False
+
+    def banner(self) -> ReplayBar:
+        return ReplayBar(self.model, self.paint, self.replay, id="replay")
+
+    def place(self) -> Place:
+        scopes = ("replay", *self.page.scopes)
+        return Place(scopes, self.keymap, self.read_only)
+
+    @property
+    def read_only(self) -> bool:
+        return True
+
+    def refuses(self) -> bool:
+        self.say(t("This is a recording: nothing in it can be changed."), "state.watch")
+        return True
 
     def on_mount(self) -> None:
         self.set_interval(FRAME, self.tick)
@@ -85,7 +79,7 @@ class ReplayApp(AvatopApp):
         """The viewer's time passes."""
         now = self.viewer()
         passed, self._viewed = now - self._viewed, now
-        if self.replay.playing and not self.overview.bar.seeking:
+        if self.replay.playing and not self.seeking:
             self.replay.advance(passed)
             self._moved()
 
@@ -97,13 +91,13 @@ class ReplayApp(AvatopApp):
         """Put the cursor anywhere; the picture there is built on a thread."""
         recording = self.replay.recording
         moment = min(max(moment, recording.start), recording.end)
-        bar = self.overview.bar
-        if self.model.connected and not bar.seeking and 0 <= moment - self.replay.cursor <= _WALK:
+        if self.model.connected and not self.seeking and 0 <= moment - self.replay.cursor <= _WALK:
             self.replay.play_to(moment)
             self._moved()
             return
-        bar.seeking = True
-        bar.update()
+        self.seeking = True
+        if self.page.banner is not None:
+            self.page.banner.update()
         self._build(moment, self.model.next_empty())
 
     @work(thread=True, exclusive=True, group="seek")
@@ -117,8 +111,10 @@ class ReplayApp(AvatopApp):
     def _built(self, moment: float, picture: Model) -> None:
         self.replay.seek(moment)
         self.model.become(picture)
-        self.overview.logs.forget()
-        self.overview.bar.seeking = False
+        for page in self._opened.values():
+            for part in page.parts:
+                part.forget()
+        self.seeking = False
         self._viewed = self.viewer()
         self._moved()
 
@@ -153,27 +149,10 @@ class ReplayApp(AvatopApp):
         self.say(f"{mark.kind} at {stamp(mark.at)}: {mark.text}", role)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Transport keys belong to the overview, not to dialogs or a search being typed."""
+        """Transport keys belong to pages, not to dialogs or a search being typed."""
         if action in _KEYS:
-            return self.screen is self.overview and self.overview.logs.prompt is None
+            return self.screen is self.page and not self.page.typing
         return super().check_action(action, parameters)
-
-    # -- what a recording does not do ------------------------------------------------------------
-
-    def command(self, command: Command, done: str) -> None:  # noqa: ARG002
-        self._refuse()
-
-    def _refuse(self) -> None:
-        self.say("This is a recording: nothing in it can be changed.", "state.watch")
-
-    def action_submit(self) -> None:
-        self._refuse()
-
-    def action_cancel_job(self) -> None:
-        self._refuse()
-
-    def action_threshold(self) -> None:
-        self._refuse()
 
     def action_quit_console(self) -> None:
         self.exit(Leave("quit"))

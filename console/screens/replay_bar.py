@@ -37,12 +37,11 @@ class ReplayBar(Lines):
     ) -> None:
         super().__init__(model, paint, id=id)
         self.client = client
-        self.seeking = False
 
     def draw(self, width: int, height: int) -> Sequence[Strip]:  # noqa: ARG002
         client = self.client
         row = self.paint.row(width).put(" RECORDING ", "match.current").put(" ")
-        if self.seeking:
+        if getattr(self.console_app, "seeking", False):
             row.put("… ", "state.watch")
         elif client.playing:
             row.put("▶ " if self.paint.unicode else "> ", "state.good")

@@ -1,50 +1,94 @@
-"""The single-line parts of the overview: header, pipeline strip, footer, and rules."""
+"""What every page has: the header with the row of pages, the footer with its keys, headings."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from textual.strip import Strip
 
 from console import actions
 from console import format as fmt
+from console.actions import Keymap
+from console.i18n import n, t
+from console.keys.kinds import Action, PageEntry
+from console.notices import Notice
 from console.state import Model
 from console.widgets.lines import Lines
 from console.widgets.paint import Paint, Row
-from engine.messages import JobRow
 
 
 class Header(Lines):
-    """Host, devices, mode, counts, clock; and what is wrong, if something is."""
+    """Host, devices, mode, counts, clock; what is wrong, if something is; and the pages."""
 
     SHOWS = frozenset({"header"})
 
+    def __init__(self, model: Model, paint: Paint, page: str, *, id: str | None = None) -> None:  # noqa: A002
+        super().__init__(model, paint, id=id)
+        self.page = page
+
     def draw(self, width: int, height: int) -> Sequence[Strip]:
-        return [header(self.paint, self.model, width).strip(), self.paint.rule(width)][:height]
+        app = self.console_app
+        first = header(self.paint, self.model, width, read_only=app.read_only)
+        tabs = pages(self.paint, self.page, app.pages, width, self._marks())
+        return [first.strip(), tabs.strip()][:height]
+
+    def _marks(self) -> dict[str, str]:
+        """Pages on which something asks for eyes, and how much."""
+        firing = len(self.model.trouble.firing())
+        return {"incidents": f"{fmt.state('warning').shape}{firing}"} if firing else {}
 
 
-def header(paint: Paint, model: Model, width: int) -> Row:
+def header(paint: Paint, model: Model, width: int, *, read_only: bool = False) -> Row:
     row = paint.row(width).put(" avatop", "accent").put("  ")
+    if read_only:
+        row.put(f" {t('read-only')} ", "match").put("  ")
     right = paint.row(width)
     _counts(right, model, short=width < 100)
     right.put("  ").put(fmt.clock(model.now), "soft").put(" ")
     if model.stopped is not None:
-        row.put("⚠ engine ended ", "state.act").outside(model.stopped, "state.watch")
+        row.put(t("⚠ engine ended") + " ", "state.act").outside(model.stopped, "state.watch")
         return row.right(right)
     if not model.connected:
-        row.put("starting the engine …" if paint.unicode else "starting the engine", "soft")
+        row.put(t("starting the engine") + (" …" if paint.unicode else ""), "soft")
         return row.right(right)
     facts = [model.host, _devices(model), _mode(model)]
     shown = [fact for fact in facts if fact]
-    for n, fact in enumerate(shown):
+    for number, fact in enumerate(shown):
         room = width - right.x - row.x - 3
-        if room < 8 and n:
+        if room < 8 and number:
             break
-        if n:
+        if number:
             row.put(" · ", "faint")
-        row.outside(fmt.fit(fact, min(len(fact), max(room, 4)), "…" if paint.unicode else "."),
-                    "text" if n == 0 else "soft")  # fmt: skip
+        row.outside(fmt.short(fact, max(room, 4), "…" if paint.unicode else "."),
+                    "text" if number == 0 else "soft")  # fmt: skip
     return row.right(right)
+
+
+def pages(
+    paint: Paint, here: str, entries: Sequence[PageEntry], width: int, marks: dict[str, str]
+) -> Row:
+    """The row of pages on the rule below the header; where there is little room, keys alone.
+
+    Args:
+        here: name of the page shown. marks: page → sign of what waits there.
+    """
+    row = paint.row(width).put("─", "rule")
+    if len(entries) < 2:
+        return row.put("─" * row.left, "rule")
+    labels = {entry.name: t(entry.label) for entry in entries}
+    extra = sum(fmt.cells(mark) + 1 for mark in marks.values())
+    whole = sum(fmt.cells(label) + 4 for label in labels.values()) + extra
+    for entry in entries:
+        current = entry.name == here
+        row.put(" ", "rule")
+        row.put(entry.key, "title.focus" if current else "key")
+        if current or whole < width:
+            row.put(f" {labels[entry.name]}", "title.focus" if current else "soft")
+        if entry.name in marks:
+            row.put(f" {marks[entry.name]}", "state.act")
+        row.put(" " if whole < width or current else "", "rule").put("─", "rule")
+    return row.put("─" * row.left, "rule")
 
 
 def _devices(model: Model) -> str:
@@ -53,99 +97,55 @@ def _devices(model: Model) -> str:
         kinds = {device.reading.name for device in gpus}
         name = kinds.pop().removeprefix("NVIDIA ") if len(kinds) == 1 else "GPU"
         return f"{len(gpus)}×{name}"
-    return "no GPU: ranks on CPU" if model.devices else ""
+    return t("no GPU: ranks on CPU") if model.devices else ""
 
 
 def _mode(model: Model) -> str:
     job = model.current_job()
     if job is None:
         return ""
-    return f"{job.mode}×{job.ranks}" if job.ranks > 1 else job.mode
+    return fmt.mode(job.mode, job.ranks)
 
 
 def _counts(row: Row, model: Model, short: bool) -> None:
     counts = {"running": len(model.live_jobs()), "queued": len(model.queued_jobs())}
     states = [job.state for job in model.jobs.values()]
-    alerts = sum(panel.phase == "died" for panel in model.panels())
+    dead = sum(panel.phase == "died" for panel in model.panels())
     for name, count in counts.items():
         if count or name == "running":
             row.raw("" if row.x == 0 else "  ")
             role = fmt.state(name).role if count else "soft"
-            row.put(f"{fmt.state(name).shape} {count}", role).put(f" {name}", "soft")
-    ended = [(name, states.count(name), name) for name in ("interrupted", "failed")]
-    dead = ("warning", alerts, "dead rank" if alerts == 1 else "dead ranks")
-    for name, count, word in [*ended, dead]:
+            row.put(f"{fmt.state(name).shape} {count}", role).put(f" {fmt.word(name)}", "soft")
+    firing = model.trouble.firing()
+    wrong = [
+        ("interrupted", states.count("interrupted"), fmt.word("interrupted")),
+        ("failed", states.count("failed"), fmt.word("failed")),
+        ("warning", dead, n("dead rank", "dead ranks", dead)),
+        ("warning", len(firing), n("alert", "alerts", len(firing))),
+    ]
+    for name, count, word in wrong:
         if count:
             look = fmt.state(name)
-            row.put(f"  {look.shape} {count}", look.role)
+            alarm = name == "warning" and any(a.severity == "critical" for a in firing)
+            row.put(f"  {look.shape} {count}", "state.act" if alarm else look.role)
             if not short:
                 row.put(f" {word}", "soft")
 
 
-class Pipeline(Lines):
-    """Which rank is at which step of which block, how fast, and who is the slowest."""
+@dataclass(frozen=True)
+class Place:
+    """Where somebody is, for the footer.
 
-    SHOWS = frozenset({"pipeline"})
+    Args:
+        scopes: of keys, nearest first. read_only: what changes something is not offered.
+    """
 
-    def draw(self, width: int, height: int) -> Sequence[Strip]:  # noqa: ARG002
-        job = self.model.current_job()
-        if job is None:
-            return [self.paint.blank(width)]
-        return [pipeline(self.paint, self.model, job, width).strip()]
+    scopes: tuple[str, ...] = ("app",)
+    keymap: Keymap = actions.PLAIN
+    read_only: bool = False
 
-
-def pipeline(paint: Paint, model: Model, job: JobRow, width: int) -> Row:
-    """Per rank a bar of how long its last step took, and the block it was at."""
-    row = paint.row(width).put(" pipeline ", "title")
-    tracks = sorted(
-        (t for t in model.tracks.values() if t.job == job.id and t.step), key=lambda t: t.rank
-    )
-    seconds = [t.step.seconds for t in tracks if t.step]
-    slowest = max(seconds, default=0.0)
-    # Within a fiftieth of each other nobody is the bottleneck.
-    uneven = len(seconds) > 1 and slowest > min(seconds) * 1.02
-    right = _rates(paint, model, job, width)
-    each = (width - right.x - row.x - 2) // max(len(tracks), 1)
-    bar = 3 if each >= 13 else 2 if each >= 11 else 1
-    for n, track in enumerate(tracks):
-        step = track.step
-        if step is None:
-            continue
-        if row.x + 8 + bar > width - right.x:
-            row.put(" …", "faint")
-            break
-        row.put(" → " if n and each >= 12 else " ", "faint").put(f"{track.rank} ", "soft")
-        late = uneven and step.seconds == slowest
-        row.cells(_step_bar(paint, step.seconds / slowest if slowest else 0.0, bar, late))
-        row.put(f"{step.block}", "state.watch" if late else "text")
-    if uneven and row.left - right.x > 26:
-        last = next(t for t in tracks if t.step and t.step.seconds == slowest)
-        extra = (slowest - sorted(seconds)[-2]) * 1000
-        row.put(f"  ◀ rank {last.rank} +{fmt.significant(extra)} ms", "state.watch")
-    return row.right(right)
-
-
-def _rates(paint: Paint, model: Model, job: JobRow, width: int) -> Row:
-    right = paint.row(width)
-    block, clip = model.blocks.get(job.id), model.clips.get(job.id)
-    if job.fps is not None:
-        right.number(job.fps, "fps").put("  ")
-    if block is not None and width >= 100:
-        right.put("block ", "soft").number(block.seconds, "s").put("  ")
-    if clip is not None:
-        right.put(
-            f"clip {clip.clip + 1} on disk" if width >= 100 else f"clip {clip.clip + 1}", "soft"
-        )
-        right.put(" ")
-    return right
-
-
-def _step_bar(paint: Paint, part: float, width: int, late: bool) -> list[tuple[str, str]]:
-    filled = min(max(round(part * width), 1), width)
-    role = "state.watch" if late else "state.good"
-    full, left, right = ("█", "▕", "▏") if paint.unicode else ("#", "[", "]")
-    return [(left, "faint"), *[(full, role)] * filled, *[(" ", "text")] * (width - filled),
-            (right, "faint")]  # fmt: skip
+    def offered(self) -> list[Action]:
+        return actions.footer(self.scopes, self.keymap, read_only=self.read_only)
 
 
 class Footer(Lines):
@@ -153,24 +153,21 @@ class Footer(Lines):
 
     SHOWS = frozenset({"footer"})
 
-    def __init__(self, model: Model, paint: Paint, *, id: str | None = None) -> None:  # noqa: A002
-        super().__init__(model, paint, id=id)
-        self.message: tuple[str, str] | None = None  # (sentence, role)
-        self.scope: str | None = None
-
     def draw(self, width: int, height: int) -> Sequence[Strip]:  # noqa: ARG002
-        return [footer(self.paint, self.scope, self.message, width).strip()]
+        app = self.console_app
+        return [footer(self.paint, app.place(), app.notices.current, width).strip()]
 
 
-def footer(paint: Paint, scope: str | None, message: tuple[str, str] | None, width: int) -> Row:
+def footer(paint: Paint, place: Place, notice: Notice | None, width: int) -> Row:
     row = paint.row(width).put(" ")
-    if message is not None:
-        row.outside(fmt.fit(message[0], min(len(message[0]), width - 12)), message[1]).put("   ")
-    for action in actions.footer(scope):
-        key = actions.shown(action.keys[0])
-        if row.left < len(key) + len(action.label) + 2:
+    if notice is not None:
+        row.outside(fmt.short(notice.text, width - 12, "…" if paint.unicode else "."), notice.role)
+        row.put("   ")
+    for action in place.offered():
+        key, label = place.keymap.shown(action), t(action.label)
+        if row.left < fmt.cells(key) + fmt.cells(label) + 2:
             continue
-        row.put(key, "key").put(f" {action.label}  ", "soft")
+        row.put(key, "key").put(f" {label}  ", "soft")
     return row
 
 

@@ -164,4 +164,6 @@ class Devices(Lines, can_focus=True):
         self.update()
 
     def action_open(self) -> None:
-        self.console_app.action_history()
+        from console import deeds
+
+        deeds.history(self.console_app)

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Sequence
 
-from textual.strip import Strip
-
-from console import actions
 from console import format as fmt
+from console.i18n import N_, t
 from console.state import Model
-from console.widgets.bars import heading
-from console.widgets.lines import Lines
-from console.widgets.paint import Paint, Row
-from engine.messages import END_STATES, LIVE_STATES, JobRow
+from console.widgets.paint import Row
+from console.widgets.table import Column, Table
+from engine.messages import END_STATES, JOB_STATES, LIVE_STATES, JobRow
 
 
-@dataclass(frozen=True)
-class Column:
-    """One column: its heading, its cells, and the narrowest table that still has it."""
-
-    name: str
-    width: int
-    draw: Callable[[Row, JobRow, Model], Row]
-    least: int = 0
-    right: bool = False
+def mode_of(job: JobRow) -> str:
+    """Mode and number of ranks: ``tpp×4``."""
+    return fmt.mode(job.mode, job.ranks)
 
 
 def _progress(row: Row, job: JobRow, _model: Model) -> Row:
@@ -53,7 +43,7 @@ def _peak(row: Row, job: JobRow, model: Model) -> Row:
     predicted = [d.get("predicted_bytes") for d in plan.get("devices", ())] if plan else []
     known = [p for p in predicted if isinstance(p, int)]
     if known and job.state not in END_STATES:
-        return row.put(fmt.gib(max(known)).rjust(6), "soft").put(" plan", "plan")
+        return row.put(fmt.gib(max(known)).rjust(6), "soft").put(" " + t("plan"), "plan")
     return row.put(" " * 10)
 
 
@@ -71,111 +61,48 @@ def _outcome(row: Row, job: JobRow, _model: Model) -> Row:
     return row.outside(fmt.fit_left(fmt.inert(job.output or ""), row.left), "soft")
 
 
-_WIDEST = max(len(look.word) for look in fmt.STATES.values())
-COLUMNS = (
-    Column("id", 5, lambda row, job, _m: row.put(f"{job.id:>4}")),
-    Column("state", _WIDEST + 3, lambda row, job, _m: row.state(job.state)),
-    Column("mode", 10, lambda row, job, _m: row.outside(
-        f"{job.mode}×{job.ranks}" if job.ranks > 1 else job.mode), 66),
-    Column("size", 9, lambda row, job, _m: row.outside(job.size.replace("*", "×")), 60),
-    Column("clip", 8, _progress, right=True),
-    Column("fps", 7, _fps, right=True),
-    Column("left", 8, _eta, right=True),
-    Column("peak", 12, _peak, 76, right=True),
-    Column("▲", 5, _spikes, 58),
-    Column("started", 10, _started, 112),
-    Column("outcome", 0, _outcome, 92),
+_WIDEST = max(len(state) for state in JOB_STATES)
+COLUMNS: Sequence[Column[JobRow]] = (
+    Column(N_("id"), 5, lambda row, job, _m: row.put(f"{job.id:>4}"), right=True, inner=4,
+           value=lambda job: job.id),
+    Column(N_("state"), _WIDEST + 3, lambda row, job, _m: row.state(job.state),
+           value=lambda job: job.state),
+    Column(N_("mode"), 10, lambda row, job, _m: row.outside(mode_of(job)), 66, value=mode_of),
+    Column(N_("size"), 9, lambda row, job, _m: row.outside(job.size.replace("*", "×")), 60,
+           value=lambda job: job.size),
+    Column(N_("clip"), 8, _progress, right=True, inner=7, value=lambda job: job.clip),
+    Column(N_("fps"), 7, _fps, right=True, inner=6, value=lambda job: job.fps),
+    Column(N_("left"), 8, _eta, right=True, inner=7, value=lambda job: job.eta_seconds),
+    Column(N_("peak"), 12, _peak, 76, right=True, inner=6, value=lambda job: job.peak_bytes),
+    Column("▲", 5, _spikes, 58, value=lambda job: job.spikes),
+    Column(N_("started"), 10, _started, 112, value=lambda job: job.started),
+    Column(N_("outcome"), 0, _outcome, 92),
 )  # fmt: skip
 
 
-def columns_for(width: int) -> list[Column]:
-    return [column for column in COLUMNS if width >= column.least]
-
-
-def job_row(
-    paint: Paint, model: Model, job: JobRow, width: int, chosen: bool, focus: bool
-) -> Strip:
-    """One job in one line; the row under the cursor is laid on the cursor's ground."""
-    row = paint.row(width, cursor=chosen and focus)
-    row.put("▌" if chosen else " ", "accent" if focus else "faint")
-    x = 1
-    for column in columns_for(width):
-        row.to(x)
-        column.draw(row, job, model)
-        x += column.width
-    return row.strip()
-
-
-def column_heads(paint: Paint, width: int) -> Strip:
-    row = paint.row(width).put(" ")
-    x = 1
-    for column in columns_for(width):
-        row.to(x)
-        if column.right:
-            inner = {"clip": 7, "fps": 6, "left": 7, "peak": 6}[column.name]
-            row.put(column.name.rjust(inner), "faint")
-        else:
-            row.put(column.name if column.name != "id" else "  id", "faint")
-        x += column.width
-    return row.strip()
-
-
-class Jobs(Lines, can_focus=True):
+class Jobs(Table[JobRow]):
     """The table. The cursor stays on its job when rows move."""
 
     SHOWS = frozenset({"jobs"})
-    SCOPE = "jobs"
-    BINDINGS = actions.bindings("jobs")
+    COLUMNS = COLUMNS
+    TITLE = N_("Jobs")
 
-    def __init__(self, model: Model, paint: Paint, *, id: str | None = None) -> None:  # noqa: A002
-        super().__init__(model, paint, id=id)
-        self.chosen: int | None = None  # job id
-        self.moved = False  # until the cursor is moved it stays on the first, the liveliest job
-        self._top = 0
+    def rows(self) -> Sequence[JobRow]:
+        return self.model.job_rows()
+
+    def key(self, item: JobRow) -> Hashable:
+        return item.id
+
+    def words_of(self, item: JobRow) -> str:
+        parts = (str(item.id), item.state, mode_of(item), item.size, item.error or "",
+                 item.output or "", item.batch or "", item.version or "")  # fmt: skip
+        return " ".join(parts)
+
+    def empty(self, row: Row) -> Row:
+        key = self.console_app.keymap.key_of("overview.submit")
+        return row.phrase(t("No job yet. Press {key} to submit one."), key=key)
 
     @property
     def job(self) -> JobRow | None:
         """The job under the cursor."""
-        rows = self.model.job_rows()
-        if not self.moved or self.chosen not in self.model.jobs:
-            self.chosen = rows[0].id if rows else None
-        return self.model.jobs.get(self.chosen) if self.chosen is not None else None
-
-    def draw(self, width: int, height: int) -> Sequence[Strip]:
-        rows = self.model.job_rows()
-        self.job  # noqa: B018 - settles the cursor on a job that exists
-        room = max(height - 2, 1)
-        at = next((n for n, job in enumerate(rows) if job.id == self.chosen), 0)
-        self._top = min(max(self._top, at - room + 1), at, max(len(rows) - room, 0))
-        note = self.paint.row(24)
-        if len(rows) > room:
-            note.put(f"{at + 1} of {len(rows):,}", "soft")
-        lines = [heading(self.paint, "Jobs", width, self.has_focus, note)]
-        if not rows:
-            row = self.paint.row(width).put("  No job yet. Press ", "soft").put("s", "key")
-            return [*lines, row.put(" to submit one.", "soft").strip()]
-        lines.append(column_heads(self.paint, width))
-        for job in rows[self._top : self._top + room]:
-            chosen = job.id == self.chosen
-            lines.append(job_row(self.paint, self.model, job, width, chosen, self.has_focus))
-        return lines
-
-    def _go(self, index: int) -> None:
-        rows = self.model.job_rows()
-        if rows:
-            self.chosen = rows[min(max(index, 0), len(rows) - 1)].id
-            self.moved = True
-            self.update()
-
-    def _at(self) -> int:
-        rows = self.model.job_rows()
-        return next((n for n, job in enumerate(rows) if job.id == self.chosen), 0)
-
-    def action_move(self, by: int) -> None:
-        self._go(self._at() + by)
-
-    def action_page(self, by: int) -> None:
-        self._go(self._at() + by * max(self.size.height - 2, 1))
-
-    def action_edge(self, to: int) -> None:
-        self._go(0 if to < 0 else len(self.model.jobs))
+        return self.item

@@ -30,6 +30,8 @@ class Lines(Widget):
     SHOWS: ClassVar[frozenset[str]] = frozenset()
     #: Scope of the key registry while this widget has the focus.
     SCOPE: ClassVar[str | None] = None
+    #: Whether keys are text at the moment (a filter or a search is being written).
+    typing: bool = False
 
     def __init__(self, model: Model, paint: Paint, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
@@ -39,8 +41,16 @@ class Lines(Widget):
         self._drawn_size = (-1, -1)
 
     @property
+    def scopes(self) -> tuple[str, ...]:
+        """Scopes of keys that hold while this has the focus, nearest first."""
+        return (self.SCOPE,) if self.SCOPE else ()
+
+    @property
     def console_app(self) -> AvatopApp:
         return cast("AvatopApp", self.app)
+
+    def forget(self) -> None:
+        """The model has become another: drop what was remembered of the one before."""
 
     @abstractmethod
     def draw(self, width: int, height: int) -> Sequence[Strip]:

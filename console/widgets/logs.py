@@ -15,11 +15,13 @@ from textual.strip import Strip
 
 from console import actions
 from console import format as fmt
+from console.i18n import t
 from console.parts import LogEntry
 from console.state import Model
 from console.widgets.bars import heading
 from console.widgets.lines import Lines
 from console.widgets.paint import Paint, Row
+from console.widgets.prompt import Prompt
 from engine.messages import LOG_LEVELS
 
 _ROLES = {
@@ -76,15 +78,15 @@ class Logs(Lines, can_focus=True):
     """The pane; ``following`` is a state one can see and rely on."""
 
     SHOWS = frozenset({"logs"})
-    SCOPE = "logs"
-    BINDINGS = actions.bindings("logs")
+    SCOPE = "log"
+    BINDINGS = actions.bindings("log")
 
     def __init__(self, model: Model, paint: Paint, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(model, paint, id=id)
         self.following = True
         self.least = "INFO"
         self.needle = ""
-        self.prompt: str | None = None  # text being typed after "/"
+        self.prompt = Prompt()  # text being typed after "/"
         self.current: int | None = None  # number of the line of the current match
         self._bottom = 0  # number of the lowest line shown while not following
         self._rows: list[LogEntry] = []  # what passes the filter, oldest first
@@ -125,41 +127,41 @@ class Logs(Lines, can_focus=True):
         return max(self._index(self._bottom), min(room, len(rows)))
 
     def _room(self) -> int:
-        return max(self.size.height - 1 - (self.prompt is not None), 1)
+        return max(self.size.height - 1 - self.prompt.open, 1)
 
     def draw(self, width: int, height: int) -> Sequence[Strip]:
         end = self._end()
         rows = self.rows()
-        room = max(height - 1 - (self.prompt is not None), 1)
+        room = max(height - 1 - self.prompt.open, 1)
         shown = rows[max(end - room, 0) : end]
-        lines = [heading(self.paint, "Log", width, self.has_focus, self._note(len(rows) - end))]
+        lines = [heading(self.paint, t("Log"), width, self.has_focus, self._note(len(rows) - end))]
         for entry in shown:
             current = entry.number == self.current
             lines.append(log_row(self.paint, entry, width, self.needle, current))
         if not shown:
             text = (
-                "  Nothing logged yet."
+                t("Nothing logged yet.")
                 if not self.model.logs
-                else (f"  No line of level {self.least} or above.")
+                else t("No line of level {level} or above.", level=self.least)
             )
-            lines.append(self.paint.row(width).put(text, "soft").strip())
-        lines += [self.paint.blank(width)] * (height - len(lines) - (self.prompt is not None))
-        if self.prompt is not None:
-            row = self.paint.row(width).put(" / ", "accent").outside(self.prompt)
-            lines.append(row.put("▏" if self.paint.unicode else "_", "accent").strip())
+            lines.append(self.paint.row(width).put("  ").put(text, "soft").strip())
+        lines += [self.paint.blank(width)] * (height - len(lines) - self.prompt.open)
+        if self.prompt.open:
+            lines.append(self.prompt.draw(self.paint.row(width), "/").strip())
         return lines
 
     def _note(self, below: int) -> Row:
         note = self.paint.row(72)
         if self.needle:
-            note.put("search ", "soft").outside(
+            note.put(t("search") + " ", "soft").outside(
                 fmt.fit(self.needle, min(cell_len(self.needle), 20))
             )
             note.put("  ")
-        note.put(f"{self.least.lower()} and above", "soft").put("  ")
+        note.put(t("{level} and above", level=self.least.lower()), "soft").put("  ")
         if self.following:
-            return note.put("▸ following" if self.paint.unicode else "following", "state.good")
-        return note.put(f"‖ held, {below:,} newer", "state.watch")
+            sign = "▸ " if self.paint.unicode else ""
+            return note.put(sign + t("following"), "state.good")
+        return note.put(t("‖ held, {below} newer", below=f"{below:,}"), "state.watch")
 
     # -- keys --------------------------------------------------------------------------------
 
@@ -198,7 +200,7 @@ class Logs(Lines, can_focus=True):
         self.update()
 
     def action_search(self) -> None:
-        self.prompt = self.needle
+        self.prompt.begin(self.needle)
         self.update()
 
     def action_match(self, by: int) -> None:
@@ -219,39 +221,47 @@ class Logs(Lines, can_focus=True):
                 self._hold(end)
                 return
             index += by
-        where = "above" if by < 0 else "below"
-        self.console_app.say(f"No further match of {self.needle!r} {where}.", "state.watch")
+        sentence = (
+            t("No further match of {words} above.", words=repr(self.needle))
+            if by < 0
+            else t("No further match of {words} below.", words=repr(self.needle))
+        )
+        self.console_app.say(sentence, "state.watch")
 
     def on_key(self, event: events.Key) -> None:
         """While a search is typed, keys are its text."""
-        if self.prompt is None:
-            return
-        event.stop()
-        event.prevent_default()
-        if event.key == "escape":
-            self.prompt, self.needle, self.current = None, "", None
-        elif event.key == "enter":
-            self.needle, self.prompt, self.current = self.prompt, None, None
+        if self.prompt.open:
+            self._typed(event)
+
+    def on_paste(self, event: events.Paste) -> None:
+        if self.prompt.open:
+            self._typed(event)
+
+    def _typed(self, event: events.Key | events.Paste) -> None:
+        outcome = self.prompt.take(event)
+        if outcome == "left":
+            self.prompt.close()
+            self.needle, self.current = "", None
+        elif outcome == "done":
+            self.needle, self.current = self.prompt.close(), None
             if self.needle:
                 self.action_match(-1)
-        elif event.key == "backspace":
-            self.prompt = self.prompt[:-1]
-        elif event.key == "ctrl+u":
-            self.prompt = ""
-        elif event.character and event.is_printable:
-            self.prompt += event.character
         self.update()
+
+    @property
+    def typing(self) -> bool:  # type: ignore[override]
+        return self.prompt.open
 
     def check_consume_key(self, key: str, character: str | None) -> bool:  # noqa: ARG002
         """Printable keys belong to the search while one is typed."""
-        return self.prompt is not None and character is not None and character.isprintable()
+        return self.prompt.open and character is not None and character.isprintable()
 
     def check_action(
         self,
         action: str,  # noqa: ARG002
         parameters: tuple[object, ...],  # noqa: ARG002
     ) -> bool | None:
-        return self.prompt is None
+        return not self.prompt.open
 
     def on_mouse_scroll_up(self) -> None:
         self.action_scroll(-3)

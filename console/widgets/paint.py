@@ -8,6 +8,7 @@ terminal shows more than ASCII.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from string import Formatter
 from typing import Final
 
 from rich.cells import cell_len, set_cell_size
@@ -16,6 +17,7 @@ from rich.style import Style
 from textual.strip import Strip
 
 from console import format as fmt
+from console.i18n import t
 from console.theme import Theme
 
 #: One letter per owner where neither colour nor pattern can be shown.
@@ -156,7 +158,19 @@ class Row:
         """Shape, word and colour of a state."""
         look = fmt.state(name)
         self.raw(f"{self._paint.shape(name)} ", look.role)
-        return self.put(fmt.fit(look.word, width) if width else look.word, look.role)
+        word = t(look.word)
+        return self.put(fmt.fit(word, width) if width else word, look.role)
+
+    def phrase(self, sentence: str, role: str = "soft", **keys: str) -> Row:
+        """A translated sentence in which ``{names}`` stand for keys, drawn as keys.
+
+        ``row.phrase(t("Press {key} to submit one."), key="s")``
+        """
+        for literal, name, _spec, _conversion in Formatter().parse(sentence):
+            self.put(literal, role)
+            if name:
+                self.put(keys.get(name, "{" + name + "}"), "key")
+        return self
 
     def cells(self, cells: Iterable[tuple[str, str]]) -> Row:
         """Append single-width cells of a plot, equal neighbours joined."""
@@ -183,6 +197,15 @@ class Row:
         for text, role in other._pieces:
             self.raw(text, role)
         return self
+
+    def limit(self, x: int) -> None:
+        """Let nothing be written beyond column ``x`` until the next limit."""
+        self.width = x
+
+    @property
+    def pieces(self) -> list[tuple[str, str]]:
+        """What was written so far: (text, role)."""
+        return self._pieces
 
     def text(self) -> str:
         return "".join(text for text, _role in self._pieces)

@@ -83,10 +83,10 @@ async def test_typing_a_search_triggers_no_commands(opened: Opener) -> None:
         console.app.overview.logs.focus()
         await console.press("slash", "s", "q", "c", "question_mark", "backspace", "tab")
         assert console.app.screen is console.app.overview
-        assert console.app.overview.logs.prompt == "sqc"
+        assert console.app.overview.logs.prompt.text == "sqc"
         assert console.client.sent == []
         await console.press("escape")
-        assert console.app.overview.logs.prompt is None
+        assert console.app.overview.logs.prompt.text is None
 
 
 async def test_a_search_without_result_says_so(opened: Opener) -> None:

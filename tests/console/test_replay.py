@@ -196,7 +196,7 @@ async def test_a_search_in_the_log_gets_its_blanks_and_dialogs_their_keys(
     async with shown(recording) as replay:
         replay.app.overview.logs.focus()
         await replay.press("end", "slash", "o", "n", "space", "d")
-        assert replay.app.overview.logs.prompt == "on d"
+        assert replay.app.overview.logs.prompt.text == "on d"
         assert not replay.app.replay.playing
         await replay.press("escape", "question_mark", "end", "escape")
         assert replay.app.screen is replay.app.overview

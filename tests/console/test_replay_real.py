@@ -63,7 +63,7 @@ async def test_plots_and_jobs_of_a_real_job_are_those_of_the_moment(recorded: Re
             for event in recorded.told[: sum(s.at <= moment for s in events)]:
                 live.apply(event)
             live.now = moment
-            live.preview = replay.app.model.preview  # frames are kept once a second
+            live.book.preview = replay.app.model.preview  # frames are kept once a second
             assert_same(replay.app.model, live)
         assert "RECORDING" in replay.text()
         assert "rank 1" in replay.text()

@@ -1,0 +1,169 @@
+"""Devices and ranks as the console knows them: readings, memory by owner, spikes, steps."""
+
+from __future__ import annotations
+
+from console import history
+from console.parts import DeviceTrack, Panel, Track
+from engine.messages import (
+    DevicesSampled,
+    Event,
+    LedgerUpdated,
+    RankChanged,
+    Snapshot,
+    Spike,
+    StepDone,
+)
+
+
+class Machines:
+    """Devices by uuid, ranks by (job, rank)."""
+
+    def __init__(self) -> None:
+        self.devices: dict[str, DeviceTrack] = {}
+        self.host_memory: tuple[int | None, int | None] = (None, None)  # total, available
+        self.tracks: dict[tuple[int, int], Track] = {}
+
+    def take(self, event: Event) -> set[str]:
+        """Take one event in; what it changed, in the words of ``Model.dirty``."""
+        match event:
+            case DevicesSampled():
+                self._devices_sampled(event)
+                return {"devices", "header"}
+            case RankChanged():
+                self._rank_changed(event)
+                return {"devices", "pipeline", "header"}
+            case LedgerUpdated():
+                self._ledger_updated(event)
+                return {"devices"}
+            case Spike():
+                self._track(event.job, event.rank).spikes.append(event)
+                return {"devices", "jobs"}
+            case StepDone():
+                self._track(event.job, event.rank).steps.append(event)
+                return {"pipeline"}
+            case _:
+                return set()
+
+    def take_snapshot(self, snapshot: Snapshot, now: float) -> None:
+        if snapshot.devices:
+            self._devices_sampled(DevicesSampled(devices=snapshot.devices, t=now))
+        for event in (*snapshot.ranks, *snapshot.ledgers):
+            self.take(event)
+
+    def _devices_sampled(self, event: DevicesSampled) -> None:
+        self.host_memory = (event.host_memory_total, event.host_memory_available)
+        seen = {reading.uuid for reading in event.devices}
+        for uuid in [u for u in self.devices if u not in seen]:
+            del self.devices[uuid]
+        for reading in event.devices:
+            track = self.devices.get(reading.uuid)
+            if track is None:
+                track = self.devices[reading.uuid] = DeviceTrack(reading)
+            track.reading = reading
+            self._book(track, event.t)
+
+    def _book(self, track: DeviceTrack, t: float) -> None:
+        """Split a device's memory by owner: what ranks book, and the rest as foreign."""
+        reading = track.reading
+        if reading.memory_used is not None:
+            owners: dict[str, float] = {}
+            for rank in self._ranks_on(reading.uuid):
+                if rank.ledger is not None and not rank.gone:
+                    for owner, count in rank.ledger.by_owner.items():
+                        owners[owner] = owners.get(owner, 0) + count
+            booked = sum(owners.values())
+            if reading.memory_used > booked:
+                owners["foreign"] = owners.get("foreign", 0) + reading.memory_used - booked
+            level = history.stack(owners)
+            peak = history.raised(level, float(reading.memory_peak or 0), {})
+            track.memory.add(t, level, peak)
+        if reading.temperature_c is not None:
+            track.temperature.add(t, history.scalar("temperature", reading.temperature_c))
+        if reading.utilization is not None:
+            track.utilization.add(t, history.scalar("utilization", reading.utilization))
+
+    def _ranks_on(self, uuid: str) -> list[Track]:
+        return [t for t in self.tracks.values() if t.change and t.change.device_uuid == uuid]
+
+    def _track(self, job: int, rank: int) -> Track:
+        track = self.tracks.get((job, rank))
+        if track is None:
+            track = self.tracks[job, rank] = Track(job, rank)
+            self._forget_old(job)
+        return track
+
+    def _forget_old(self, job: int) -> None:
+        """Ranks of earlier jobs leave once a later job's appear and theirs have ended."""
+        for key in [k for k, t in self.tracks.items() if k[0] < job and t.gone]:
+            del self.tracks[key]
+
+    def _rank_changed(self, event: RankChanged) -> None:
+        track = self._track(event.job, event.rank)
+        track.change = event
+        if track.gone:
+            track.memory.end(event.t)
+
+    def _ledger_updated(self, event: LedgerUpdated) -> None:
+        track = self._track(event.job, event.rank)
+        track.ledger = event
+        level = history.stack(event.by_owner)
+        peak = history.raised(level, float(event.peak), event.peak_by_owner)
+        track.memory.add(event.t, level, peak)
+        if track.gone and track.change is not None:
+            track.memory.end(track.change.t)
+        uuid = track.change.device_uuid if track.change else None
+        device = self.devices.get(uuid) if uuid else None
+        if device is not None and len(self._ranks_on(device.reading.uuid)) == 1:
+            # Between two readings of the device the rank's own report is the better peak.
+            foreign = max((device.reading.memory_used or 0) - event.total, 0)
+            whole = dict(event.by_owner)
+            whole["foreign"] = whole.get("foreign", 0) + foreign
+            ground = history.stack(whole)
+            top = history.raised(ground, event.peak + foreign, event.peak_by_owner)
+            device.memory.add(event.t, ground, top)
+
+    # -- out ---------------------------------------------------------------------------------
+
+    def panels(self) -> list[Panel]:
+        """The panels of the overview: GPUs by index, then ranks without one, or the host alone."""
+        tracks = sorted(self.tracks.values(), key=lambda t: (t.job, t.rank))
+        live = [t for t in tracks if not t.gone]
+        if live:
+            # Dead ranks of a job whose group still lives belong to the picture.
+            jobs = {t.job for t in live}
+            tracks = [t for t in tracks if t.job in jobs]
+        elif tracks:
+            newest = max(t.job for t in tracks)
+            tracks = [t for t in tracks if t.job == newest]
+        panels: list[Panel] = []
+        placed: set[tuple[int, int]] = set()
+        for device in sorted(self.gpus(), key=lambda d: d.reading.index):
+            mine = [t for t in tracks if t.change and t.change.device_uuid == device.reading.uuid]
+            placed.update((t.job, t.rank) for t in mine)
+            panels.append(
+                Panel(
+                    device.reading.uuid,
+                    "device",
+                    f"GPU {device.reading.index}",
+                    device,
+                    tuple(mine),
+                )
+            )
+        several = len({t.job for t in tracks}) > 1
+        for track in tracks:
+            if (track.job, track.rank) in placed:
+                continue
+            name = f"rank {track.rank}"
+            if several:
+                name = f"job {track.job} {name}"
+            panels.append(Panel(f"{track.job}:{track.rank}", "rank", name, None, (track,)))
+        host = self.host_track()
+        if not panels and host is not None:
+            panels.append(Panel(host.reading.uuid, "host", "host", host, ()))
+        return panels
+
+    def gpus(self) -> list[DeviceTrack]:
+        return [d for d in self.devices.values() if d.reading.source != "host"]
+
+    def host_track(self) -> DeviceTrack | None:
+        return next((d for d in self.devices.values() if d.reading.source == "host"), None)

@@ -1,0 +1,126 @@
+"""A Textual app that owns its terminal: what the console is, apart from what it shows.
+
+It draws through a driver that never waits, turns what is written to file descriptors 1 and 2 into
+lines, and leaves, rather than dies, when the terminal goes away.
+"""
+
+from __future__ import annotations
+
+import signal
+from abc import abstractmethod
+from typing import Any
+
+from rich.console import RenderableType
+from textual import events
+from textual._compositor import ChopsUpdate
+from textual.app import App
+from textual.screen import Screen
+from textual.strip import Strip
+
+from console.leave import Leave
+from console.terminal import OwnedTerminal, SteadyDriver, signals
+from console.theme import Theme
+from console.thrift import Spans
+
+
+class TerminalApp(App[Leave]):
+    """Base of the console.
+
+    Args:
+        own_fds: whether file descriptors 1 and 2 become lines while the app runs.
+    """
+
+    look: Theme
+
+    def __init__(self, *, own_fds: bool, ansi_color: bool) -> None:
+        super().__init__(driver_class=SteadyDriver, ansi_color=ansi_color)
+        self._own_fds = own_fds
+        self._owned: OwnedTerminal | None = None
+        self._printed: dict[str, str] = {}  # stream → what has no end of line yet
+
+    @abstractmethod
+    def captured(self, stream: str, line: str) -> None:
+        """A line that something wrote to file descriptor 1 or 2. Any thread."""
+
+    @abstractmethod
+    def action_redraw(self) -> None:
+        """Paint everything anew."""
+
+    def run(self, **kwargs: Any) -> Leave:
+        """Show the console until it is left; the terminal is as before afterwards."""
+        if not self._own_fds:
+            return super().run(**kwargs) or Leave("quit")
+        with OwnedTerminal(self.captured) as owned:
+            self._owned = owned
+            SteadyDriver.tty_fd = owned.tty_fd
+            try:
+                return super().run(**kwargs) or Leave("quit")
+            finally:
+                SteadyDriver.tty_fd = None
+
+    async def run_async(self, **kwargs: Any) -> Leave | None:
+        import asyncio
+
+        hangup = {signal.SIGHUP: self.terminal_gone, signal.SIGTERM: self._terminated}
+        if kwargs.get("headless"):
+            return await super().run_async(**kwargs)
+        with signals(asyncio.get_running_loop(), hangup):
+            return await super().run_async(**kwargs)
+
+    def on_print(self, event: events.Print) -> None:
+        """Python-level prints, which come in pieces."""
+        stream = "stderr" if event.stderr else "stdout"
+        *lines, rest = (self._printed.get(stream, "") + event.text).split("\n")
+        if len(rest) > OwnedTerminal.LONGEST:
+            lines, rest = [*lines, rest], ""
+        self._printed[stream] = rest
+        for line in lines:
+            if line.strip():
+                self.captured(stream, line)
+
+    # -- the terminal ------------------------------------------------------------------------
+
+    @property
+    def stalled(self) -> bool:
+        return isinstance(self._driver, SteadyDriver) and self._driver.stalled
+
+    @property
+    def bytes_written(self) -> int:
+        """Bytes the terminal has taken so far."""
+        driver = self._driver
+        writer = driver.writer if isinstance(driver, SteadyDriver) else None
+        return writer.written if writer is not None else 0
+
+    def _display(self, screen: Screen[Any], renderable: RenderableType | None) -> None:
+        # Textual sends each changed row from its widget's left edge on; we send what changed.
+        if type(renderable) is ChopsUpdate:
+            renderable = Spans(renderable.chops, renderable.spans, renderable.chop_ends)
+        super()._display(screen, renderable)
+
+    def terminal_recovered(self) -> None:
+        """The terminal reads again: what was skipped is painted in full."""
+        self.call_later(self.action_redraw)
+
+    def terminal_gone(self) -> None:
+        """Hang-up: the console leaves, the engine does not."""
+        if self._owned is not None:
+            self._owned.gone = True
+        self.exit(Leave("terminal_gone", "The terminal went away; the engine works on."))
+
+    def _terminated(self) -> None:
+        self.exit(Leave("terminated", "Ended by SIGTERM; the engine works on."))
+
+    # -- pictures ----------------------------------------------------------------------------
+
+    def picture(self) -> str:
+        """The present screen as an SVG document."""
+        from console import shot
+
+        dark = self.look.dark
+        ink = self.look.hex("text", "#d6dae1" if dark else "#22272f")
+        ground = self.look.base if self.look.base != "default" else "#101010"
+        update = self.screen._compositor.render_update(
+            full=True, screen_stack=self._background_screens
+        )
+        lines = [Strip.join(line) for line in getattr(update, "strips", ())]
+        return shot.svg(lines, ink if ink.startswith("#") else "#d0d0d0", ground)
