@@ -92,7 +92,10 @@ class Assigner:
         changed = release.changed()
         if changed is not None:
             raise ReleaseError(f"release {release.version}: {changed}", "refused")
-        request = release.apply(asked, expected.placement if expected else None)
+        if before is not None and before.digest == release.digest:
+            request = prepared.request  # a retry may have changed it with good reason
+        else:
+            request = release.apply(asked, expected.placement if expected else None)
         environment = {**release.variables, **row.environment}
         kind = expected.stratum if expected else stratum(row, prepared)
         db.execute(

@@ -79,8 +79,17 @@ def load(path: Path | None = None) -> Settings:
     Raises:
         ReleaseError: the file cannot be read, or says something that cannot be.
     """
+    return of(_defaults(), _read(path or settings_file()))
+
+
+def shipped() -> Settings:
+    """The settings that ship."""
+    return of(_defaults(), {})
+
+
+def _defaults() -> dict[str, Any]:
     text = (files("engine.release") / "defaults.toml").read_text(encoding="utf-8")
-    return of(tomllib.loads(text), _read(path or settings_file()))
+    return tomllib.loads(text)
 
 
 def of(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> Settings:
