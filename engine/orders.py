@@ -17,7 +17,7 @@ from engine.messages import Audited, JobChanged, JobRow, PlanChanged, PlanMade, 
 from engine.nightwatch.words import altered
 from engine.parameters.problems import ParamError
 from engine.parameters.request import Request
-from engine.preflight import PreflightError, Prepared
+from engine.preflight import PreflightError, Prepared, Work
 from engine.retry.replan import next_plan
 from engine.telemetry.devices import DeviceSelectionError
 
@@ -98,7 +98,8 @@ class Orders:
 
     async def switch_queue(self, changes: Mapping[str, Any]) -> Reply:
         """Jobs that have not begun use these request fields; each one that cannot says why."""
-        done, refused = [], []
+        done: list[int] = []
+        refused: list[int] = []
         for entry in self._queue.waiting:
             reply = await self.switch_waiting(entry.row.id, changes)
             (done if reply.ok else refused).append(entry.row.id)
@@ -236,6 +237,8 @@ class Orders:
             wanted["size"] = "{}*{}".format(*lower)
         if wanted.pop("plan", None) is not None:
             prepared = await self._queue.prepare(Request.from_dict(row.request))
+            if not isinstance(prepared, Prepared):
+                raise OrderError("an external command has no plan of ours")
             machine = await self._host.machine()
             try:
                 found = await asyncio.to_thread(next_plan, prepared, machine)
@@ -248,26 +251,20 @@ class Orders:
 
     # -- inside --------------------------------------------------------------------------------
 
-    def _told(self, row: JobRow, prepared: Prepared, reason: str, change: str) -> None:
+    def _told(self, row: JobRow, prepared: Work, reason: str, change: str) -> None:
         bus = self._host.bus
         bus.publish(JobChanged(job=row))
-        bus.publish(PlanMade(job=row.id, plan=prepared.plan.to_dict()))
+        plan = prepared.plan_dict()
+        if plan is not None:
+            bus.publish(PlanMade(job=row.id, plan=plan))
         bus.publish(PlanChanged(job=row.id, reason=reason, mode=row.mode, change=change))
         bus.log("INFO", f"{reason}: {change}", row.id)
 
 
-def _fields(prepared: Prepared) -> dict[str, Any]:
-    """What a request says in a job's row."""
-    plan = prepared.plan
-    return {
-        "request": prepared.request.to_dict(),
-        "mode": plan.mode,
-        "size": prepared.forecast.size,
-        "clips": prepared.forecast.clips,
-        "steps": plan.sample_steps,
-        "ranks": plan.world_size,
-        "plan": plan.to_dict(),
-    }
+def _fields(work: Work) -> dict[str, Any]:
+    """What a checked request says in a job's row."""
+    fields = {k: v for k, v in work.fields().items() if k != "kind"}
+    return {**fields, "request": work.request.to_dict()}
 
 
 def _check(environment: Mapping[str, str]) -> None:

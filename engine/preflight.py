@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal, TypedDict
+from typing import Any, Final, Literal, Protocol, TypedDict
 
 from engine.checkpoint import layout as layouts
 from engine.checkpoint.errors import CheckpointError
@@ -56,9 +56,29 @@ class Machine:
     drained: frozenset[str] = frozenset()  # UUIDs of devices that get no new work
 
 
+class Work(Protocol):
+    """A checked job, whoever does its work: our ranks (``Prepared``) or another program."""
+
+    @property
+    def request(self) -> Request: ...
+    @property
+    def remarks(self) -> tuple[str, ...]: ...
+    @property
+    def leases(self) -> frozenset[str]:
+        """What the job occupies: GPUs by UUID, or the CPU as a whole."""
+
+    @property
+    def mode(self) -> str: ...
+    def plan_dict(self) -> dict[str, Any] | None:
+        """``Plan.to_dict``; None where nothing is placed by us."""
+
+    def fields(self) -> dict[str, Any]:
+        """What it says in a job's row."""
+
+
 @dataclass(frozen=True)
 class Prepared:
-    """A job that may start."""
+    """A job that may start on our own ranks."""
 
     request: Request
     layout: Layout
@@ -70,6 +90,26 @@ class Prepared:
     def blocks(self) -> int:
         """Blocks of the whole job."""
         return self.forecast.clips * blocks_per_clip(self.request.infer_frames)
+
+    @property
+    def mode(self) -> str:
+        """The plan's mode."""
+        return self.plan.mode
+
+    def plan_dict(self) -> dict[str, Any]:
+        """The plan as JSON."""
+        return self.plan.to_dict()
+
+    def fields(self) -> dict[str, Any]:
+        """What it says in a job's row."""
+        return {
+            "mode": self.plan.mode,
+            "size": self.forecast.size,
+            "clips": self.forecast.clips,
+            "steps": self.plan.sample_steps,
+            "ranks": self.plan.world_size,
+            "plan": self.plan.to_dict(),
+        }
 
     @property
     def leases(self) -> frozenset[str]:

@@ -12,10 +12,11 @@ from engine.jobs.store import StoreError
 from engine.messages import END_STATES, Audited, JobChanged, JobRow, PlanChanged, PlanMade, Reply
 from engine.parameters.problems import ParamError
 from engine.parameters.request import Request
-from engine.preflight import PreflightError, Prepared, prepare
+from engine.preflight import PreflightError, Prepared, Work
 from engine.retry.desk import Again
-from engine.runner import Host, JobRun
+from engine.runner import Host
 from engine.waiting import Waiting
+from engine.work import Run, prepare_work, run_of
 
 #: Seconds until a job whose device another engine holds is tried again.
 RETRY_SECONDS: Final = 2.0
@@ -34,7 +35,7 @@ class JobQueue:
         self.waiting = Waiting()
         #: Devices that get no new work: UUID → what they are leased by.
         self.drained: dict[str, str] = {}
-        self._running: dict[int, JobRun] = {}
+        self._running: dict[int, Run] = {}
         self._occupied: dict[int, frozenset[str]] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._told: set[int] = set()  # jobs whose wait for a device was told
@@ -106,13 +107,15 @@ class JobQueue:
         except StoreError as error:
             return Reply(False, str(error), state="failed")
         self._host.bus.publish(JobChanged(job=row))
-        self._host.bus.publish(PlanMade(job=row.id, plan=prepared.plan.to_dict()))
+        plan = prepared.plan_dict()
+        if plan is not None:
+            self._host.bus.publish(PlanMade(job=row.id, plan=plan))
         for remark in prepared.remarks:
             self._host.bus.log("INFO", remark, row.id)
         self.enter(row, prepared)
         return Reply(True, f"job {row.id} is queued", row.id, "queued")
 
-    async def prepare(self, request: Request) -> Prepared:
+    async def prepare(self, request: Request) -> Work:
         """Check a request against this host as it is now.
 
         Raises:
@@ -120,9 +123,9 @@ class JobQueue:
         """
         machine = await self._host.machine()
         folders = (self._host.places.state, self._output_folder(request))
-        return await asyncio.to_thread(prepare, request, machine, folders)
+        return await asyncio.to_thread(prepare_work, request, machine, folders)
 
-    def enter(self, row: JobRow, prepared: Prepared) -> None:
+    def enter(self, row: JobRow, prepared: Work) -> None:
         """Let a checked job wait for its turn."""
         self.waiting.add(row, prepared)
         self._idle.clear()
@@ -175,17 +178,9 @@ class JobQueue:
     def _output_folder(self, request: Request) -> Path:
         return self._host.places.output_of(0, str(request.audio), request.output).parent
 
-    def _keep(self, prepared: Prepared, bound: Mapping[str, Any]) -> JobRow:
-        request, plan, store = prepared.request, prepared.plan, self._host.store
-        row = store.create(
-            request.to_dict(),
-            mode=plan.mode,
-            size=prepared.forecast.size,
-            clips=prepared.forecast.clips,
-            steps=plan.sample_steps,
-            ranks=plan.world_size,
-            plan=plan.to_dict(),
-        )
+    def _keep(self, prepared: Work, bound: Mapping[str, Any]) -> JobRow:
+        request, store = prepared.request, self._host.store
+        row = store.create(request.to_dict(), **prepared.fields())
         output = self._host.places.output_of(row.id, str(request.audio), request.output)
         return store.update(row.id, output=str(output), **bound)
 
@@ -210,27 +205,28 @@ class JobQueue:
             self._host.bus.log("WARNING", f"waiting: {why}", job)
             self._told.add(job)
 
-    def _start(self, row: JobRow, prepared: Prepared) -> None:
-        claimed = (row, prepared) if self.claim is None else self.claim(row, prepared)
-        if isinstance(claimed, str):
-            self.waiting.add(row, prepared)
-            self.take_out(row.id, "interrupted", claimed)
-            return
-        row, prepared = claimed
-        run = JobRun(self._host, row, prepared)
+    def _start(self, row: JobRow, prepared: Work) -> None:
+        if self.claim is not None and isinstance(prepared, Prepared):
+            claimed = self.claim(row, prepared)
+            if isinstance(claimed, str):
+                self.waiting.add(row, prepared)
+                self.take_out(row.id, "interrupted", claimed)
+                return
+            row, prepared = claimed
+        run = run_of(self._host, row, prepared)
         self._running[row.id] = run
         self._occupied[row.id] = prepared.leases
         task = asyncio.get_running_loop().create_task(self._drive(run, prepared))
         self._tasks[row.id] = task
 
-    async def _drive(self, run: JobRun, prepared: Prepared) -> None:
+    async def _drive(self, run: Run, prepared: Work) -> None:
         try:
             await self._driven(run, prepared)
         finally:
             del self._tasks[run.row.id]
             self._later()
 
-    async def _driven(self, run: JobRun, prepared: Prepared) -> None:
+    async def _driven(self, run: Run, prepared: Work) -> None:
         job = run.row.id
         try:
             held = await run.drive()
@@ -249,15 +245,14 @@ class JobQueue:
             else:
                 self._host.desk.forget(job)
 
-    async def _try_again(self, row: JobRow, prepared: Prepared, again: Again) -> None:
+    async def _try_again(self, row: JobRow, prepared: Work, again: Again) -> None:
         """Let a job that a fault ended wait for its next attempt."""
         problem: str | None = None
         with self.held():
             try:
                 prepared = await self.prepare(again.request)
-                row = self._host.store.update(
-                    row.id, mode=prepared.plan.mode, ranks=prepared.plan.world_size
-                )
+                fields = prepared.fields()
+                row = self._host.store.update(row.id, mode=fields["mode"], ranks=fields["ranks"])
                 self._host.store.audit(
                     "retry", job=row.id, attempt=again.attempt, why=again.why,
                     changes=again.changes, environment=again.environment,
@@ -272,9 +267,7 @@ class JobQueue:
         bus = self._host.bus
         bus.publish(JobChanged(job=row))
         change = f"{again.why}. {again.change}"
-        bus.publish(
-            PlanChanged(job=row.id, reason="relaunch", mode=prepared.plan.mode, change=change)
-        )
+        bus.publish(PlanChanged(job=row.id, reason="relaunch", mode=prepared.mode, change=change))
         bus.publish(Audited(action="retry", by="policy", target=f"job {row.id}", result=change))
 
     def _later(self) -> None:

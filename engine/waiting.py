@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from engine.jobs.store import JobStore
 from engine.messages import JobRow
-from engine.preflight import Prepared
+from engine.preflight import Work
 
 
 @dataclass
@@ -16,7 +16,7 @@ class Entry:
     """One waiting job."""
 
     row: JobRow
-    prepared: Prepared
+    prepared: Work
 
     @property
     def key(self) -> tuple[float, int]:
@@ -44,7 +44,7 @@ class Waiting:
     def find(self, job: int) -> Entry | None:
         return next((e for e in self._entries if e.row.id == job), None)
 
-    def add(self, row: JobRow, prepared: Prepared) -> None:
+    def add(self, row: JobRow, prepared: Work) -> None:
         """Put a job where its position says."""
         bisect.insort(self._entries, Entry(row, prepared), key=lambda e: e.key)
 

@@ -60,6 +60,7 @@ class Keeper:
         elif self._below():
             self._stop = LEFTOVER_GRACE if self._stop is None else self._stop
             self._end()
+        self._reap()  # nothing is left for init to bury
         self._tell(survivors=self._below())
         return 0
 

@@ -35,8 +35,16 @@ class PreparedCommand:
         """What the job occupies: its GPUs by UUID, or the CPU as a whole."""
         return frozenset(device.uuid for device in self.devices) or frozenset({"cpu"})
 
-    def row(self) -> dict[str, Any]:
-        """What its row begins with."""
+    @property
+    def mode(self) -> str:
+        """The profile's name."""
+        return self.profile.name
+
+    def plan_dict(self) -> None:
+        """Nothing of it is placed by us."""
+
+    def fields(self) -> dict[str, Any]:
+        """What it says in a job's row."""
         return {
             "kind": "command",
             "mode": self.profile.name,

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from engine import queue as module
+from engine import work as module
 from engine.bus import Bus
 from engine.geometry import Forecast
 from engine.guard.lease import Holder, LeaseHeld
@@ -172,7 +172,7 @@ async def test_a_waiting_job_is_cancelled_at_once_a_running_one_is_asked(host: H
 async def test_a_device_of_another_engine_is_waited_for_in_its_place(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("engine.queue.RETRY_SECONDS", 0.0)
     lines: list[str] = []
     host.bus.subscribe(lambda e: lines.append(e.text) if isinstance(e, LogLine) else None)
     queue = JobQueue(host)

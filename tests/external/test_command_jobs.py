@@ -76,7 +76,7 @@ def make(tmp_path: Path, good_video: Path, monkeypatch: pytest.MonkeyPatch) -> I
         prepared = prepare_command(request, machine)
         host = Host(tmp_path, machine)
         hosts.append(host)
-        row = host.store.create(request.to_dict(), **prepared.row())
+        row = host.store.create(request.to_dict(), **prepared.fields())
         row = host.store.update(row.id, output=str(tmp_path / "out.mp4"))
         return CommandRun(host, row, prepared), host
 

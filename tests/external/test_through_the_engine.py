@@ -1,0 +1,92 @@
+"""Does `avatop run --command` go the way of every job: queue, rows, result, exit code?"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from engine.media.join import join
+from engine.resources import sample_data
+from tests.media import makers
+
+PROGRAMS = Path(__file__).with_name("programs.py")
+
+
+def avatop(folder: Path, what: str, *flags: str) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, "-m", "console", "run", "--json", "--gpus", "cpu"]
+    command = f"{sys.executable} {PROGRAMS} {what}"
+    env = os.environ | {
+        "AVATOP_STATE_DIR": str(folder / "state"),
+        "GOOD_VIDEO": str(folder / "good.mp4"),
+    }
+    return subprocess.run(
+        [*words, "--command", command, "--output", str(folder / "out.mp4"), *flags],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=env,
+        check=False,
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    clip = makers.segment(tmp_path / "clip.mp4", makers.numbered(0, 25))
+    join([clip], sample_data() / "speech" / "english.wav", tmp_path / "good.mp4")
+    return tmp_path
+
+
+def test_a_good_command_is_a_done_job(folder: Path) -> None:
+    done = avatop(folder, "good")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["state"], told["kind"], told["mode"]) == ("done", "command", "command")
+    assert (folder / "out.mp4").exists()
+    jobs = subprocess.run(
+        [sys.executable, "-m", "console", "jobs", "--json"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env=os.environ | {"AVATOP_STATE_DIR": str(folder / "state")},
+        check=True,
+    )
+    assert json.loads(jobs.stdout)["jobs"][0]["state"] == "done"
+
+
+def test_a_failing_command_is_retried_by_its_cause_and_exits_1(folder: Path) -> None:
+    failed = avatop(folder, "oom", "--retries", "1")
+    assert failed.returncode == 1
+    assert json.loads(failed.stdout)["state"] == "failed"
+    assert "memory" in failed.stderr
+    passing = avatop(folder, "taken_port", "--retries", "1")
+    assert passing.returncode == 0, passing.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (("--profile", "dokcer"), "Did you mean docker"),
+        (("--image", "missing.png"), "does not exist"),
+    ],
+)
+def test_bad_usage_is_told_before_anything_starts(
+    folder: Path, flags: tuple[str, ...], says: str
+) -> None:
+    words = [sys.executable, "-m", "console", "run", "--gpus", "cpu"]
+    if "--profile" not in flags:
+        words += ["--command", "true"]
+    done = subprocess.run(
+        [*words, *flags],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env=os.environ | {"AVATOP_STATE_DIR": str(folder / "state")},
+        check=False,
+    )
+    assert done.returncode == 2
+    assert says in done.stderr
