@@ -271,6 +271,8 @@ def _precisions(
     question: Question, asked: Choice
 ) -> Iterator[tuple[tuple[str, ...], DType, DType]]:
     yield (), asked.dtype, asked.kv_dtype
+    if question.kind == "cpu" and asked.kv_dtype != "fp8":
+        yield ("KV precision",), asked.dtype, "fp8"
     able = question.kind == "cuda" and all(
         device.capability is None or device.capability >= FP8_CAPABILITY
         for device in question.devices

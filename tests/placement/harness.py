@@ -16,7 +16,7 @@ from engine.checkpoint.layout import find
 from engine.messages import UnshardRecord
 from engine.parameters.modes import ModeReading
 from engine.parameters.request import Request
-from engine.placement.plan import Mode, Plan, Stage, Weights
+from engine.placement.plan import DType, Lead, Mode, Plan, Stage, Weights
 from engine.placement.solve import DeviceOffer, solve
 
 CKPT = Path(__file__).parents[2] / "sample_data" / "ckpt"
@@ -73,6 +73,8 @@ def plan_of(
     clips: int = 2,
     mode: Mode = "tpp",
     kv: Literal["device", "host"] = "device",
+    kv_dtype: DType = "fp32",
+    lead: Lead = "own",
 ) -> Plan:
     """A plan by hand, on CPU ranks: any cut of steps and layers."""
     plan = plan_for("single", steps=steps, clips=clips)
@@ -84,6 +86,8 @@ def plan_of(
         mode=mode,
         stages=stages,
         kv=kv,
+        kv_dtype=kv_dtype,
+        lead=lead,
         weights=weights or plan.weights,
         order="sequential" if weights is None else "diagonal",
         vae_rank=vae,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+
+import numpy as np
 import pytest
 
-from engine.placement.plan import HostStream
-from tests.placement.harness import Case, Cut, plan_of, run
+from engine.placement.plan import HostStream, Lead, PeerGather
+from tests.placement.harness import Case, Cut, Outcome, plan_of, run
 from tests.placement.test_executor import assert_same_video, single
 
 pytestmark = [pytest.mark.ranks, pytest.mark.xdist_group("ranks")]
@@ -94,6 +97,42 @@ def test_keys_and_values_on_the_host_give_the_same_latents(
     for outcome in outcomes:
         assert "kv" not in outcome.peak_by_owner
         assert outcome.peak_by_owner["streamed"] > 0
+
+
+@pytest.mark.parametrize("lead", ["shared", "single"])
+def test_rings_that_share_their_conditioning_give_the_same_latents(lead: Lead) -> None:
+    for cuts, weights in ((by_layers(3, 8), None), (by_steps(4), HostStream(slots=2))):
+        plan = plan_of(cuts, weights=weights, lead=lead)
+        outcomes = run(plan, Case())
+        assert_same_video(outcomes, single(), plan.vae_rank)
+        for outcome in outcomes:
+            assert outcome.peak_by_owner["kv"] < single().peak_by_owner["kv"]
+
+
+@functools.cache
+def coarse() -> Outcome:
+    return run(plan_of(by_steps(4), kv_dtype="fp8"), Case())[0]
+
+
+def test_keys_and_values_in_fp8_are_the_same_in_every_mode() -> None:
+    for cuts, weights, kv in (
+        (by_steps(2, 2), None, "device"),
+        (by_layers(4, 8), None, "host"),
+        (by_steps(1, 3), PeerGather((0, 1)), "device"),
+        (by_steps(4), HostStream(slots=2), "host"),
+    ):
+        mode = "fsdp" if isinstance(weights, PeerGather) else "tpp"
+        plan = plan_of(cuts, weights=weights, mode=mode, kv=kv, kv_dtype="fp8")
+        assert_same_video(run(plan, Case()), coarse(), plan.vae_rank)
+
+
+def test_keys_and_values_in_fp8_take_less_and_change_little() -> None:
+    exact, found = single(), coarse()
+    # A byte and a shared scale in the place of 4 bytes; and the window that they are read through.
+    assert found.peak_by_owner["kv"] < exact.peak_by_owner["kv"] / 2
+    for block, latent in exact.latents.items():
+        error = np.linalg.norm(found.latents[block] - latent) / np.linalg.norm(latent)
+        assert 0 < error < 0.05
 
 
 def test_a_stop_ends_a_pipeline_after_the_clip_in_progress() -> None:
