@@ -29,6 +29,7 @@ from engine.messages import (
     EngineStopped,
     JobChanged,
     Relaunch,
+    ReleaseCommand,
     Reorder,
     Reply,
     SetSpikeThreshold,
@@ -170,6 +171,7 @@ class Engine:
         )
         for row in services.past_jobs():
             self.bus.publish(JobChanged(job=row))
+        services.open_releases(InProcessClient(self))
         services.open_batches(InProcessClient(self))
         return None
 
@@ -220,6 +222,8 @@ class Engine:
                 )
             case BatchCommand():
                 return await services.batches.command(command)
+            case ReleaseCommand():
+                return await services.releases.obey(command)
             case _:
                 return Reply(False, f"this engine does not know {type(command).__name__}")
 

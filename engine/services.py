@@ -18,6 +18,8 @@ from engine.placement.history import History
 from engine.preflight import Machine
 from engine.queue import JobQueue
 from engine.ranks.server import RankServer
+from engine.release.attach import open_releases
+from engine.release.service import ReleaseService
 from engine.retry.desk import Desk
 from engine.telemetry.capability import capabilities
 from engine.telemetry.devices import pick_source
@@ -44,6 +46,7 @@ class Services:
         self.orders = Orders(self.queue, self)
         self.store: JobStore
         self.batches: BatchService
+        self.releases: ReleaseService
         self._loop = asyncio.get_running_loop()
         self._sampler: Sampler | None = None
         self._sampled = asyncio.Event()
@@ -68,6 +71,10 @@ class Services:
         self._sampler = Sampler(picked.source, self._on_sample)
         self._sampler.start()
         return picked.source.name
+
+    def open_releases(self, client: EngineClient) -> None:
+        """Give jobs the versions that are live, from now on."""
+        self.releases = open_releases(self, client)
 
     def open_batches(self, client: EngineClient) -> None:
         """Take batches from now on; their jobs go through ``client``, as anybody's do."""
@@ -113,6 +120,7 @@ class Services:
     async def close(self, reason: str) -> None:
         """End jobs, ranks, server and sampling; queued jobs are told that they never began."""
         self.batches.wind_down(reason)
+        await self.releases.close()
         await self.queue.close(reason)
         await self.batches.close()
         await self.server.close()
