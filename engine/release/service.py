@@ -305,9 +305,8 @@ class ReleaseService:
 
     def listen(self, event: Event) -> None:
         """For every event; only hands on, so that the bus never waits for the disk."""
-        if isinstance(event, LogLine) and event.job in self._texts and event.level == "ERROR":
-            self._loop.call_soon_threadsafe(self._hear, event)
-        elif isinstance(event, JobChanged) and event.job.version is not None:
+        line = isinstance(event, LogLine) and event.job in self._texts and event.level == "ERROR"
+        if line or (isinstance(event, JobChanged) and event.job.version is not None):
             self._loop.call_soon_threadsafe(self._hear, event)
 
     def _hear(self, event: Event) -> None:
