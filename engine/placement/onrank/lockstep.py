@@ -133,10 +133,7 @@ class Lockstep:
         items: list[Item] = []
         for work in mine:
             clip = generation.clip_of(work.block)
-            if (
-                generation.needs_prefill(clip)
-                and generation.epoch_of(clip) not in generation.epochs
-            ):
+            if generation.epoch_of(clip) not in generation.epochs:
                 items.append(generation.prefill(clip))
             items.append(generation.item(work.step, work.block))
         return items

@@ -20,7 +20,7 @@ from torch import Tensor
 from engine.checkpoint.layout import read_json
 from engine.checkpoint.onrank.encoders import load_vae
 from engine.checkpoint.onrank.load import DiTSource
-from engine.geometry import BLOCK_FRAMES, DEFAULT_FPS, FrameGeometry, snap_size
+from engine.geometry import BLOCK_FRAMES, BLOCK_LATENTS, DEFAULT_FPS, FrameGeometry, snap_size
 from engine.media.image import image_info
 from engine.model.caches import JobMemory
 from engine.model.config import DiTConfig, Numerics
@@ -36,7 +36,9 @@ from engine.placement.onrank.weights import Loaded, load_network, outline
 from engine.placement.plan import Plan, plan_from_dict
 from engine.placement.solve import PREFETCH
 from engine.ranks.onrank.encode import Embeddings, Encoders, Wanted
+from engine.ranks.onrank.latentlog import LATENT_LOG
 from engine.ranks.onrank.ledger import Ledger
+from engine.ranks.onrank.mirror import Mirror
 from engine.ranks.onrank.observer import RankObserver, Telling
 from engine.ranks.onrank.probe import probe_for
 from engine.ranks.onrank.rendezvous import init_group, leave_group
@@ -47,6 +49,8 @@ from engine.ranks.protocol import RankSpec
 
 #: Seconds after which a collective is given up. The engine notices a dead rank long before.
 COLLECTIVE_SECONDS: Final = 1800.0
+#: Seconds in which an order reaches every rank, once one of them obeys it.
+ORDER_SECONDS: Final = 10.0
 DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -55,6 +59,8 @@ class Asked(Protocol):
 
     @property
     def stop_after_clip(self) -> Any: ...  # a threading.Event
+    @property
+    def leave_state(self) -> str | None: ...
     @property
     def spike_threshold(self) -> int | None: ...
 
@@ -128,6 +134,7 @@ class _Rank:
         with DiTSource(self.spec.layout, dtype=self.dtype, lora=self._lora()) as source:
             loaded = self._load(source, groups, embeddings)
         generation = self._generation(embeddings, ref, motion, loaded.job)
+        mirror = self._mirror(generation, groups)
         executor = executor_for(
             self.plan,
             self.spec.rank,
@@ -138,24 +145,57 @@ class _Rank:
             stop=self.control.stop_after_clip.is_set,
             observer=self.observer,
         )
+        made: dict[str, Any] = {}
+        decoded: list[Tensor] | None = None
         if vae is None:
             self._begin()
             for _ in executor.run():
                 raise AssertionError("only the VAE's rank gets finished blocks")
             self.observer.phase("idle")
-            made: dict[str, Any] = {}
         else:
-            with self._sink(vae, motion) as sink:
+            decoder = self._decoder(vae, motion, mirror)
+            with self._sink(vae, decoder, mirror) as sink:
                 self._begin()
+                for block, latent, logged in mirror.known_finals():
+                    sink.take(block, latent.to(self.device), logged=logged)
                 for finished in executor.run():
-                    sink.take(finished.block, finished.latent)
+                    sink.take(mirror.first_block + finished.block, finished.latent)
                 self.observer.phase("decoding", "closing the last segment")
-            made = sink.finish()
+            made, decoded = sink.finish(), decoder.state
+        if executor.clips < generation.clips:
+            self._leave(mirror, generation, executor.clips, decoded)
+        mirror.close()
         self._tell_result(made)
         loaded.close()
         self.rings.close()
         groups.barrier(patient=True)
         leave_group()
+
+    def _mirror(self, generation: Generation, groups: Groups) -> Mirror:
+        """What is kept of this rank's state; it goes on from there if the job is resumed."""
+        height, width = self.video.latent
+        mirror = Mirror(
+            self.spec.kept,
+            self.plan,
+            self.spec.rank,
+            Path(self.spec.segment_dir) / LATENT_LOG,
+            per_clip=generation.blocks_per_clip,
+            latent=torch.zeros(self.cfg.out_dim, BLOCK_LATENTS, height, width, dtype=self.dtype),
+        )
+        mirror.begin(generation, groups)
+        self.observer.keeper, self.observer.first_block = mirror.keeper, mirror.first_block
+        if mirror.remark is not None:
+            self.report.send("log", level="WARNING", text=mirror.remark, where=None)
+        return mirror
+
+    def _leave(
+        self, mirror: Mirror, generation: Generation, clips: int, decoded: list[Tensor] | None
+    ) -> None:
+        """The job was stopped at a clip's end: leave its state, if it is not mirrored anyway."""
+        # The first rank has heard the order, or there would be no end; it is on its way here.
+        self.control.stop_after_clip.wait(ORDER_SECONDS)
+        if mirror.keeper is None and self.control.leave_state is not None:
+            mirror.leave(Path(self.control.leave_state), clips, generation, decoded)
 
     def _begin(self) -> None:
         if self.device.type == "cuda":
@@ -247,13 +287,14 @@ class _Rank:
         self, embeddings: Embeddings, ref: Tensor, motion: Tensor, job: JobMemory | None
     ) -> Generation:
         options = Options(
-            clips=embeddings.clips,
+            clips=embeddings.clips - self.spec.kept.seam,
             steps=self.request.sample_steps,
             shift=self.request.sample_shift,
             infer_frames=self.request.infer_frames,
             seed=self.request.base_seed,
         )
-        inputs = Inputs(ref=ref, motion=motion, context=embeddings.context, audio=embeddings.audio)
+        audio = embeddings.audio[..., self.spec.kept.seam * self.request.infer_frames :]
+        inputs = Inputs(ref=ref, motion=motion, context=embeddings.context, audio=audio)
         generation = Generation(
             self.cfg,
             options,
@@ -274,23 +315,33 @@ class _Rank:
         self.ledger.add(self.rings.owner, self.rings.device_bytes)
         return generation
 
-    @contextmanager
-    def _sink(self, vae: VAE, motion: Tensor) -> Iterator[Sink]:
-        size = weight_bytes(vae)
+    def _decoder(self, vae: VAE, motion: Tensor, mirror: Mirror) -> BlockDecoder:
         with self.observer.window("warming up the decoder", "vae"):
-            decoder = BlockDecoder(vae, motion)
-        self.ledger.book("vae", size + decoder.nbytes)
-        folder = Path(self.spec.segment_dir)
-        video = self.video
-        with SegmentThread(folder, video.width, video.height, video.fps, self._clip) as segments:
+            state = mirror.decoder_state(self.device)
+            decoder = BlockDecoder(vae, motion, state, whole=mirror.first_block > 0)
+        self.ledger.book("vae", weight_bytes(vae) + decoder.nbytes)
+        return decoder
+
+    @contextmanager
+    def _sink(self, vae: VAE, decoder: BlockDecoder, mirror: Mirror) -> Iterator[Sink]:
+        folder, video = Path(self.spec.segment_dir), self.video
+        per_clip = self.request.infer_frames // BLOCK_FRAMES
+        committed = self.spec.kept.committed
+        with SegmentThread(
+            folder, video.width, video.height, video.fps, self._clip, first=committed
+        ) as segments:
             yield Sink(
                 decoder,
                 segments,
                 self.observer,
-                blocks_per_clip=self.request.infer_frames // BLOCK_FRAMES,
-                vae_bytes=size,
+                mirror.log,
+                blocks_per_clip=per_clip,
+                vae_bytes=weight_bytes(vae),
                 began=self.began,
                 dump=self.spec.dump_latents,
+                committed=committed,
+                decoding=committed * per_clip if decoder.resumed else mirror.first_block,
+                on_boundary=mirror.decoded,
             )
 
     # -- what is told --------------------------------------------------------------------------

@@ -66,6 +66,7 @@ class SegmentThread:
 
     Args:
         on_clip: called on the encoder's thread for every finished segment.
+        first: the first clip that will come.
 
     Raises (from ``put``, ``end_clip`` and leaving):
         MediaError: a segment could not be written.
@@ -78,10 +79,11 @@ class SegmentThread:
         height: int,
         fps: int,
         on_clip: Callable[[ClipWritten], None],
+        first: int = 0,
     ) -> None:
         self._folder, self._size, self._fps = folder, (width, height), fps
         self._on_clip = on_clip
-        self._clip = 0
+        self._clip = first
         self._queue: queue.Queue[Frames | _EndOfClip | _Abort | None] = queue.Queue(QUEUE_BLOCKS)
         self._error: BaseException | None = None
         self._failed = threading.Event()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +12,23 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from engine.ranks.onrank.latentlog import LatentLog
 from engine.ranks.onrank.observer import RankObserver
 from engine.ranks.onrank.segments import SegmentThread, preview
 from engine.ranks.onrank.video import BlockDecoder
 
 
 class Sink:
-    """Takes blocks in order. Memory stays flat however long the video, unless latents are dumped.
+    """Takes blocks in order. Memory stays flat however long the video.
 
     Args:
+        log: keeps every final latent on disk.
         vae_bytes: of the VAE's weights, for the books.
         began: ``time.perf_counter()`` at the job's start in this rank.
         dump: file for all final latents, or None.
+        committed: clips that are committed already: their blocks are hashed, and not encoded.
+        decoding: the first block that the decoder has to see.
+        on_boundary: told clips that are decoded, and the decoder's memory then.
     """
 
     def __init__(
@@ -30,15 +36,21 @@ class Sink:
         decoder: BlockDecoder,
         segments: SegmentThread,
         observer: RankObserver,
+        log: LatentLog,
         *,
         blocks_per_clip: int,
         vae_bytes: int,
         began: float,
         dump: str | None,
+        committed: int = 0,
+        decoding: int = 0,
+        on_boundary: Callable[[int, list[Tensor]], None] | None = None,
     ) -> None:
         self._decoder, self._segments, self._observer = decoder, segments, observer
+        self._log, self._first, self._decoding = log, committed * blocks_per_clip, decoding
+        self._on_boundary = on_boundary
         self._per_clip, self._vae_bytes, self._began = blocks_per_clip, vae_bytes, began
-        self._dump, self._kept = dump, list[Tensor]()
+        self._dump = dump
         self._hash = hashlib.sha256()
         self._nan = False
         self._block_began = self._clip_began = time.perf_counter()
@@ -47,17 +59,23 @@ class Sink:
         self.first_frame_seconds: float | None = None
         self.clips: list[dict[str, Any]] = []
 
-    def take(self, block: int, latent: Tensor) -> None:
-        """One final latent ``[16,3,h,w]``.
+    def take(self, block: int, latent: Tensor, *, logged: bool = False) -> None:
+        """One final latent ``[16,3,h,w]``; ``logged``: it was read from the log.
 
         Raises:
             MediaError: a segment could not be written.
         """
-        exact = latent.detach().float().cpu().contiguous()
+        host = latent.detach().cpu().contiguous()
+        exact = host.float()
         self._hash.update(exact.numpy().astype("<f4", copy=False).tobytes())
+        if not logged:
+            self._log.write(block, host)
+        self.blocks += 1
+        if block < self._first:
+            if block >= self._decoding:
+                self._decoder.decode(latent)  # for its memory's sake
+            return
         self._nan |= not bool(torch.isfinite(exact).all())
-        if self._dump is not None:
-            self._kept.append(exact)
         with self._observer.window(f"block {block}", "vae"):
             frames = self._decoder.decode(latent)
         self._observer.ledger.book("vae", self._vae_bytes + self._decoder.nbytes)
@@ -65,7 +83,6 @@ class Sink:
         if self.first_frame_seconds is None:
             self.first_frame_seconds = now - self._began
         self._segments.put(frames)
-        self.blocks += 1
         self.frames += len(frames)
         self._clip_frames += len(frames)
         self._observer.report.send(
@@ -76,8 +93,10 @@ class Sink:
             **preview(frames[-1]),
         )
         self._block_began = now
-        if self.blocks % self._per_clip == 0:
+        if (block + 1) % self._per_clip == 0:
             self._end_clip(block // self._per_clip, now)
+            if self._on_boundary is not None:
+                self._on_boundary(block // self._per_clip + 1, self._decoder.state)
 
     def _end_clip(self, clip: int, now: float) -> None:
         seconds = now - self._clip_began
@@ -88,15 +107,16 @@ class Sink:
 
     def finish(self) -> dict[str, Any]:
         """Write the dump, if one was asked for; this rank's part of the ``result`` report."""
-        if self._dump is not None and self._kept:
+        if self._dump is not None and self.blocks:
             target = Path(self._dump)
             target.parent.mkdir(parents=True, exist_ok=True)
             # [blocks, 16, 3, h, w]: its bytes are those that were hashed.
-            save_file({"latents": torch.stack(self._kept)}, target)
+            kept = [self._log.read(block).float() for block in range(self.blocks)]
+            save_file({"latents": torch.stack(kept)}, target)
         return {
             "latents_sha256": self._hash.hexdigest(),
             "first_frame_seconds": self.first_frame_seconds,
             "frames": self.frames,
             "clips": self.clips,
-            "dump": self._dump if self._kept else None,
+            "dump": self._dump if self.blocks else None,
         }

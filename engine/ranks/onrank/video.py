@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,10 +40,31 @@ def to_frames(pixels: Tensor) -> NDArray[np.uint8]:
 
 
 class BlockDecoder:
-    """Decodes one video's blocks in order, on from its motion latents; never reset."""
+    """Decodes one video's blocks in order, on from its motion latents; never reset.
 
-    def __init__(self, vae: VAE, motion: Tensor) -> None:
+    Args:
+        state: the memory of a decoder that was left, to go on from.
+        whole: keep all frames of the first block: something precedes it.
+    """
+
+    def __init__(
+        self,
+        vae: VAE,
+        motion: Tensor,
+        state: Sequence[Tensor] | None = None,
+        *,
+        whole: bool = False,
+    ) -> None:
         self._pixels = StreamedPixels(vae, motion)
+        if state is not None:
+            self._pixels.stream.load_state(state)
+        self._pixels.begun = whole or state is not None
+        self.resumed = state is not None
+
+    @property
+    def state(self) -> list[Tensor]:
+        """Its memory; later blocks do not change it."""
+        return self._pixels.stream.state()
 
     @property
     def nbytes(self) -> int:
