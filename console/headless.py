@@ -66,13 +66,13 @@ def run_headless(request: Request, as_json: bool) -> int:
             return _Headless(engine, places, request, as_json).run()
     try:
         code = _Headless(engine.client, places, request, as_json).run()
-        _let_others_finish(engine)
+        let_others_finish(engine)
         return code
     finally:
         engine.close()
 
 
-def _let_others_finish(hosting: Hosting) -> None:
+def let_others_finish(hosting: Hosting) -> None:
     """Jobs that others gave to this command's engine are not ended with the command."""
     idle = hosting.client.when_idle()
     try:
