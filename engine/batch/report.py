@@ -113,6 +113,16 @@ def write(report: Mapping[str, Any], folder: Path) -> Path:
     return base.with_name(base.name + ".json")
 
 
+def read(path: Path) -> dict[str, Any] | None:
+    """A JSON report as ``write`` wrote it; None if the file is none."""
+    try:
+        body = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    whole = isinstance(body, dict) and body.get("format") == FORMAT and "totals" in body
+    return body if whole else None
+
+
 def as_csv(report: Mapping[str, Any]) -> str:
     """One line per item. Texts that a spreadsheet would run as a formula are kept from it."""
     out = io.StringIO()

@@ -154,7 +154,7 @@ class BatchService:
         self.store.create(row, items, notes)
         self._reached("frozen", "")
         for remark in found.remarks:
-            self._tell.log("WARNING", f"batch {batch}: {remark.text}")
+            self._tell.log("INFO", f"batch {batch}: {remark.text}")
         self._work(row, spec, lines)
         return self._accepted(batch, f"{len(items)} items", remarks=found.remarks)
 
