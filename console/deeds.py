@@ -60,6 +60,8 @@ def cancel(app: AvatopApp) -> None:
 
 def acknowledge(app: AvatopApp) -> None:
     """Say that the gravest alert is seen."""
+    if app.refuses():
+        return
     firing = app.model.trouble.firing()
     if not firing:
         app.say(t("No alert is waiting to be acknowledged."), "soft")

@@ -13,7 +13,7 @@ from typing import Final
 
 from engine.checkpoint import layout as layouts
 from engine.checkpoint.encoders import t5_tensors, wav2vec_tensors
-from engine.checkpoint.expected import DiTShape, Wrap
+from engine.checkpoint.expected import DiTShape
 from engine.checkpoint.shapes import SHAPES
 from engine.geometry import snap_size
 from engine.jobs.paths import Places
@@ -46,7 +46,7 @@ class Hardware:
 
 
 def answer_of(
-    question: Question, *, wrap: Wrap = "block", measured_steady: int | None = None
+    question: Question, *, measured_steady: int | None = None
 ) -> planner.Answer:
     """The planner's answer to a question.
 
@@ -57,7 +57,7 @@ def answer_of(
     # Ranks that were asked for and are too many do not fit: a verdict, with what would.
     counted = None if question.request.num_gpus_dit is not None else gpus
     reading = read_mode(question.request, counted, available=ALL_MODES)
-    return planner.answer(question, reading, wrap=wrap, measured_steady=measured_steady)
+    return planner.answer(question, reading, measured_steady=measured_steady)
 
 
 def question_of(

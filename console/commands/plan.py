@@ -16,7 +16,6 @@ from console.commands.say import json_option, print_json
 from console.exits import DONE, REFUSED, BadInput
 from console.planning import Hardware, answer_of, question_of
 from engine.checkpoint.errors import CheckpointError
-from engine.checkpoint.expected import Wrap
 from engine.checkpoint.shapes import SHAPES
 from engine.media.findings import MediaError
 from engine.params import (
@@ -57,12 +56,6 @@ def _bytes(_: click.Context, __: click.Parameter, value: str | None) -> int | No
     "--shape", type=click.Choice(sorted(SHAPES)), help="A known model instead of --ckpt_dir."
 )
 @click.option(
-    "--fsdp-wrap",
-    type=click.Choice(["block", "reference"]),
-    default=None,
-    help="Units of sharded weights: ours, or the reference's (blocks only).",
-)
-@click.option(
     "--measured-steady",
     callback=_bytes,
     metavar="BYTES",
@@ -81,7 +74,6 @@ def plan(
     compute_capability: str | None,
     link_bandwidth: float | None,
     shape: str | None,
-    fsdp_wrap: Wrap | None,
     measured_steady: int | None,
     preset: str | None,
     file: Path | None,
@@ -101,14 +93,13 @@ def plan(
             "--devices and --gpus: one is hardware that need not exist, the other names GPUs of "
             "this host. Drop one of them."
         )
-    if measured_steady is not None or fsdp_wrap is not None:
+    if measured_steady is not None or flags.get("fsdp_wrap") is not None:
         flags = _sharded(flags)
     resolved = _resolve(flags, file, preset)
     hardware = Hardware(devices, gpu_memory, compute_capability, link_bandwidth)
     try:
         answer = answer_of(
             question_of(resolved.request, shape, hardware),
-            wrap=fsdp_wrap or "block",
             measured_steady=measured_steady,
         )
     except (CheckpointError, ParamError, DeviceSelectionError, MediaError, ValueError) as error:
