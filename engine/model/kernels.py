@@ -35,7 +35,7 @@ def _store_row8(z, out_ptr, scale_ptr, row, at, inside, WIDTH: tl.constexpr):
     tl.store(scale_ptr + row, scale)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["group_rows"])
 def _add_norm(
     x_ptr,
     y_ptr,
@@ -227,50 +227,162 @@ def quantise(x: Tensor, *, gelu: bool) -> tuple[Tensor, Tensor]:
     return out, scales
 
 
-@triton.jit
-def _channel_norm(
+@triton.jit(do_not_specialize=["area", "frames"])
+def _causal(
     x_ptr,
+    bias_ptr,
     gamma_ptr,
+    past_ptr,
     out_ptr,
-    rows,
+    keep_ptr,
+    area,
+    frames,
     factor,
-    SILU: tl.constexpr,
+    BIAS: tl.constexpr,
+    NORM: tl.constexpr,
+    PAST: tl.constexpr,
+    TAPS: tl.constexpr,
     WIDTH: tl.constexpr,
     BLOCK: tl.constexpr,
     ROWS: tl.constexpr,
 ):
-    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    spot = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    frame = tl.program_id(1).to(tl.int64)  # of the two remembered ones and the present ones
     at = tl.arange(0, BLOCK)
-    inside = (row < rows)[:, None] & (at < WIDTH)[None, :]
-    where = row[:, None] * WIDTH + at[None, :]
+    inside = (spot < area)[:, None] & (at < WIDTH)[None, :]
+    here = spot[:, None] * WIDTH + at[None, :]
+    size = area * WIDTH
     kind = out_ptr.dtype.element_ty
-    x = tl.load(x_ptr + where, mask=inside, other=0.0).to(tl.float32)
-    gamma = tl.load(gamma_ptr + at, mask=at < WIDTH, other=0.0).to(tl.float32)
-    norm = tl.maximum(tl.sqrt(tl.sum(x * x, axis=1)), 1e-12)
-    y = (x * (factor / norm)[:, None] * gamma[None, :]).to(kind).to(tl.float32)
-    if SILU:
-        y *= tl.sigmoid(y)
-    tl.store(out_ptr + where, y.to(kind), mask=inside)
+    y = tl.zeros([ROWS, BLOCK], tl.float32)
+    if frame >= 2:
+        y = tl.load(x_ptr + (frame - 2) * size + here, mask=inside, other=0.0).to(tl.float32)
+        if BIAS:
+            bias = tl.load(bias_ptr + at, mask=at < WIDTH, other=0.0).to(tl.float32)
+            y = (y + bias[None, :]).to(kind).to(tl.float32)
+        if NORM:
+            gamma = tl.load(gamma_ptr + at, mask=at < WIDTH, other=0.0).to(tl.float32)
+            length = tl.maximum(tl.sqrt(tl.sum(y * y, axis=1)), 1e-12)
+            y = (y * (factor / length)[:, None] * gamma[None, :]).to(kind).to(tl.float32)
+            y *= tl.sigmoid(y)
+    else:
+        if PAST:
+            y = tl.load(past_ptr + frame * size + here, mask=inside, other=0.0).to(tl.float32)
+    z = y.to(kind)
+    if TAPS == 1:
+        tl.store(out_ptr + frame * size + here, z, mask=inside)
+    else:
+        for tap in tl.static_range(TAPS):
+            to = frame - tap
+            if (to >= 0) & (to < frames):
+                where = ((to * area + spot) * TAPS + tap)[:, None] * WIDTH + at[None, :]
+                tl.store(out_ptr + where, z, mask=inside)
+    if frame >= frames:
+        tl.store(keep_ptr + (frame - frames) * size + here, z, mask=inside)
 
 
-def channel_norm(x: Tensor, gamma: Tensor, out: Tensor, *, silu: bool) -> None:
-    """``x / ‖x‖ · √C · gamma`` over the channels into ``out``, then SiLU if asked.
+def causal(
+    x: Tensor, bias: Tensor | None, gamma: Tensor | None, past: Tensor | None, *, unrolled: bool
+) -> tuple[Tensor, Tensor]:
+    """What a causal convolution over time reads, made of ``x [1, C, T, H, W]`` in one pass.
 
-    Both are ``[…, C]`` in memory: channels last, rows one after the other.
+    All tensors have the channels last in memory. ``x`` (plus ``bias``) goes through the norm with
+    ``gamma`` and SiLU, if there is one; two frames of ``past`` (zeros if None) come in front.
+
+    Returns that, ``[1, C, T + 2, H, W]``, and its last two frames. ``unrolled`` gives each frame
+    with the two before it side by side instead, ``[T, 3·C, H, W]``, oldest first.
     """
-    width = gamma.numel()
-    rows = x.numel() // width
+    x = x.contiguous(memory_format=torch.channels_last_3d)
+    _, width, frames, height, columns = x.shape
+    area = height * columns
+    keep = x.new_empty(1, 2, height, columns, width)
+    if unrolled:
+        out = x.new_empty(frames, height, columns, 3 * width)
+    else:
+        out = x.new_empty(1, frames + 2, height, columns, width)
+    if past is not None:  # one that was kept in a file lies otherwise
+        past = past.contiguous(memory_format=torch.channels_last_3d)
     block = triton.next_power_of_2(width)
-    together = max(1, 4096 // block)
-    _channel_norm[(triton.cdiv(rows, together),)](
+    rows = max(1, 4096 // block)
+    _causal[(triton.cdiv(area, rows), frames + 2)](
         x,
+        bias,
         gamma,
+        past,
         out,
-        rows,
+        keep,
+        area,
+        frames,
         width**0.5,
-        SILU=silu,
+        BIAS=bias is not None,
+        NORM=gamma is not None,
+        PAST=past is not None,
+        TAPS=3 if unrolled else 1,
         WIDTH=width,
         BLOCK=block,
-        ROWS=together,
+        ROWS=rows,
         num_warps=4,
     )
+    made = out.permute(0, 3, 1, 2) if unrolled else out.permute(0, 4, 1, 2, 3)
+    return made, keep.permute(0, 4, 1, 2, 3)
+
+
+@triton.jit
+def _add_bias(
+    x_ptr, bias_ptr, y_ptr, count, ADD: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr
+):
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < count
+    x = tl.load(x_ptr + at, mask=inside, other=0.0).to(tl.float32)
+    x += tl.load(bias_ptr + at % WIDTH).to(tl.float32)
+    if ADD:
+        x += tl.load(y_ptr + at, mask=inside, other=0.0).to(tl.float32)
+    tl.store(x_ptr + at, x.to(x_ptr.dtype.element_ty), mask=inside)
+
+
+def add_bias(x: Tensor, bias: Tensor, y: Tensor | None = None) -> Tensor:
+    """``x + bias + y``, rounded once; channels last in memory, in place if ``x`` has them so."""
+    last = torch.channels_last if x.dim() == 4 else torch.channels_last_3d
+    x = x.contiguous(memory_format=last)
+    if y is not None:
+        y = y.contiguous(memory_format=last)
+    block = 4096
+    _add_bias[(triton.cdiv(x.numel(), block),)](
+        x,
+        bias,
+        y,
+        x.numel(),
+        ADD=y is not None,
+        WIDTH=bias.numel(),
+        BLOCK=block,
+        num_warps=8,
+    )
+    return x
+
+
+@triton.jit(do_not_specialize=["columns", "count"])
+def _double(
+    x_ptr, out_ptr, columns, count, WIDTH: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr
+):
+    spot = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    at = tl.arange(0, BLOCK)
+    inside = (spot < count)[:, None] & (at < WIDTH)[None, :]
+    x = tl.load(x_ptr + spot[:, None] * WIDTH + at[None, :], mask=inside, other=0.0)
+    corner = (spot // columns) * 4 * columns + (spot % columns) * 2
+    for row in tl.static_range(2):
+        for column in tl.static_range(2):
+            where = corner + row * 2 * columns + column
+            tl.store(out_ptr + where[:, None] * WIDTH + at[None, :], x, mask=inside)
+
+
+def double(x: Tensor) -> Tensor:
+    """Images ``[N, C, H, W]``, channels last in memory, at twice their sides, pixels repeated."""
+    x = x.contiguous(memory_format=torch.channels_last)
+    images, width, height, columns = x.shape
+    out = x.new_empty(images, 2 * height, 2 * columns, width).permute(0, 3, 1, 2)
+    block = triton.next_power_of_2(width)
+    rows = max(1, 4096 // block)
+    count = images * height * columns
+    _double[(triton.cdiv(count, rows),)](
+        x, out, columns, count, WIDTH=width, BLOCK=block, ROWS=rows, num_warps=4
+    )
+    return out

@@ -10,7 +10,8 @@ Module and parameter names are those of ``Wan2.1_VAE.pth``.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Final
+from types import ModuleType
+from typing import Final, cast
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,9 @@ from engine.model.accel import kernels_for
 
 #: Frames that a convolution over time remembers: its kernel of 3 less the frame itself.
 CONTEXT = 2
+#: Convolutions of these widths (from, up to) run faster on a GPU over three frames' channels side
+#: by side than over time: cuDNN's 3D kernels for few channels do not use Hopper's matrix units.
+UNROLLED: Final = (16, 128)
 #: Whether this torch has oneDNN's convolutions.
 ONEDNN: Final[bool] = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 
@@ -74,13 +78,23 @@ class CausalConv3d(nn.Conv3d):
         self.sides = (0, kernel[1] // 2, kernel[2] // 2)
         super().__init__(inputs, outputs, kernel, padding=self.sides)
         self.slot = next(slots)
+        self._flat: tuple[Tensor | None, Tensor | None] = (None, None)
 
     def forward(  # type: ignore[override]
         self, x: Tensor, history: History, before: RMSNorm | None = None
     ) -> Tensor:
         """``before``: a norm that ``x`` goes through first, and SiLU after it."""
+        if (kernels := fast(x)) is not None:
+            out = self.bare(x, history, before)
+            assert self.bias is not None  # every convolution here has one
+            biased: Tensor = kernels.add_bias(out, self.bias)
+            return biased
+        if before is not None:
+            x = F.silu(before(x))
         past = history.slots[self.slot]
-        joined = self._join(past, x, before)
+        if past is None:
+            past = x.new_zeros(*x.shape[:2], CONTEXT, *x.shape[3:])
+        joined = torch.cat([past, x], dim=2)
         history.slots[self.slot] = joined[:, :, -CONTEXT:].clone()
         if joined.device.type == "cpu" and joined.dtype == torch.float32 and ONEDNN:
             # On one thread torch takes its plain convolution for narrow layers, ten times slower.
@@ -90,26 +104,38 @@ class CausalConv3d(nn.Conv3d):
             )
         return super().forward(joined)
 
-    def _join(self, past: Tensor | None, x: Tensor, before: RMSNorm | None) -> Tensor:
-        """What was remembered and ``x``, one after the other."""
-        kernels = None if before is None or len(x) != 1 else kernels_for(x)
-        if kernels is None or not x.is_contiguous(memory_format=torch.channels_last_3d):
-            if before is not None:
-                x = F.silu(before(x))
-            if past is None:
-                past = x.new_zeros(*x.shape[:2], CONTEXT, *x.shape[3:])
-            return torch.cat([past, x], dim=2)
-        shape = (*x.shape[:2], CONTEXT + x.shape[2], *x.shape[3:])
-        joined = torch.empty(
-            shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last_3d
+    def bare(
+        self, x: Tensor, history: History, before: RMSNorm | None, bias: Tensor | None = None
+    ) -> Tensor:
+        """``forward`` of ``x`` plus ``bias``, its own bias left out; where ``fast`` has kernels."""
+        narrow = all(n in range(*UNROLLED) for n in (self.in_channels, self.out_channels))
+        unrolled = narrow and self.kernel_size == (3, 3, 3)
+        gamma = None if before is None else before.gamma
+        kernels = fast(x)
+        assert kernels is not None
+        read, history.slots[self.slot] = kernels.causal(
+            x, bias, gamma, history.slots[self.slot], unrolled=unrolled
         )
-        if past is None:
-            joined[:, :, :CONTEXT].zero_()
-        else:
-            joined[:, :, :CONTEXT].copy_(past)
-        assert before is not None  # or there were no kernels
-        kernels.channel_norm(x, before.gamma, joined[:, :, CONTEXT:], silu=True)
-        return joined
+        if not unrolled:
+            return F.conv3d(read, self.weight, None, padding=self.sides)
+        frames = F.conv2d(read, self._side_by_side(), None, padding=self.sides[1:])
+        return frames[None].transpose(1, 2)
+
+    def _side_by_side(self) -> Tensor:
+        """The weight over three frames whose channels lie side by side, ``[out, 3·in, 3, 3]``."""
+        made_of, flat = self._flat
+        if made_of is not self.weight or flat is None or flat.dtype != self.weight.dtype:
+            flat = self.weight.transpose(1, 2).flatten(1, 2)
+            flat = flat.contiguous(memory_format=torch.channels_last)
+            self._flat = self.weight, flat
+        return flat
+
+
+def fast(x: Tensor) -> ModuleType | None:
+    """The kernels, for one video on a GPU whose channels lie last in memory."""
+    if x.dim() == 5 and len(x) == 1 and x.is_contiguous(memory_format=torch.channels_last_3d):
+        return kernels_for(x)
+    return None
 
 
 class RMSNorm(nn.Module):
@@ -165,6 +191,13 @@ class ResidualBlock(nn.Module):
         self.shortcut = nn.Conv3d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
 
     def forward(self, x: Tensor, history: History) -> Tensor:
+        if (kernels := fast(x)) is not None:
+            modules = list(self.residual)
+            first, second = (m for m in modules if isinstance(m, CausalConv3d))
+            before, between = (m for m in modules if isinstance(m, RMSNorm))
+            y = second.bare(first.bare(x, history, before), history, between, first.bias)
+            fused: Tensor = kernels.add_bias(y, second.bias, self.shortcut(x))
+            return fused
         out: Tensor = self.residual(x, history) + self.shortcut(x)
         return out
 
@@ -241,6 +274,11 @@ class Upsample(nn.Module):
             else:
                 pairs = self.time_conv(x, history).unflatten(1, (2, x.shape[1]))
                 x = _interleave(pairs, last=x.stride(1) == 1)
+        if (kernels := fast(x)) is not None:
+            conv = cast(nn.Conv2d, self.resample[1])
+            wide = F.conv2d(kernels.double(x[0].transpose(0, 1)), conv.weight, None, padding=1)
+            images: Tensor = kernels.add_bias(wide, conv.bias)
+            return images[None].transpose(1, 2)
         return per_frame(self.resample, x)
 
 
