@@ -60,6 +60,8 @@ class Request:
     kv_dtype: str | None = None
     t5_cpu: bool = False
     resident_layers: int | None = None
+    fsdp_wrap: str = "block"
+    prefetch: int | None = None
     host_memory: int | None = None
     gpu_memory_cap: int | None = None
     # output and watching
@@ -70,6 +72,7 @@ class Request:
     # faults
     retries: int = 2
     allow_degrade: bool = False
+    mirror: str = "auto"
 
     # external command
     command: str | None = None

@@ -275,6 +275,24 @@ PARAMETERS: Final[tuple[Parameter, ...]] = (
         minimum=0,
     ),
     _P(
+        "fsdp_wrap",
+        "choice",
+        "placement",
+        "Which weights are gathered together in mode fsdp. block: a layer, an injector, or the "
+        "rest; reference: a layer, or all else at once (a spike of 8 GiB at 14B), to reproduce "
+        "what the reference does. Same latents.",
+        choices=("block", "reference"),
+    ),
+    _P(
+        "prefetch",
+        "int",
+        "placement",
+        "Units of weights that mode fsdp gathers ahead of their use, 0 to 2. Default: 1 on GPUs, "
+        "0 on CPU. More hide the gathers better and take a unit's memory each. Same latents.",
+        minimum=0,
+        maximum=2,
+    ),
+    _P(
         "host_memory",
         "bytes",
         "placement",
@@ -301,8 +319,8 @@ PARAMETERS: Final[tuple[Parameter, ...]] = (
         "ulysses_size",
         "int",
         "placement",
-        "Sequence parallelism of the reference, 1 or more. Read as 1, and told: the reference "
-        "itself refuses larger values.",
+        "Sequence parallelism of the reference, 1 or more. Above 1 it is refused with the plan "
+        "that uses as many devices; in the articles' line for 4 GPUs it is read as 1, and told.",
         minimum=1,
     ),
     _P(
@@ -392,6 +410,15 @@ PARAMETERS: Final[tuple[Parameter, ...]] = (
         "output and watching",
         "A retry after out of memory may also change the output (fp8, smaller frames) where no "
         "other plan fits, as long as no clip is committed.",
+    ),
+    _P(
+        "mirror",
+        "choice",
+        "output and watching",
+        "Keep finished blocks in shared memory that outlives the ranks, so that a killed job goes "
+        "on bit by bit (about 48 GiB for 14B at 704*384): auto where host memory allows, or on, "
+        "off.",
+        choices=("auto", "on", "off"),
     ),
     _P(
         "command",

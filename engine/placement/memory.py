@@ -332,6 +332,17 @@ def vae_bytes(shapes: Shapes) -> int:
     return sum(_vae(shapes))
 
 
+def vae_history_bytes(shapes: Shapes) -> int:
+    """Estimate of what the decoder remembers from block to block."""
+    file_bytes = _VAE_BYTES if shapes.vae_file_bytes is None else shapes.vae_file_bytes
+    pixels = shapes.frame.width * shapes.frame.height
+    return 2 * 8 * _vae_width(file_bytes) * pixels * shapes.compute_bytes * 3 // 2
+
+
+def _vae_width(file_bytes: int) -> int:
+    return max(1, round(_VAE_WIDTH * math.sqrt(file_bytes / _VAE_BYTES)))
+
+
 def _vae(shapes: Shapes) -> tuple[int, int]:
     """What the VAE holds between blocks, and what a block or the portrait takes beside it.
 
@@ -342,10 +353,10 @@ def _vae(shapes: Shapes) -> tuple[int, int]:
     73 still frames, with as much history and as many tensors.
     """
     file_bytes = _VAE_BYTES if shapes.vae_file_bytes is None else shapes.vae_file_bytes
-    width = max(1, round(_VAE_WIDTH * math.sqrt(file_bytes / _VAE_BYTES)))
+    width = _vae_width(file_bytes)
     size = shapes.compute_bytes
     pixels = shapes.frame.width * shapes.frame.height
-    history = 2 * 8 * width * pixels * size * 3 // 2
+    history = vae_history_bytes(shapes)
     transient = 4 * 6 * width * pixels * size
     colours = 7 * 3 * BLOCK_FRAMES * pixels * 4
     still = 3 * _STILL_FRAMES * pixels * size

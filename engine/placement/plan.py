@@ -79,12 +79,14 @@ class HostPlan:
     ``pinned_bytes`` are the streamed weights, once per host, and host-side KV rings.
     ``process_bytes`` are the rank processes' own (on CPU ranks that is the plan itself).
     ``snapshot_bytes`` is the state that one switch moves through host memory, held only then.
+    ``mirror_bytes`` is the shared memory that finished blocks are mirrored in; 0: nothing is.
     ``available_bytes`` is what host and cgroup still give, None where that is not known.
     """
 
     pinned_bytes: int = 0
     process_bytes: int = 0
     snapshot_bytes: int = 0
+    mirror_bytes: int = 0
     disk_bytes: int = 0
     available_bytes: int | None = None
 

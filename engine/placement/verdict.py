@@ -111,11 +111,13 @@ def encoder_misfit(
 def host_misfits(host: HostPlan, disk_available: int | None) -> list[str]:
     """A launch that would bring the host down."""
     reasons = []
-    needed = host.pinned_bytes + host.process_bytes
+    needed = host.pinned_bytes + host.process_bytes + host.mirror_bytes
     if host.available_bytes is not None and needed > host.available_bytes:
+        mirror = f", {gib(host.mirror_bytes)} for the mirror" if host.mirror_bytes else ""
         reasons.append(
             f"the host would need {gib(needed)} of memory ({gib(host.pinned_bytes)} pinned, "
-            f"{gib(host.process_bytes)} for the ranks), {gib(host.available_bytes)} are available"
+            f"{gib(host.process_bytes)} for the ranks{mirror}), {gib(host.available_bytes)} are "
+            "available"
         )
     if disk_available is not None and host.disk_bytes > disk_available:
         reasons.append(
