@@ -45,9 +45,7 @@ class Hardware:
     link: float | None = None
 
 
-def answer_of(
-    question: Question, *, measured_steady: int | None = None
-) -> planner.Answer:
+def answer_of(question: Question, *, measured_steady: int | None = None) -> planner.Answer:
     """The planner's answer to a question.
 
     Raises:

@@ -126,3 +126,38 @@ def test_is_it_told_when_ranks_or_flags_do_nothing() -> None:
     single = reading(1, num_gpus_dit=1, enable_vae_parallel=True)
     assert single.num_ranks == 1
     assert any("enable_vae_parallel has no effect" in r for r in single.remarks)
+
+
+@pytest.mark.parametrize(
+    ("values", "names", "neighbour"),
+    [
+        ({"mode": "single", "fsdp_wrap": "reference"}, "--fsdp_wrap reference", "--mode fsdp"),
+        ({"num_gpus_dit": 4, "prefetch": 2}, "--prefetch 2", "--mode fsdp --prefetch 2"),
+        ({"mode": "offload", "prefetch": 1}, "--prefetch 1", "--mode fsdp --prefetch 1"),
+        (
+            {"mode": "single", "resident_layers": 8},
+            "--resident_layers 8",
+            "--mode offload --resident_layers 8",
+        ),
+        (
+            {"mode": "tpp", "variant": "ring", "resident_layers": 8},
+            "--resident_layers 8",
+            "--mode offload --resident_layers 8",
+        ),
+    ],
+)
+def test_is_a_flag_of_another_mode_refused_with_that_mode(
+    values: dict[str, Any], names: str, neighbour: str
+) -> None:
+    with pytest.raises(ParamError) as caught:
+        reading(None, **values)
+    assert names in str(caught.value)
+    assert neighbour in str(caught.value)
+
+
+def test_does_the_references_wrapping_mean_fsdp() -> None:
+    got = reading(0, fsdp_wrap="reference")
+    assert got.mode == "fsdp"
+    assert any("read from --fsdp_wrap reference" in remark for remark in got.remarks)
+    streamed = reading(0, mode="tpp", variant="streamed", resident_layers=2)
+    assert streamed.mode == "tpp"

@@ -56,7 +56,7 @@ def read_mode(
     if gpus and ranks > gpus:
         raise ParamError([_too_few_gpus(request, ranks, gpus, own_vae)])
     remarks = [why] if why else []
-    if request.ulysses_size > 1:
+    if is_articles_line(request):
         remarks.append(_ulysses_remark(request.ulysses_size, dit))
     if request.enable_vae_parallel and not own_vae:
         remarks.append(
@@ -69,6 +69,12 @@ def read_mode(
     if dit > request.sample_steps and mode == "tpp" and request.variant in (None, "streamed"):
         remarks.append(f"{more}: the cut runs through layers too, as in variant balanced.")
     return ModeReading(mode, ranks, dit, own_vae, tuple(remarks))
+
+
+def is_articles_line(request: Request) -> bool:
+    """``--num_gpus_dit 3 --ulysses_size 3 --enable_vae_parallel``, as the articles run it."""
+    asked = (request.num_gpus_dit, request.ulysses_size, request.enable_vae_parallel)
+    return request.mode in (None, "tpp") and asked == (3, 3, True)
 
 
 def contradictions(request: Request) -> list[Problem]:
@@ -133,6 +139,22 @@ def contradictions(request: Request) -> list[Problem]:
                 why = "variants are of mode tpp, the other flag means another mode"
                 near = f"use --mode tpp --variant {r.variant}, or drop one"
                 pairs.append((f"--variant {r.variant}", flag, why, near))
+    sharding = r.mode == "fsdp" or (r.mode is None and (r.dit_fsdp or r.fsdp_wrap != "block"))
+    streaming = r.mode in ("offload", AUTO) or r.variant == "streamed"
+    streaming |= r.mode is None and bool(r.offload_model)
+    meant = f"--mode {r.mode}" if r.mode is not None else "the mode that the other flags mean"
+    if r.fsdp_wrap != "block" and not (sharding or r.mode == AUTO):
+        why = "only mode fsdp gathers weights"
+        near = f"use --mode fsdp --fsdp_wrap {r.fsdp_wrap}, or drop it"
+        pairs.append((meant, f"--fsdp_wrap {r.fsdp_wrap}", why, near))
+    if r.prefetch is not None and not (sharding or r.mode == AUTO):
+        why = "only mode fsdp gathers weights ahead"
+        near = f"use --mode fsdp --prefetch {r.prefetch}, or drop it"
+        pairs.append((meant, f"--prefetch {r.prefetch}", why, near))
+    if r.resident_layers is not None and not streaming:
+        why = "only streamed weights can stay in part"
+        near = f"use --mode offload --resident_layers {r.resident_layers}, or drop it"
+        pairs.append((meant, f"--resident_layers {r.resident_layers}", why, near))
     if r.single_gpu:
         if many:
             why = "a single GPU holds one rank"
@@ -158,6 +180,8 @@ def _mode(request: Request) -> tuple[str, str]:
         return "tpp", f"Mode tpp was read from --variant {request.variant}."
     if request.dit_fsdp:
         return "fsdp", "Mode fsdp was read from --dit_fsdp."
+    if request.fsdp_wrap != "block":
+        return "fsdp", f"Mode fsdp was read from --fsdp_wrap {request.fsdp_wrap}."
     if request.num_gpus_dit is not None and request.num_gpus_dit > 1:
         extra = " and --enable_vae_parallel" if request.enable_vae_parallel else ""
         return "tpp", f"Mode tpp was read from --num_gpus_dit {request.num_gpus_dit}{extra}."
@@ -232,13 +256,9 @@ def _too_few_gpus(request: Request, ranks: int, gpus: int, own_vae: bool) -> Pro
 
 
 def _ulysses_remark(ulysses: int, dit_ranks: int) -> str:
-    heads = (
-        f"the 14B model's {_HEADS_14B} heads do not divide by {ulysses}, and "
-        if _HEADS_14B % ulysses
-        else "the reference itself refuses values above 1 in its pipeline, and "
-    )
     return (
-        f"ulysses_size {ulysses} was read as 1: {heads}it would take "
+        f"ulysses_size {ulysses} was read as 1: the 14B model's {_HEADS_14B} heads do not divide "
+        f"by {ulysses}, and it would take "
         f"{dit_ranks * ulysses} GPUs ({dit_ranks} x {ulysses}). More devices than steps are used "
         "by --mode tpp --variant balanced."
     )

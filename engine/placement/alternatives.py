@@ -11,11 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from engine.checkpoint.expected import Wrap
 from engine.geometry import SIZE_MULTIPLE
 from engine.placement.built import unbuilt
 from engine.placement.hardware import FP8_CAPABILITY
-from engine.placement.place import Question, default_dtype, place
+from engine.placement.place import Question, default_dtype, place, wrap_of
 from engine.placement.plan import DType, Mode, Plan, Variant
 from engine.placement.presets import VAE_STEPS, Choice
 
@@ -105,7 +104,7 @@ def overview(question: Question, asked: Choice) -> tuple[tuple[Choice, Plan], ..
     return tuple(best[key] for key in _ORDER if key in best)
 
 
-def choose(question: Question, *, wrap: Wrap = "block") -> Plan:
+def choose(question: Question) -> Plan:
     """What ``auto`` means: the fastest placement that fits, runs here and changes no output.
 
     Its remarks say why, and why the faster ones were passed over. If none fits, the nearest to
@@ -118,7 +117,7 @@ def choose(question: Question, *, wrap: Wrap = "block") -> Plan:
         dit_ranks=1,
         dtype=dtype,
         kv_dtype="fp8" if kv_dtype == "fp8" else "bf16" if dtype == "fp8" else dtype,
-        wrap=wrap,
+        wrap=wrap_of(question),
     )
     passed: list[str] = []
     misfits: list[Plan] = []

@@ -21,7 +21,7 @@ MODES: Final[dict[str, tuple[str, ...]]] = {
 DTYPES: Final = ("fp32", "bf16")
 KV_DTYPES: Final[tuple[str, ...]] = ("fp8",)
 KV_HOMES: Final = ("device", "host")
-ENCODERS: Final = ("device",)
+ENCODERS: Final = ("device", "host")
 
 
 def unbuilt(plan: Plan) -> tuple[str, ...]:

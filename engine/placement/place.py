@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
-from engine.checkpoint.expected import DiTShape
+from engine.checkpoint.expected import DiTShape, Wrap
 from engine.geometry import FrameGeometry, blocks_per_clip, predicted_frames
 from engine.parameters.request import Request
 from engine.placement import verdict
@@ -103,6 +103,17 @@ def default_dtype(question: Question) -> DType:
     return cast(DType, question.request.dtype or default)
 
 
+def prefetch_of(question: Question) -> int:
+    """Units that are gathered ahead, if a request's weights are sharded."""
+    asked = question.request.prefetch
+    return PREFETCH[question.kind] if asked is None else asked
+
+
+def wrap_of(question: Question) -> Wrap:
+    """How a request wants sharded weights wrapped."""
+    return cast(Wrap, question.request.fsdp_wrap)
+
+
 def place(question: Question, choice: Choice) -> Plan:
     """The plan of one choice, whether or not anything can run it yet.
 
@@ -192,7 +203,16 @@ def _plan(question: Question, choice: Choice, shapes: Shapes) -> Plan:
         for rank, load in enumerate(loads)
     )
     frames = predicted_frames(question.clips, question.clips, request.infer_frames)
-    host = host_plan(shapes, loads, frames=frames, available=question.host.memory_available)
+    host = host_plan(
+        shapes,
+        loads,
+        frames=frames,
+        available=question.host.memory_available,
+        stages=layout.stages,
+        blocks_per_clip=blocks_per_clip(request.infer_frames),
+        mirror=request.mirror,
+        taken=sum(d.predicted_bytes for d in planned) if kind == "cpu" else 0,
+    )
     reasons = [
         *verdict.structural(choice, question.devices, question.shape.num_layers),
         *verdict.fp8_misfits(choice, question.devices),
@@ -207,6 +227,7 @@ def _plan(question: Question, choice: Choice, shapes: Shapes) -> Plan:
         *verdict.host_misfits(host, question.host.disk_available),
     ]
     sharded = choice.mode == "fsdp"
+    prefetch = prefetch_of(question)
     return Plan(
         mode=choice.mode,
         dtype=choice.dtype,
@@ -219,7 +240,7 @@ def _plan(question: Question, choice: Choice, shapes: Shapes) -> Plan:
         encoder_rank=layout.encoder_rank,
         order=layout.order,
         devices=planned,
-        unshard=_unshard(question.shape, choice, PREFETCH[kind]) if sharded else None,
+        unshard=_unshard(question.shape, choice, prefetch) if sharded else None,
         spike_threshold_bytes=_thresholds(request, planned, unit_bytes(question.shape, shapes)),
         fits=not reasons,
         reasons=tuple(reasons),
@@ -230,6 +251,7 @@ def _plan(question: Question, choice: Choice, shapes: Shapes) -> Plan:
         host=host,
         encoder_device="host" if request.t5_cpu else "device",
         lead=choice.lead,
+        prefetch=prefetch if sharded else 0,
     )
 
 
@@ -255,10 +277,10 @@ def _loads(question: Question, choice: Choice, layout: Layout) -> list[RankLoad]
                 slots=choice.slots,
                 resident_layers=choice.resident_layers or 0,
                 kv_on_host=choice.kv == "host",
-                prefetch=PREFETCH[kind],
+                prefetch=prefetch_of(question),
                 items=max(1, steps) if sharded or choice.mode == "offload" else 1,
                 talks=talks,
-                encodes=rank == layout.encoder_rank and not question.request.t5_cpu,
+                encodes=rank == layout.encoder_rank and not (request.t5_cpu and kind == "cuda"),
                 several_clips=question.clips > 1,
                 epochs=_epochs(question, choice, layout, rank),
                 wrap=choice.wrap,
@@ -372,6 +394,11 @@ def _remarks(
     if "fp8" in (choice.dtype, choice.kv_dtype) and question.kind == "cuda" and not told:
         yield "The compute capability is not known here; fp8 needs 8.9 or newer."
     free = host.available_bytes
+    if question.request.mirror == "auto" and not host.mirror_bytes:
+        yield (
+            "Finished blocks are not mirrored, as host memory has no room for that: a killed job "
+            "is computed again from its start, behind its committed clips."
+        )
     if free is not None and host.snapshot_bytes > free:
         yield (
             f"A switch would hold {verdict.gib(host.snapshot_bytes)} in host memory for a moment, "

@@ -6,7 +6,6 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from engine.checkpoint.expected import Wrap
 from engine.parameters.modes import ModeReading
 from engine.placement.alternatives import (
     Alternative,
@@ -18,10 +17,11 @@ from engine.placement.alternatives import (
 )
 from engine.placement.built import unbuilt
 from engine.placement.memory import units
-from engine.placement.place import Question, default_dtype, place
+from engine.placement.place import Question, default_dtype, place, wrap_of
 from engine.placement.plan import Plan, UnshardPlan
 from engine.placement.presets import Choice
 from engine.placement.solve import choice_of
+from engine.placement.ulysses import ulysses_refusal
 from engine.placement.verdict import measured_misfit
 
 
@@ -81,7 +81,6 @@ def answer(
     question: Question,
     reading: ModeReading,
     *,
-    wrap: Wrap = "block",
     measured_steady: int | None = None,
 ) -> Answer:
     """Plan what ``reading`` asks for, whether or not this version can launch it.
@@ -93,16 +92,18 @@ def answer(
         ValueError: a size that is no frame.
     """
     if reading.mode == "auto":
-        plan = choose(question, wrap=wrap)
+        plan = choose(question)
         missing = unbuilt(plan)
         # A reason here is about memory; that it is not built stands beside it.
         kept = tuple(reason for reason in plan.reasons if reason not in missing)
         plan = dataclasses.replace(plan, reasons=kept, fits=not kept)
-        choice = _choice(question, plan, wrap)
+        choice = _choice(question, plan)
     else:
-        choice = choice_of(question, reading, wrap)
+        choice = choice_of(question, reading)
         plan = place(question, choice)
         plan = dataclasses.replace(plan, remarks=(*reading.remarks, *plan.remarks))
+    if (refused := ulysses_refusal(question, reading)) is not None:
+        plan = dataclasses.replace(plan, fits=False, reasons=(refused, *plan.reasons))
     measured = None
     if measured_steady is not None:
         measured = _measured(question, choice, plan, measured_steady)
@@ -150,7 +151,7 @@ def _plan_json(plan: Plan) -> dict[str, Any]:
     return body
 
 
-def _choice(question: Question, plan: Plan, wrap: Wrap) -> Choice:
+def _choice(question: Question, plan: Plan) -> Choice:
     walkers = {stage.rank for stage in plan.stages}
     own = plan.vae_rank not in walkers
     return Choice(
@@ -161,7 +162,7 @@ def _choice(question: Question, plan: Plan, wrap: Wrap) -> Choice:
         own_vae=own,
         variant=plan.variant,
         kv=plan.kv,
-        wrap=wrap,
+        wrap=wrap_of(question),
     )
 
 

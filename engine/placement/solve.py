@@ -11,18 +11,19 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from engine.checkpoint.expected import DiTShape, Wrap
+from engine.checkpoint.expected import DiTShape
 from engine.parameters.modes import ModeReading
 from engine.parameters.request import Request
 from engine.placement.alternatives import choose
 from engine.placement.built import unbuilt
 from engine.placement.calibration import Corrections
 from engine.placement.hardware import DeviceOffer, HostOffer
-from engine.placement.place import PREFETCH, Question, ask, default_dtype, place
+from engine.placement.place import Question, ask, default_dtype, place, wrap_of
 from engine.placement.plan import DType, Mode, Plan, Variant
 from engine.placement.presets import Choice, cut_steps
+from engine.placement.ulysses import ulysses_refusal
 
-__all__ = ["PREFETCH", "DeviceOffer", "HostOffer", "choice_of", "cut_steps", "solve"]
+__all__ = ["DeviceOffer", "HostOffer", "choice_of", "cut_steps", "solve"]
 
 
 def solve(
@@ -35,7 +36,6 @@ def solve(
     clips: int,
     vae_file_bytes: int | None = None,
     encoder_file_bytes: int | None = None,
-    wrap: Wrap = "block",
     host: HostOffer | None = None,
     history: Corrections | None = None,
 ) -> Plan:
@@ -63,9 +63,17 @@ def solve(
         host=host,
         history=history,
     )
+    found = _solved(question, reading)
+    refused = ulysses_refusal(question, reading)
+    if refused is None:
+        return found
+    return dataclasses.replace(found, fits=False, reasons=(refused, *found.reasons))
+
+
+def _solved(question: Question, reading: ModeReading) -> Plan:
     if reading.mode == "auto":
-        return choose(question, wrap=wrap)
-    found = place(question, choice_of(question, reading, wrap))
+        return choose(question)
+    found = place(question, choice_of(question, reading))
     found = dataclasses.replace(found, remarks=(*reading.remarks, *found.remarks))
     missing = unbuilt(found)
     if not missing:
@@ -73,7 +81,7 @@ def solve(
     return dataclasses.replace(found, fits=False, reasons=(*missing, *found.reasons))
 
 
-def choice_of(question: Question, reading: ModeReading, wrap: Wrap = "block") -> Choice:
+def choice_of(question: Question, reading: ModeReading) -> Choice:
     """What a request and its mode mean as a choice."""
     request = question.request
     dtype = default_dtype(question)
@@ -89,6 +97,6 @@ def choice_of(question: Question, reading: ModeReading, wrap: Wrap = "block") ->
         own_vae=reading.own_vae_rank,
         variant=cast(Variant, variant),
         kv="host" if request.kv_home == "host" else "device",
-        wrap=wrap,
+        wrap=wrap_of(question),
         resident_layers=request.resident_layers,
     )

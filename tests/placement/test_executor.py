@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import numpy as np
@@ -9,7 +10,8 @@ import pytest
 
 from engine.checkpoint.expected import DiTShape
 from engine.checkpoint.layout import find
-from engine.placement.memory import held_units
+from engine.placement.memory import held_units, units
+from engine.placement.plan import PeerGather
 from tests.placement.harness import CKPT, Case, Outcome, plan_for, run
 
 pytestmark = [pytest.mark.ranks, pytest.mark.xdist_group("ranks")]
@@ -65,6 +67,30 @@ def test_every_rank_gathers_every_unit_once_per_walk_in_the_same_order() -> None
             assert all((record.transient_bytes or 0) > 0 for record in tick)
         # A gather's buffer and its copy: what one unit takes beside the root, at least.
         assert outcome.peak_by_owner["gathered"] > size["root"] + size["layer 0"]
+
+
+def test_both_wrappings_give_the_same_latents_and_the_sizes_they_were_planned_with() -> None:
+    """The reference leaves injectors, embeddings and head in one unit: its spike is the largest."""
+    shape = DiTShape.from_config(find(CKPT).config)
+    plan = plan_for("fsdp", 2)
+    theirs = dataclasses.replace(plan, weights=PeerGather((0, 1), "reference"))
+    for prefetch in (0, 2):
+        outcomes = run(theirs, Case(prefetch=prefetch, threshold=1))
+        assert_same_video(outcomes, single(), plan.vae_rank)
+        table = {unit.name: unit for unit in units(shape, 2, "reference")}
+        assert max(table.values(), key=lambda unit: unit.params).name == "root"
+        for outcome in outcomes:
+            for tick in outcome.records:
+                found = {record.unit: record for record in tick}
+                assert {n: r.bytes for n, r in found.items()} == {
+                    n: unit.params * 4 for n, unit in table.items()
+                }
+                # The gather's buffer and the parameters that are copied out of it.
+                assert (found["root"].transient_bytes or 0) >= 2 * table["root"].padded * 4
+        spikes = [spike for outcome in outcomes for spike in outcome.spikes]
+        assert {spike.owner for spike in spikes if spike.owner.startswith("gathered")} == {
+            "gathered: root"
+        }
 
 
 def test_a_rise_above_the_threshold_is_flagged_with_its_owner() -> None:

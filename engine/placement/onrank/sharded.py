@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 
+from engine.checkpoint.expected import Wrap
 from engine.messages import UnshardRecord
 from engine.model.dit import DiT
 
@@ -185,12 +186,14 @@ def shard(
     meter: UnshardMeter,
     *,
     prefetch: int,
+    wrap: Wrap = "block",
     on_unit: OnUnit | None = None,
 ) -> int:
     """Fill ``dit`` (on meta) unit by unit and shard each at once, so that at most one is whole.
 
     Args:
         prefetch: units gathered ahead of their use; 0 gathers each when it is needed.
+        wrap: "reference" leaves all but the layers in one unit, as the reference does.
         on_unit: told the unit's name, how many are done, and of how many.
 
     Returns the bytes of this rank's shards, padding included.
@@ -199,6 +202,8 @@ def shard(
         CheckpointError: the weights cannot be read.
     """
     units = source.units(dit)
+    if wrap == "reference":
+        units = [unit for unit in units if not unit[0].startswith("injector")]
     size = 0
     for number, (name, modules) in enumerate(units):
         source.fill(modules, device)
@@ -239,7 +244,9 @@ def _order_prefetch(dit: DiT, depth: int) -> None:
     for n, layer in enumerate(dit.blocks):
         walk.append(layer)
         if (k := dit.cfg.injector_of(n)) is not None:
-            walk.append(dit.audio_injector.injector_adain_layers[k])
+            injector = dit.audio_injector.injector_adain_layers[k]
+            if isinstance(injector, FSDPModule):  # not where it is of the root's unit
+                walk.append(injector)
     for at, unit in enumerate(walk):
         # A unit already on its way is not gathered twice, so overlapping lists do no harm.
         unit.set_modules_to_forward_prefetch(walk[at + 1 : at + 1 + depth])

@@ -118,7 +118,14 @@ def _load(
     if plan.weights.kind == "peer_gather":
         if groups.mesh is not None:
             size = sharded.shard(
-                dit, source, groups.mesh, device, meter, prefetch=prefetch, on_unit=on_unit
+                dit,
+                source,
+                groups.mesh,
+                device,
+                meter,
+                prefetch=prefetch,
+                wrap=plan.weights.wrap,
+                on_unit=on_unit,
             )
             books.book("weights", size)
         elif rank in dit_ranks(plan):  # a group of one gathers nothing

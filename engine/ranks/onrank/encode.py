@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,13 +61,21 @@ class Encoders:
         paths: ``Layout.paths()``.
         dtype: of the encoders' weights and arithmetic.
         device: where they run; part of what embeddings are kept under, as kernels differ.
+        text_on_host: the text encoder, by far the larger, runs in host memory instead.
     """
 
     def __init__(
-        self, paths: Mapping[str, str], folder: Path, dtype: torch.dtype, device: torch.device
+        self,
+        paths: Mapping[str, str],
+        folder: Path,
+        dtype: torch.dtype,
+        device: torch.device,
+        *,
+        text_on_host: bool = False,
     ) -> None:
         self._paths, self._folder = paths, folder
         self._dtype, self._device = dtype, device
+        self._text_device = torch.device("cpu") if text_on_host else device
 
     def missing(self, wanted: Wanted) -> list[tuple[str, Callable[[], None]]]:
         """What is not kept yet: its name, and the function that makes and keeps it."""
@@ -111,7 +120,7 @@ class Encoders:
             "t5": _identity(component(self._paths, "t5")),
             "tokenizer": _identity(component(self._paths, "tokenizer")),
         }
-        return self._file("prompt", parts)
+        return self._file("prompt", parts, self._text_device)
 
     def _encode_text(self, wanted: Wanted) -> dict[str, Tensor]:
         from engine.model.text import TextEncoder  # late: transformers is slow to import
@@ -119,11 +128,12 @@ class Encoders:
         path = component(self._paths, "t5")
         with _as_checkpoint_error(path):
             encoder = TextEncoder.from_state_dict(
-                {n: t.to(self._device, self._dtype) for n, t in state_dict(path).items()},
+                {n: t.to(self._text_device, self._dtype) for n, t in state_dict(path).items()},
                 text_len=wanted.text_len,
                 tokenizer_dir=component(self._paths, "tokenizer"),
             )
-        return {"context": encoder.encode(wanted.prompt).cpu().contiguous()}
+        with _host_threads(wanted=self._text_device.type != self._device.type):
+            return {"context": encoder.encode(wanted.prompt).cpu().contiguous()}
 
     # Audio
 
@@ -137,7 +147,7 @@ class Encoders:
             "fps": wanted.fps,
             "wav2vec": _identity(speech_weights(self._paths)),
         }
-        return self._file("audio", parts)
+        return self._file("audio", parts, self._device)
 
     def _encode_audio(self, wanted: Wanted) -> dict[str, Tensor]:
         from engine.model.speech import SpeechEncoder
@@ -157,10 +167,25 @@ class Encoders:
         frames = whole[0, :, :, : clips * wanted.infer_frames]
         return {"audio": frames.permute(2, 0, 1).contiguous()}
 
-    def _file(self, kind: str, parts: dict[str, Any]) -> Path:
-        parts |= {"format": _FORMAT, "dtype": str(self._dtype), "device": self._device.type}
+    def _file(self, kind: str, parts: dict[str, Any], device: torch.device) -> Path:
+        parts |= {"format": _FORMAT, "dtype": str(self._dtype), "device": device.type}
         name = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
         return self._folder / f"{kind}-{name}.safetensors"
+
+
+@contextmanager
+def _host_threads(*, wanted: bool) -> Iterator[None]:
+    """All processors for work on the host that a GPU's rank does, which has one thread otherwise.
+
+    A CPU rank keeps to one, so that it computes the same beside any number of others.
+    """
+    before = torch.get_num_threads()
+    if wanted:
+        torch.set_num_threads(len(os.sched_getaffinity(0)))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class _as_checkpoint_error:  # noqa: N801 - reads as a statement

@@ -34,7 +34,6 @@ from engine.placement.onrank.once import Once
 from engine.placement.onrank.rings import Rings
 from engine.placement.onrank.weights import Loaded, load_network, outline
 from engine.placement.plan import Plan, plan_from_dict
-from engine.placement.solve import PREFETCH
 from engine.ranks.onrank.encode import Embeddings, Encoders, Wanted
 from engine.ranks.onrank.latentlog import LATENT_LOG
 from engine.ranks.onrank.ledger import Ledger
@@ -210,7 +209,13 @@ class _Rank:
     def _encode(self, groups: Groups) -> Embeddings:
         """Prompt and audio embeddings, encoded by one rank unless they are cached."""
         folder = Path(self.spec.cache_dir)
-        encoders = Encoders(self.spec.layout, folder, self.dtype, self.device)
+        encoders = Encoders(
+            self.spec.layout,
+            folder,
+            self.dtype,
+            self.device,
+            text_on_host=self.plan.encoder_device == "host",
+        )
         wanted = Wanted(
             prompt=self.request.prompt,
             audio=Path(str(self.request.audio)),
@@ -271,7 +276,7 @@ class _Rank:
             self.device,
             self.ledger,
             self.observer.meter,
-            prefetch=PREFETCH[self.device.type],
+            prefetch=self.plan.prefetch,
             on_unit=told,
             once=Once(embeddings.context, self._schedule.timesteps),
         )
