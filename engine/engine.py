@@ -21,6 +21,7 @@ from engine.client import Listener
 from engine.jobs.paths import Places
 from engine.logfile import LogFile
 from engine.messages import (
+    Acknowledge,
     BatchCommand,
     Cancel,
     Command,
@@ -28,11 +29,13 @@ from engine.messages import (
     EngineStarted,
     EngineStopped,
     JobChanged,
+    Reap,
     Relaunch,
     ReleaseCommand,
     Reorder,
     Reply,
     SetSpikeThreshold,
+    Silence,
     Snapshot,
     StopEngine,
     Submit,
@@ -146,8 +149,18 @@ class Engine:
 
     def _watch(self) -> Callable[[], None]:
         from engine.alerts.attach import watch_engine
+        from engine.nightwatch.findings import watch_findings
 
-        return watch_engine(self.places.state, self.bus, self.call)
+        ends = [
+            watch_findings(self.bus, self.call),
+            watch_engine(self.places.state, self.bus, self.call),
+        ]
+
+        def end() -> None:
+            for one in ends:
+                one()
+
+        return end
 
     async def _open(self) -> str | None:
         """Open everything; returns why that was not possible."""
@@ -220,6 +233,8 @@ class Engine:
                 return await services.orders.relaunch(
                     command.job, command.changes, command.environment, command.by
                 )
+            case Reap() | Acknowledge() | Silence():
+                return await services.night.answer(command)
             case BatchCommand():
                 return await services.batches.command(command)
             case ReleaseCommand():

@@ -37,6 +37,7 @@ class JobQueue:
         self.drained: dict[str, str] = {}
         self._running: dict[int, Run] = {}
         self._occupied: dict[int, frozenset[str]] = {}
+        self._at_work: dict[int, Work] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._told: set[int] = set()  # jobs whose wait for a device was told
         self._retry: asyncio.TimerHandle | None = None
@@ -153,6 +154,22 @@ class JobQueue:
         run.set_spike_threshold(count)
         return Reply(True, f"the spike threshold of job {job} is set", job, run.row.state)
 
+    def at_work(self) -> tuple[tuple[JobRow, Work], ...]:
+        """The jobs that have begun, each as it is now."""
+        return tuple((run.row, self._at_work[job]) for job, run in self._running.items())
+
+    def stop_after_clip(self, job: int, reason: str) -> None:
+        """Let the clip in progress be a running job's last one."""
+        run = self._running.get(job)
+        if run is not None:
+            run.stop_after_clip(reason)
+
+    def interrupt(self, job: int, reason: str) -> None:
+        """End a running job now; it can be resumed."""
+        run = self._running.get(job)
+        if run is not None:
+            run.cancel(reason, "interrupted")
+
     async def drain_after_clip(self, reason: str) -> None:
         """Start nothing more; return when each running job has ended after its clip."""
         self._closed = True
@@ -216,6 +233,7 @@ class JobQueue:
         run = run_of(self._host, row, prepared)
         self._running[row.id] = run
         self._occupied[row.id] = prepared.leases
+        self._at_work[row.id] = prepared
         task = asyncio.get_running_loop().create_task(self._drive(run, prepared))
         self._tasks[row.id] = task
 
@@ -231,7 +249,7 @@ class JobQueue:
         try:
             held = await run.drive()
         finally:
-            del self._running[job], self._occupied[job]
+            del self._running[job], self._occupied[job], self._at_work[job]
         if held is not None:
             self._tell_wait(job, str(held))
             self._held_up = True

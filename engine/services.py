@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import Final
 
 from engine.batch.service import BatchService
 from engine.bus import Bus
 from engine.client import EngineClient
+from engine.guard.evidence import Memory, holders
 from engine.guard.limits import Limits
 from engine.jobs.paths import Places
 from engine.jobs.store import JobStore
 from engine.messages import DevicesSampled, JobRow
+from engine.nightwatch.night import Night, read_only
 from engine.orders import Orders
 from engine.placement.calibration import Corrections
 from engine.placement.history import History
@@ -39,12 +42,15 @@ class Services:
         self.places = places
         self.bus = bus
         self.version = version
-        self.server = RankServer(on_log=lambda level, text: bus.log(level, f"server: {text}"))
+        self.server = RankServer(
+            on_log=lambda level, text: bus.log(level, f"server: {text}"), home=places.state
+        )
         self.limits = limits or Limits()
         self.desk = Desk(bus, self.fresh_machine)
         self.queue = JobQueue(self)
         self.orders = Orders(self.queue, self)
         self.store: JobStore
+        self.night: Night
         self.batches: BatchService
         self.releases: ReleaseService
         self._loop = asyncio.get_running_loop()
@@ -70,7 +76,22 @@ class Services:
             self.bus.log("INFO", f"no GPU readings: {picked.reason}")
         self._sampler = Sampler(picked.source, self._on_sample)
         self._sampler.start()
+        driver = self._holders if picked.source.name == "nvml" else None
+        self.night = Night(
+            self.bus,
+            self.places,
+            self.store,
+            self.queue,
+            read_memory=driver,
+            read_only=read_only(os.environ),
+        )
+        self.night.start()
         return picked.source.name
+
+    def _holders(self) -> Memory:
+        """The driver's list as last sampled; from any thread."""
+        last = self._last
+        return holders(() if last is None else last.devices)
 
     def open_releases(self, client: EngineClient) -> None:
         """Give jobs the versions that are live, from now on."""
@@ -122,6 +143,7 @@ class Services:
         self.batches.wind_down(reason)
         await self.releases.close()
         await self.queue.close(reason)
+        await self.night.close()
         await self.batches.close()
         await self.server.close()
         if self._sampler is not None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from engine.alerts.watch import AlertWatch
-from engine.alerts.zombies import counter
+from engine.alerts.zombies import Counts
 from engine.bus import Bus
 from engine.messages import Event
 
@@ -27,13 +27,14 @@ def watch_engine(
     def publish(event: Event) -> None:
         call(lambda: bus.publish(event))
 
-    watch = AlertWatch(state, publish)
-    watch.zombies = counter(watch.facts)
-    end = bus.subscribe(watch.listen)
+    counts = Counts()
+    watch = AlertWatch(state, publish, zombies=counts.now)
+    ends = [bus.subscribe(watch.listen), bus.subscribe(counts.listen)]
     watch.start()
 
     def stop() -> None:
-        end()
+        for end in ends:
+            end()
         watch.stop()
 
     return stop

@@ -1,34 +1,27 @@
-"""Zombies and strays counted for rules, with the reaper's own evidence; nothing is touched."""
+"""Zombies and strays counted for rules, out of the engine's own surveys; nothing is looked at."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
-import psutil
-
-from engine.guard.classify import DEFUNCT, ORPHAN, STOPPED, STRAY, STUCK, strays
-from engine.guard.evidence import holders
-from engine.guard.reaper import Reaper
-from engine.metrics.facts import Facts
+from engine.guard.classify import DEFUNCT, ORPHAN, STOPPED, STRAY, STUCK
+from engine.messages import Event, ProcessesSurveyed
 
 _ZOMBIES: Final = frozenset({DEFUNCT, ORPHAN, STOPPED, STRAY, STUCK})
+#: Inference processes that hold devices without belonging to anybody.
+_STRAYS: Final = frozenset({STRAY, ORPHAN, STUCK})
 
 
-def counter(facts: Facts) -> Callable[[], tuple[int, int] | None]:
-    """A function that tells (zombies, strays) now; None where the host hides its processes.
+class Counts:
+    """Subscribe ``listen`` to a bus; ``now`` tells (zombies, strays), None before a survey."""
 
-    The driver's list is the last one sampled: the reaper opens no device of its own here.
-    """
-    reaper = Reaper(
-        read_memory=lambda: holders(d for d in facts.devices.values() if d.source == "nvml")
-    )
+    def __init__(self) -> None:
+        self._last: tuple[int, int] | None = None
 
-    def count() -> tuple[int, int] | None:
-        try:
-            verdicts = reaper.verdicts(reaper.look())
-        except (OSError, psutil.Error):
-            return None
-        return sum(v.kind in _ZOMBIES for v in verdicts), strays(verdicts)
+    def listen(self, event: Event) -> None:
+        if isinstance(event, ProcessesSurveyed):
+            kinds = [process.kind for process in event.processes]
+            self._last = (sum(k in _ZOMBIES for k in kinds), sum(k in _STRAYS for k in kinds))
 
-    return count
+    def now(self) -> tuple[int, int] | None:
+        return self._last

@@ -61,11 +61,6 @@ def classify(evidence: Evidence, scene: Scene) -> Verdict:
     return _judge(evidence, scene, Lineage(scene))
 
 
-def strays(verdicts: tuple[Verdict, ...]) -> int:
-    """How many inference processes hold devices without belonging to anybody."""
-    return sum(1 for verdict in verdicts if verdict.kind in (STRAY, ORPHAN, STUCK))
-
-
 def _judge(e: Evidence, scene: Scene, lineage: Lineage) -> Verdict:
     row = e.row
     if row is None:

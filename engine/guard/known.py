@@ -68,12 +68,16 @@ _REAPERS: Final = frozenset(
     }
 )
 
+#: A job's state in shared memory: kept while the job lives or can go on.
+STATE_PREFIX: Final = "avatop-state-"
+OWN_PREFIX: Final = "avatop-"
+
 #: Shared memory that GPU programs leave behind when they are killed, by the start of the name.
 SHM_PREFIXES: Final[tuple[tuple[str, str], ...]] = (
     ("nccl-", "NCCL's shared memory"),
     ("torch_", "a torch tensor in shared memory"),
     ("psm_", "Python's shared memory"),
-    ("avatop-", "avatop's own"),
+    (OWN_PREFIX, "avatop's own"),
     ("sem.mp-", "a semaphore of Python's multiprocessing"),
     ("sem.loky-", "a semaphore of loky"),
 )

@@ -13,12 +13,18 @@ from typing import Final
 from engine.guard.identity import Identity, identify
 
 MARK: Final = "AVATOP_ENGINE"
+#: The state folder of the engine: what a dead engine left is its successor's to end, not that of
+#: an engine that works for another folder.
+HOME: Final = "AVATOP_ENGINE_HOME"
 
 
-def environment() -> dict[str, str]:
-    """The variable to add to the environment of a fork server; empty without ``/proc``."""
+def environment(home: str | None = None) -> dict[str, str]:
+    """The variables to add to the environment of a fork server; empty without ``/proc``."""
     me = identify(os.getpid())
-    return {} if me is None else {MARK: f"{me.pid}:{me.start_ticks}:{me.boot}"}
+    if me is None:
+        return {}
+    mark = {MARK: f"{me.pid}:{me.start_ticks}:{me.boot}"}
+    return mark if home is None else {**mark, HOME: home}
 
 
 def parse(value: str | None) -> Identity | None:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from engine.guard import evidence, plan_reap, shm
+from engine.guard import evidence, known, marks, plan_reap, shm
 from engine.guard.classify import POLICY, YES, Verdict, classify_all
 from engine.guard.evidence import Memory, Scene
-from engine.guard.kill import Allow, Audit, ReadOnlyRefused, Waits
+from engine.guard.kill import Allow, Audit, ReadOnlyRefused, Target, Waits
 from engine.guard.plan_reap import Done, Step
 from engine.guard.scan import ParentLog
 from engine.guard.shm import Leak, Removed
@@ -73,6 +73,7 @@ class Reaper:
         allow: a second belt, asked before the first signal to each process.
         spare_shm: names in ``/dev/shm`` that are kept on purpose.
         in_namespace: given by tests; else found out.
+        home: without a person only leftovers of engines with this state folder are ended.
     """
 
     read_memory: Callable[[], Memory] | None = None
@@ -84,6 +85,7 @@ class Reaper:
     shm_min_age: float = shm.MIN_AGE_SECONDS
     shm_folder: Path = shm.FOLDER
     in_namespace: bool | None = None
+    home: str | None = None
     parents: ParentLog = field(default_factory=ParentLog)
 
     def look(
@@ -121,24 +123,47 @@ class Reaper:
         scene = self.look(also=named, stuck=stuck)
         steps = plan_reap.plan(scene, named=named, consent=consent)
         if not yes:
-            leaks = () if named else self._leaks(scene)
+            leaks = () if named else self.leaks(scene)
             planned = tuple(Removed(leak, "kept" if leak.doubt else "dry run") for leak in leaks)
             return Report(True, tuple(plan_reap.dry_run(steps)), planned)
         done = self.run(scene, steps)
         removed: list[Removed] = []
         if not named:
             # Only now: what has ended lets go of its files.
-            found = self._leaks(self.look())
+            found = self.leaks(self.look())
             removed = shm.remove(
                 found, folder=self.shm_folder, audit=self.audit, read_only=self.read_only
             )
         return Report(False, tuple(done), tuple(removed))
 
     def reap_own(self) -> Report:
-        """What the engine does at its start: our own leftovers, without a person."""
-        return self.reap(yes=True, consent=POLICY)
+        """What the engine does at its start: its own folder's leftovers, without a person.
 
-    def run(self, scene: Scene, steps: Collection[Step]) -> list[Done]:
+        Of shared memory only what avatop itself made.
+
+        Raises:
+            ReadOnlyRefused: in read-only mode.
+        """
+        if self.read_only:
+            raise ReadOnlyRefused("reaping")
+        scene = self.look()
+        steps = plan_reap.plan(scene, consent=POLICY)
+        done = self.run(scene, [step for step in steps if self._of_home(step)])
+        own = [leak for leak in self.leaks(self.look()) if leak.name.startswith(known.OWN_PREFIX)]
+        removed = shm.remove(own, folder=self.shm_folder, audit=self.audit)
+        return Report(False, tuple(done), tuple(removed))
+
+    def _of_home(self, step: Step) -> bool:
+        row = step.evidence.row
+        env = None if row is None else row.env
+        return self.home is None or (env or {}).get(marks.HOME) == self.home
+
+    def run(
+        self,
+        scene: Scene,
+        steps: Collection[Step],
+        confirm_kill: Callable[[Target], bool] | None = None,
+    ) -> list[Done]:
         """Carry out a plan that was shown."""
         return plan_reap.run(
             scene,
@@ -146,11 +171,13 @@ class Reaper:
             waits=self.waits,
             read_memory=self.read_memory,
             allow=self.allow,
+            confirm_kill=confirm_kill,
             audit=self.audit,
             read_only=self.read_only,
         )
 
-    def _leaks(self, scene: Scene) -> tuple[Leak, ...]:
+    def leaks(self, scene: Scene) -> tuple[Leak, ...]:
+        """Shared memory that nobody uses any more."""
         return shm.leaks(
             scene.rows,
             in_namespace=scene.in_namespace,

@@ -23,6 +23,7 @@ _FIRST_PID_NAMESPACE: Final = "pid:[4026531836]"
 VARIABLES: Final = frozenset(
     {
         marks.MARK,
+        marks.HOME,
         "RANK",
         "LOCAL_RANK",
         "WORLD_SIZE",

@@ -79,7 +79,9 @@ def leaks(
         if name in used or (alive is not None and alive.alive and alive.uid == info.st_uid):
             continue
         doubt = None
-        if in_namespace:
+        if is_state(name):
+            doubt = "the state of a job, kept so that it can go on; its engine removes it"
+        elif in_namespace:
             doubt = "containers may share /dev/shm, and their processes cannot be seen from here"
         elif blind:
             doubt = f"PID {blind[0]} is yours and cannot be looked into"
@@ -173,6 +175,11 @@ def _used(rows: Mapping[int, Row], folder: Path) -> tuple[set[str], list[int], b
 def _init(row: Row) -> bool:
     """PID 1 may be closed even to root; unless it is itself a Python, it runs no inference."""
     return row.pid == 1 and not known.is_python(row.exe, row.program)
+
+
+def is_state(name: str) -> bool:
+    """Whether a file is a job's mirrored state, which outlives its ranks on purpose."""
+    return name.startswith(known.STATE_PREFIX)
 
 
 def _creator(name: str) -> int | None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from engine.media.findings import Finding as MediaFinding
 from engine.messages import FindingRaised, Remedy
 from engine.triage.catalogue import Remedy as Known
 from engine.triage.catalogue import catalogue
 from engine.triage.findings import Finding
+from engine.triage.quality import quality_findings
 
 #: Triage's action → the word of a message's remedy.
 _ACTIONS: Final = {
@@ -94,3 +96,25 @@ def raised(
         evidence=evidence,
         remedies=tuple(remedy_of(remedy) for remedy in finding.remedies),
     )
+
+
+def quality_raised(
+    job: int, subject: str, checked: Iterable[Mapping[str, Any]]
+) -> list[FindingRaised]:
+    """What the check of a clip (or of the video) found, as events.
+
+    Args:
+        checked: ``engine.media.findings.Finding`` as objects, which crossed from a rank.
+    """
+    events = []
+    for data in checked:
+        told = MediaFinding(
+            level="error" if data.get("level") == "error" else "warning",
+            kind=str(data.get("kind", "")),
+            subject=subject,
+            text=str(data.get("text", "")),
+        )
+        for finding in quality_findings([told]):
+            event = raised(finding, f"job{job}-{subject.replace(' ', '')}-{told.kind}", job)
+            events.append(event)
+    return events

@@ -78,12 +78,18 @@ class RankServer:
     Args:
         on_log: what the server says and prints.
         preload: modules to load instead of the server's own list.
+        home: the engine's state folder, told to everything that it starts.
     """
 
     def __init__(
-        self, *, on_log: ServerLog | None = None, preload: Sequence[str] | None = None
+        self,
+        *,
+        on_log: ServerLog | None = None,
+        preload: Sequence[str] | None = None,
+        home: Path | None = None,
     ) -> None:
         self._on_log = on_log
+        self._home = home
         self._preload = preload
         self._lock = threading.Lock()
         self._current: _Incarnation | None = None
@@ -135,7 +141,7 @@ class RankServer:
             if self._closed:
                 raise RankServerError("the rank server is closed")
             if self._current is None or self._current.dead.is_set() or self._current.lost:
-                self._current = _Incarnation(self._on_log, self._preload)
+                self._current = _Incarnation(self._on_log, self._preload, self._home)
             return self._current
 
     def _bound(self) -> _Incarnation:
@@ -147,8 +153,11 @@ class RankServer:
 class _Incarnation:
     """One server process from birth to death."""
 
-    def __init__(self, on_log: ServerLog | None, preload: Sequence[str] | None) -> None:
+    def __init__(
+        self, on_log: ServerLog | None, preload: Sequence[str] | None, home: Path | None
+    ) -> None:
         self._on_log = on_log
+        self._home = None if home is None else str(home)
         self._preload = preload
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._early: deque[tuple[str, str]] = deque(maxlen=200)
@@ -176,7 +185,7 @@ class _Incarnation:
     def _keep(self, theirs: socket.socket) -> None:
         root = Path(__file__).resolve().parents[2]
         # For life, ranks and what they start say whose they are: the reaper goes by that.
-        mark = marks.environment()
+        mark = marks.environment(self._home)
         paths = [str(root), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
         command = [sys.executable, "-P", "-m", MODULE]
         command += ["--control", str(theirs.fileno()), "--parent", str(os.getpid())]

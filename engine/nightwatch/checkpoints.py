@@ -1,0 +1,90 @@
+"""Files of a checkpoint that change while a job needs them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Final
+
+from engine.checkpoint.layout import Layout
+
+#: Milliseconds of quiet after which a change is told: a copy changes a file many times.
+DEBOUNCE_MS: Final = 400
+_STEP_MS: Final = 100
+#: The checkpoint's folder as such, which may hold what no job reads.
+_WHOLE: Final = frozenset({"root", "dit"})
+
+
+def files_of(layout: Layout) -> frozenset[Path]:
+    """The real files that a job reads (links followed, folders opened)."""
+    found = {layout.config_file.resolve()}
+    found |= {Path(file).resolve() for file in layout.dit_files}
+    found |= {index.resolve() for index in layout.root.glob("*.index.json")}
+    for name, where in layout.paths().items():
+        path = Path(where)
+        if name not in _WHOLE:
+            parts = path.rglob("*") if path.is_dir() else (path,)
+            found |= {part.resolve() for part in parts if part.is_file()}
+    return frozenset(found)
+
+
+def touched(
+    needs: Mapping[int, frozenset[Path]], changed: Iterable[Path]
+) -> dict[int, tuple[Path, ...]]:
+    """Job → those of its files that changed."""
+    paths = set(changed)
+    found = {job: tuple(sorted(files & paths)) for job, files in needs.items()}
+    return {job: files for job, files in found.items() if files}
+
+
+class FileWatch:
+    """Watches the files of the jobs at hand; ``needs`` may be changed at any time.
+
+    Args:
+        told: called on the loop with job → changed files.
+    """
+
+    def __init__(self, told: Callable[[dict[int, tuple[Path, ...]]], Awaitable[None]]) -> None:
+        self._told = told
+        self._needs: dict[int, frozenset[Path]] = {}
+        self._changed = asyncio.Event()
+
+    @property
+    def jobs(self) -> frozenset[int]:
+        return frozenset(self._needs)
+
+    def need(self, needs: Mapping[int, frozenset[Path]]) -> None:
+        """What each job reads, from now on."""
+        if needs != self._needs:
+            before = self._folders()
+            self._needs = dict(needs)
+            if self._folders() != before:
+                self._changed.set()
+
+    async def run(self) -> None:
+        """Watch. Ends by being cancelled."""
+        from watchfiles import awatch
+
+        while True:
+            self._changed.clear()
+            folders = self._folders()
+            if not folders:
+                await self._changed.wait()
+                continue
+            async for changes in awatch(
+                *folders,
+                watch_filter=None,
+                debounce=DEBOUNCE_MS,
+                step=_STEP_MS,
+                stop_event=self._changed,
+                recursive=False,
+                rust_timeout=1_000,
+            ):
+                found = touched(self._needs, (Path(path) for _, path in changes))
+                if found:
+                    await self._told(found)
+
+    def _folders(self) -> frozenset[Path]:
+        every = {path.parent for files in self._needs.values() for path in files}
+        return frozenset(folder for folder in every if folder.is_dir())

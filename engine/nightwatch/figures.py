@@ -1,0 +1,91 @@
+"""What was measured of a job, folded from its events, for advice when it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Any, Final
+
+from engine.geometry import DEFAULT_FPS
+from engine.messages import BlockDone, FindingRaised, JobRow, LedgerUpdated, Remedy, StepDone
+from engine.nightwatch.words import altered
+from engine.triage.advice import Advice, Measured, advise
+
+#: More than this at a job's end is no advice but a lecture.
+_MOST: Final = 4
+
+
+@dataclass
+class Figures:
+    """One job's figures; what was not heard of stays unknown."""
+
+    row: JobRow | None = None
+    plan: dict[str, Any] | None = None
+    _peaks: dict[int, int] = field(default_factory=dict)
+    _owners: dict[int, dict[str, int]] = field(default_factory=dict)
+    _usable: dict[int, int | None] = field(default_factory=dict)
+    _steps: dict[int, list[float]] = field(default_factory=dict)
+    _blocks: list[float] = field(default_factory=list)
+
+    def ledger(self, event: LedgerUpdated) -> None:
+        rank = event.rank
+        self._peaks[rank] = max(self._peaks.get(rank, 0), event.peak)
+        owners = self._owners.setdefault(rank, {})
+        for owner, peak in event.peak_by_owner.items():
+            owners[owner] = max(owners.get(owner, 0), peak)
+        self._usable[rank] = event.capacity
+
+    def step(self, event: StepDone) -> None:
+        self._steps.setdefault(event.rank, []).append(event.seconds)
+
+    def block(self, event: BlockDone) -> None:
+        self._blocks.append(event.seconds)
+
+    def measured(self) -> Measured:
+        """The figures as advice takes them."""
+        row, ranks = self.row, range(max([*self._peaks, *self._steps, -1]) + 1)
+        blocks = len(self._blocks)
+        # A rank's time for a block: all its steps, over the blocks that were made.
+        stages = [sum(self._steps.get(r, ())) / blocks if blocks else 0.0 for r in ranks]
+        steps = [seconds for told in self._steps.values() for seconds in told]
+        return Measured(
+            plan=self.plan,
+            mode=None if row is None else row.mode,
+            size=None if row is None else row.size,
+            steps=None if row is None else row.steps,
+            fps=None if row is None else row.fps,
+            target_fps=float(DEFAULT_FPS),
+            usable_bytes=[self._usable.get(r) for r in ranks],
+            peaks=[self._peaks.get(r) for r in ranks],
+            by_owner=[self._owners.get(r, {}) for r in ranks],
+            stage_seconds=stages if len(stages) > 1 else (),
+            step_seconds=fmean(steps) if steps else None,
+            seconds_per_block=fmean(self._blocks) if self._blocks else None,
+        )
+
+    def advice(self, job: int) -> Iterator[FindingRaised]:
+        """What would make this job faster, better or smaller, with the figures."""
+        for number, advice in enumerate(advise(self.measured())[:_MOST]):
+            yield FindingRaised(
+                id=f"job{job}-advice-{number}",
+                finding=f"advice_{advice.goal}",
+                severity="advice",
+                cause=advice.text,
+                role="advice",
+                job=job,
+                evidence=tuple(f"{name} {value:g}" for name, value in advice.figures.items()),
+                remedies=(_remedy(advice),),
+            )
+
+
+def _remedy(advice: Advice) -> Remedy:
+    change = dict(advice.change)
+    if "env" in change:
+        return Remedy("advice", advice.text, "env", dict(change["env"]))
+    if "kill_holder" in change:
+        return Remedy("advice", advice.text, "reap", {})
+    if change.get("cut") == "balanced":
+        change = {"mode": "tpp", "variant": "balanced"}
+    seen = altered(change) or (("output",) if advice.alters_output else ())
+    return Remedy("advice", advice.text, "relaunch", change, seen)

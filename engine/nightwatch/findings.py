@@ -1,0 +1,208 @@
+"""What a running engine's log lines and figures mean: triage and advice as events.
+
+A listener puts events into a mailbox; a thread of its own reads them, so that no rank and no
+screen waits for a regular expression. What it finds goes back through ``publish``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from engine.bus import Bus
+from engine.messages import (
+    END_STATES,
+    BlockDone,
+    Event,
+    FindingRaised,
+    JobChanged,
+    JobRow,
+    LedgerUpdated,
+    LogLine,
+    PlanMade,
+    StepDone,
+)
+from engine.nightwatch.figures import Figures
+from engine.nightwatch.words import raised
+from engine.triage.classifier import Classifier, Watcher
+
+READ_SECONDS: Final = 1.0
+_MAILBOX: Final = 20_000
+#: Lines of a job that can be shown as evidence.
+_KEPT_LINES: Final = 4_000
+_MOST_EVIDENCE: Final = 6
+_LOUD: Final = frozenset({"WARNING", "ERROR", "CRITICAL"})
+_HEARD: Final = (LogLine, JobChanged, PlanMade, LedgerUpdated, StepDone, BlockDone)
+
+
+@dataclass
+class _Job:
+    """What is read of one job."""
+
+    classifier: Classifier = field(default_factory=Classifier)
+    lines: deque[tuple[int, str]] = field(default_factory=lambda: deque(maxlen=_KEPT_LINES))
+    watcher: Watcher = field(init=False)
+    raised: dict[str, FindingRaised] = field(default_factory=dict)
+    figures: Figures = field(default_factory=Figures)
+    fresh: bool = False
+    attempt: int = 1
+
+    def __post_init__(self) -> None:
+        self.watcher = Watcher(self.classifier)
+
+
+class FindingsWatch:
+    """Subscribe ``listen`` to a bus, then ``start``; ``stop`` at the end.
+
+    Args:
+        publish: takes events; called on the watch's thread.
+    """
+
+    def __init__(self, publish: Callable[[Event], None]) -> None:
+        self._publish = publish
+        self._mail: queue.Queue[Event | None] = queue.Queue(_MAILBOX)
+        self._jobs: dict[int, _Job] = {}
+        self._thread = threading.Thread(target=self._run, name="avatop-findings", daemon=True)
+        self._troubles: set[str] = set()
+
+    def listen(self, event: Event) -> None:
+        """Take an event of the bus; never blocks. Over a full mailbox it is dropped."""
+        if not isinstance(event, _HEARD):
+            return
+        try:
+            self._mail.put_nowait(event)
+        except queue.Full:
+            return  # a flood repeats itself
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self, timeout: float = 5.0) -> None:
+        """Read what is at hand, then end."""
+        try:
+            self._mail.put(None, timeout=timeout)
+        except queue.Full:
+            return
+        self._thread.join(timeout)
+
+    def _run(self) -> None:
+        going = True
+        while going:
+            due = time.monotonic() + READ_SECONDS
+            events: list[Event] = []
+            with contextlib.suppress(queue.Empty):
+                while event := self._mail.get(timeout=max(0.0, due - time.monotonic())):
+                    events.append(event)
+                going = False
+            try:
+                for event in events:
+                    self.take(event)
+                self.turn()
+            except Exception as error:  # noqa: BLE001 - told once, and the watch goes on
+                self._tell(f"findings: internal error: {type(error).__name__}: {error}")
+
+    def _tell(self, text: str) -> None:
+        if text not in self._troubles:
+            self._troubles.add(text)
+            self._publish(LogLine(level="ERROR", source="engine", text=text, where="findings"))
+
+    # -- on the watch's thread (or a test's) ---------------------------------------------------
+
+    def take(self, event: Event) -> None:
+        """Fold one event."""
+        match event:
+            case LogLine() if event.job is not None and _worth(event):
+                self._line(self._job(event.job), event)
+            case JobChanged():
+                self._changed(event.job)
+            case PlanMade():
+                self._job(event.job).figures.plan = event.plan
+            case LedgerUpdated():
+                self._job(event.job).figures.ledger(event)
+            case StepDone():
+                self._job(event.job).figures.step(event)
+            case BlockDone():
+                self._job(event.job).figures.block(event)
+            case _:
+                pass
+
+    def turn(self) -> None:
+        """Say what is new."""
+        for number, job in self._jobs.items():
+            if job.fresh:
+                job.fresh = False
+                self._read(number, job)
+
+    def _job(self, number: int) -> _Job:
+        return self._jobs.setdefault(number, _Job())
+
+    def _line(self, job: _Job, event: LogLine) -> None:
+        rank = "" if event.rank is None else f"[rank{event.rank}]: "
+        for part in event.text.split("\n"):
+            job.classifier.feed(rank + part)
+            job.lines.append((job.classifier.lines, rank + part))
+        job.fresh = True
+
+    def _read(self, number: int, job: _Job) -> None:
+        for finding in job.watcher.news():
+            first, last = finding.lines
+            evidence = tuple(text for n, text in job.lines if first <= n <= last)
+            event = raised(finding, f"job{number}", number, evidence[:_MOST_EVIDENCE])
+            job.raised[event.id] = event
+            self._publish(event)
+
+    def _changed(self, row: JobRow) -> None:
+        job = self._jobs.get(row.id)
+        if job is None:
+            if row.state not in END_STATES:  # history that is told at a start is no news
+                self._job(row.id).attempt = row.attempt
+            return
+        job.figures.row = row
+        if row.attempt != job.attempt:  # another attempt: its lines are another episode
+            self._read(row.id, job)
+            self._jobs[row.id] = _Job(raised=job.raised, attempt=row.attempt)
+        elif row.state in END_STATES:
+            self._read(row.id, job)
+            if row.state == "done":
+                self._resolve(job)
+                for event in job.figures.advice(row.id):
+                    self._publish(event)
+            del self._jobs[row.id]
+
+    def _resolve(self, job: _Job) -> None:
+        """The job is done: what was found on the way stands in nobody's way any more."""
+        for event in job.raised.values():
+            settled = FindingRaised(**{**vars(event), "t": time.time(), "resolved": True})
+            self._publish(settled)
+
+
+def _worth(event: LogLine) -> bool:
+    """Ranks' lines as they are; the engine's own where they are loud."""
+    return event.source == "rank" or (event.source == "engine" and event.level in _LOUD)
+
+
+def watch_findings(bus: Bus, call: Callable[[Callable[[], None]], bool]) -> Callable[[], None]:
+    """Watch an engine's events; returns a function that ends it.
+
+    Args:
+        call: runs a function on the engine's thread (``Engine.call``).
+    """
+
+    def publish(event: Event) -> None:
+        call(lambda: bus.publish(event))
+
+    watch = FindingsWatch(publish)
+    end = bus.subscribe(watch.listen)
+    watch.start()
+
+    def stop() -> None:
+        end()
+        watch.stop()
+
+    return stop
