@@ -306,8 +306,100 @@ class JobRun:
         if self._group is not None and self._stopping is None:
             self._stopping = self._loop.create_task(self._group.stop(reason, CANCEL_GRACE))
 
+    # -- what ranks say (on the loop; each returns at once) ------------------------------------
+
+    def _on_report(self, report: Report) -> None:
+        try:
+            if report.kind == "clip":
+                self._committer.put(Progress.clip_of(report))
+            for event in self._progress.apply(report):
+                self._bus.publish(event)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            text = f"a {report.kind} report could not be read: {type(error).__name__}: {error}"
+            self._bus.log("WARNING", text, self.row.id, report.rank)
+        if self._guard is not None:
+            self._guard.heard(report)
+        self._ledger.touch()
+
+    def _on_log(self, log: RankLog) -> None:
+        if self._guard is not None:
+            self._guard.line(log)
+        self._bus.publish(
+            LogLine(
+                t=log.t,
+                level="WARNING" if log.stream == "channel" else "INFO",
+                source="rank",
+                text=log.text,
+                job=self.row.id,
+                rank=log.rank,
+                stream=log.stream,
+            )
+        )
+
+    def _on_exit(self, ended: RankExit) -> None:
+        phase = "ended" if ended.finished and ended.code == 0 else "died"
+        self._progress.ranks[ended.rank].phase = phase
+        words = None if phase == "ended" else ended.describe()
+        code = ended.code if ended.signal is None else -ended.signal
+        self._bus.publish(
+            self._progress.rank_event(ended.rank, ended.t, exit_code=code, reason=words)
+        )
+        if phase == "died" and ended.before_signal:
+            text = f"rank {ended.rank} (process {ended.pid}) {words}"
+            self._bus.log("ERROR", text, self.row.id, ended.rank)
+
+    # -- what becomes of finished clips --------------------------------------------------------
+
+    def _committed(self, clip: Clip, path: Path) -> None:
+        self._progress.committed(clip)
+        self._progress.change(manifest=str(self._places.manifest))
+        self._ledger.touch(now=True)
+        text = f"clip {clip.clip} committed: {clip.frames} frames at {clip.fps:.3g} fps"
+        self._bus.log("INFO", text, self.row.id)
+        self._bus.publish(
+            ClipCommitted(
+                job=self.row.id,
+                clip=clip.clip,
+                frames=clip.frames,
+                seconds=clip.seconds,
+                fps=clip.fps,
+                path=str(path),
+            )
+        )
+        for finding in clip.check:
+            level = "ERROR" if finding.get("level") == "error" else "WARNING"
+            text = f"clip {clip.clip}: {finding.get('text', finding)}"
+            self._bus.log(level, text, self.row.id)
+
     def _unkept(self, error: str) -> None:
         """A clip cannot be kept (a full disk): working on would be for nothing."""
         if self._stop is None:
             self._stop = Ended("interrupted", error)
         self._stop_group(error)
+
+
+def rank_specs(
+    job: int, prepared: Prepared, files: JobPlaces, places: Places, port: Port | None
+) -> list[RankSpec]:
+    """One specification per rank of the plan."""
+    plan = prepared.plan
+    cuda = plan.devices[0].device.startswith("cuda")
+    return [
+        RankSpec(
+            job=job,
+            rank=device.rank,
+            world_size=plan.world_size,
+            device=device.device,
+            backend="nccl" if cuda else "gloo",
+            master_addr="127.0.0.1",
+            master_port=0 if port is None else port.number,
+            request=prepared.request.to_dict(),
+            plan=plan.to_dict(),
+            layout=prepared.layout.paths(),
+            segment_dir=str(files.segments),
+            cache_dir=str(places.embeddings),
+            dump_latents=prepared.request.dump_latents,
+            gpu_memory_cap=prepared.request.gpu_memory_cap,
+        )
+        for device in plan.devices
+    ]
