@@ -18,7 +18,7 @@ MODES: Final[dict[str, tuple[str, ...]]] = {
 }
 #: Types of the weights; of the KV rings where not that of the compute; where these lie; where the
 #: encoders run.
-DTYPES: Final = ("fp32", "bf16")
+DTYPES: Final = ("fp32", "bf16", "fp8")
 KV_DTYPES: Final[tuple[str, ...]] = ("fp8",)
 KV_HOMES: Final = ("device", "host")
 ENCODERS: Final = ("device", "host")

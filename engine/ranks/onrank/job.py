@@ -22,11 +22,13 @@ from engine.checkpoint.onrank.encoders import load_vae
 from engine.checkpoint.onrank.load import DiTSource
 from engine.geometry import BLOCK_FRAMES, BLOCK_LATENTS, DEFAULT_FPS, FrameGeometry, snap_size
 from engine.media.image import image_info
+from engine.model import accel
 from engine.model.caches import JobMemory
 from engine.model.config import DiTConfig, Numerics
 from engine.model.generate import Generation, Inputs, Options
 from engine.model.schedule import Schedule
 from engine.model.vae import VAE
+from engine.model.warmup import warm_up
 from engine.parameters.request import Request
 from engine.placement.onrank.executor import executor_for
 from engine.placement.onrank.groups import Groups, make_groups
@@ -50,7 +52,8 @@ from engine.ranks.protocol import RankSpec
 COLLECTIVE_SECONDS: Final = 1800.0
 #: Seconds in which an order reaches every rank, once one of them obeys it.
 ORDER_SECONDS: Final = 10.0
-DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16}
+#: What is computed with, by the type of the weights.
+DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp8": torch.bfloat16}
 
 
 class Asked(Protocol):
@@ -108,6 +111,7 @@ class _Rank:
         self.request = Request.from_dict(spec.request)
         self.device = torch.device(spec.device)
         self.dtype = DTYPES[self.plan.dtype]
+        self.numerics = Numerics(compute=self.dtype, fp8=self.plan.dtype == "fp8")
         self.observer = RankObserver(
             report,
             Ledger(probe_for(self.device)),
@@ -244,6 +248,7 @@ class _Rank:
             if self.device.type == "cuda":
                 vae.set_layout(torch.channels_last_3d)
             self.ledger.book("vae", weight_bytes(vae))
+            self._build_kernels(vae)
             with self.observer.window("portrait", "vae"):
                 image = Path(str(self.request.image))
                 ref, motion = encode_portrait(
@@ -251,6 +256,7 @@ class _Rank:
                 )
             shape = torch.tensor([ref.shape[0], motion.shape[1]])
         else:
+            self._build_kernels(None)
             shape = torch.zeros(2, dtype=torch.int64)
         channels, frames = groups.from_rank(self.plan.vae_rank, shape).tolist()
         if not self.is_vae:
@@ -260,9 +266,23 @@ class _Rank:
         motion = groups.from_rank(self.plan.vae_rank, motion.cpu().contiguous())
         return vae, ref, motion
 
+    def _build_kernels(self, vae: VAE | None) -> None:
+        """Kernels of the hot path, built once a version and kept in the cache's folder."""
+        if self.device.type != "cuda":
+            return
+        if (reason := accel.missing()) is not None:
+            text = f"steps are slower than they could be, without kernels of our own: {reason}"
+            self.report.send("log", level="WARNING", text=text, where=None)
+
+        def told(kernel: str, share: float) -> None:
+            self.observer.phase("loading", f"compiling kernels: {kernel}", share)
+
+        with self.observer.window("compiling kernels", "other"):
+            warm_up(self.cfg, self.numerics, vae, self.device, told)
+
     def _load(self, source: DiTSource, groups: Groups, embeddings: Embeddings) -> Loaded:
         """The DiT: shards of it, layers of it, or (on a VAE rank of its own) its outline alone."""
-        dit = source.build(Numerics(compute=self.dtype))
+        dit = source.build(self.numerics)
 
         def told(unit: str, done: int, total: int) -> None:
             self.observer.phase("loading", f"weights: {unit}", done / total)

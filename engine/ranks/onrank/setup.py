@@ -27,6 +27,8 @@ def prepare(spec: RankSpec) -> RankSpec:
         MASTER_PORT=str(spec.master_port),
         CUBLAS_WORKSPACE_CONFIG=":4096:8",  # cuBLAS repeats its results only with a fixed one
     )
+    # Kernels that were built stay built: beside the embeddings, in the user's cache.
+    os.environ.setdefault("TRITON_CACHE_DIR", str(Path(spec.cache_dir).with_name("kernels")))
     # All ranks of a group live on one host; resolving its name for an interface can fail.
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     os.environ.setdefault("NCCL_SOCKET_IFNAME", "lo")
