@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from engine.parameters.request import DEFAULTS
-from engine.placement.built import DTYPES, MODES
+from engine.placement.built import MODES
 
 Kind = Literal["text", "int", "float", "bool", "choice", "size", "path", "file", "bytes", "gpus"]
 
@@ -355,7 +355,7 @@ PARAMETERS: Final[tuple[Parameter, ...]] = (
         "bool",
         "placement",
         "Quantise the DiT's linears to fp8 while loading: half the weights, altered output; needs "
-        "compute capability 8.9." + ("" if "fp8" in DTYPES else " Not in this version."),
+        "compute capability 8.9.",
     ),
     _P(
         "gpu_memory_cap",

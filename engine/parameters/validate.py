@@ -10,7 +10,6 @@ from engine.parameters.parse import BadValueError, parse
 from engine.parameters.problems import ParamError, Problem, closest
 from engine.parameters.request import DEFAULTS, Request
 from engine.parameters.table import BY_NAME
-from engine.placement.built import DTYPES
 
 
 def request_from(data: Mapping[str, Any]) -> Request:
@@ -51,15 +50,6 @@ def refusals(request: Request) -> list[Problem]:
                 "the model is distilled to run without guidance, and this version has no "
                 "unconditional pass to guide against",
                 "leave it out or use 0; sample_steps 5 or 6 follow the prompt more closely",
-            )
-        )
-    if request.fp8 and "fp8" not in DTYPES:
-        problems.append(
-            Problem(
-                "--fp8",
-                "True",
-                "this version computes in bf16 or fp32 only, fp8 weights come later",
-                "leave it out; --mode fsdp divides the weights over several devices",
             )
         )
     return problems

@@ -37,14 +37,12 @@ def structural(choice: Choice, devices: Sequence[DeviceOffer], layers: int) -> l
 def fp8_misfits(choice: Choice, devices: Sequence[DeviceOffer]) -> list[str]:
     """fp8 products need tensor cores that have them. An unknown capability is no misfit.
 
-    CPU ranks may store keys and values in fp8, as they are only unpacked; GPUs older than the type
-    are not asked to emulate it.
+    CPU ranks store keys and values in fp8, as they are only unpacked, and multiply fp8 weights in
+    float32, slowly; GPUs older than the type are not asked to emulate it.
     """
     if "fp8" not in (choice.dtype, choice.kv_dtype):
         return []
     reasons = []
-    if devices[0].kind == "cpu" and choice.dtype == "fp8":
-        reasons.append("fp8 needs a GPU; CPU ranks compute in fp32 or bf16")
     least = ".".join(map(str, FP8_CAPABILITY))
     for device in devices:
         have = device.capability
