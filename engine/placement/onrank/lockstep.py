@@ -115,6 +115,7 @@ class Lockstep:
             items = self._items(mine)
             self.observer.caches(generation)
             velocities = [v for v in self.network(items) if v is not None]
+            self.observer.caches(generation)  # what was conditioned, before an epoch goes
             made = [
                 generation.apply(work.step, work.block, velocity)
                 for work, velocity in zip(mine, velocities, strict=True)
