@@ -81,9 +81,14 @@ def _errors(kind: str) -> Callable[[Facts, Probes], float | None]:
 
 
 def _d(
-    name: str, unit: str, text: str, prom: str, read: Callable[[DeviceReading], float | None]
+    name: str,
+    unit: str,
+    text: str,
+    prom: str,
+    read: Callable[[DeviceReading], float | None],
+    kind: str = "gauge",
 ) -> Measure:
-    return Measure(name, DEVICE, "gauge", unit, text, prom, device=read)
+    return Measure(name, DEVICE, kind, unit, text, prom, device=read)
 
 
 def _j(
@@ -177,6 +182,22 @@ _TABLE: Final = (
         "1 where the device cannot be read",
         "gpu_unreadable",
         lambda d: float(d.error is not None),
+    ),
+    _d(
+        "xids",
+        "",
+        "XID errors of the driver since the engine began",
+        "gpu_xid_errors_total",
+        lambda d: d.xids,
+        "counter",
+    ),
+    _d(
+        "ecc_uncorrected",
+        "",
+        "uncorrected memory errors since the driver was loaded",
+        "gpu_ecc_uncorrected_errors_total",
+        lambda d: d.ecc_uncorrected,
+        "counter",
     ),
     Measure(
         "latency",

@@ -27,6 +27,7 @@ class DeviceReading:
     error: str | None = None  # why this device could not be read; the others still are
     ecc_uncorrected: int | None = None  # since the driver was loaded
     xid: int | None = None  # the newest of the driver's error codes since the engine began
+    xids: int | None = None  # how many there were since then; None where the driver tells none
 
 
 @dataclass(frozen=True)

@@ -90,6 +90,11 @@ def _device(page: Page, facts: Facts, device: DeviceReading) -> None:
     gauge("power_watts", "Power drawn.", device.power_w)
     gauge("power_limit_watts", "Power allowed.", device.power_limit_w)
     gauge("unreadable", "1 where the device cannot be read.", float(device.error is not None))
+    for name, text, count in (
+        ("xid_errors_total", "XID errors since the engine began.", device.xids),
+        ("ecc_uncorrected_errors_total", "Since the driver was loaded.", device.ecc_uncorrected),
+    ):
+        page.add(f"gpu_{name}", "counter", text, count, labels)
     if device.error is None and device.source != "host":
         reasons = device.throttle
         gauge("throttle_reasons", "Reasons that hold the clocks back.", len(reasons))

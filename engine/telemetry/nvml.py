@@ -33,6 +33,9 @@ _THROTTLE: Final = (
     (0x400, "reliability"),
 )
 
+#: Events of one GPU that are taken at one reading.
+_MOST_EVENTS: Final = 64
+
 
 class NvmlError(RuntimeError):
     """NVML cannot be used on this host; the text says why."""
@@ -53,6 +56,9 @@ class _Slot:
     uuid: str = ""
     temperature_limit: float | None = None
     error: str | None = None
+    events: Any = None  # its own event set: a GPU that is lost takes no other's along
+    xid: int | None = None
+    xids: int | None = None
 
 
 class NvmlSource:
@@ -70,6 +76,7 @@ class NvmlSource:
     def __init__(self, nvml: Any = pynvml) -> None:
         self._nvml = nvml
         self._processes = ProcessTable()
+        self._slots: list[_Slot] = []
         try:
             nvml.nvmlInit()
             count = int(nvml.nvmlDeviceGetCount())
@@ -99,6 +106,8 @@ class NvmlSource:
         )
 
     def close(self) -> None:
+        for slot in self._slots:
+            self._unlisten(slot)
         with contextlib.suppress(self._nvml.NVMLError):
             self._nvml.nvmlShutdown()
 
@@ -113,10 +122,47 @@ class NvmlSource:
             slot.error = str(error)
             return
         slot.handle, slot.error = handle, None
+        self._listen(slot)
         kind = nvml.NVML_TEMPERATURE_THRESHOLD_SLOWDOWN
         slot.temperature_limit = self._optional(
             lambda: float(nvml.nvmlDeviceGetTemperatureThreshold(handle, kind))
         )
+
+    def _listen(self, slot: _Slot) -> None:
+        """Hear of the GPU's XID errors; where the driver tells none, their number stays None."""
+        nvml = self._nvml
+        self._unlisten(slot)
+        kind = nvml.nvmlEventTypeXidCriticalError
+        try:
+            events = nvml.nvmlEventSetCreate()
+        except nvml.NVMLError:
+            return
+        try:
+            if not nvml.nvmlDeviceGetSupportedEventTypes(slot.handle) & kind:
+                raise nvml.NVMLError(nvml.NVML_ERROR_NOT_SUPPORTED)
+            nvml.nvmlDeviceRegisterEvents(slot.handle, kind, events)
+        except nvml.NVMLError:
+            with contextlib.suppress(nvml.NVMLError):
+                nvml.nvmlEventSetFree(events)
+            return
+        slot.events, slot.xids = events, slot.xids or 0
+
+    def _unlisten(self, slot: _Slot) -> None:
+        if slot.events is not None:
+            with contextlib.suppress(self._nvml.NVMLError):
+                self._nvml.nvmlEventSetFree(slot.events)
+            slot.events = None
+
+    def _hear(self, slot: _Slot) -> None:
+        """Take the XID errors since the last reading; never waits."""
+        nvml = self._nvml
+        for _ in range(_MOST_EVENTS if slot.events is not None else 0):
+            try:
+                event = nvml.nvmlEventSetWait_v2(slot.events, 0)
+            except nvml.NVMLError:  # a timeout: nothing (more) happened
+                return
+            if event.eventType & nvml.nvmlEventTypeXidCriticalError:
+                slot.xid, slot.xids = int(event.eventData), (slot.xids or 0) + 1
 
     def _optional(self, call: Callable[[], T]) -> T | None:
         """None where this GPU does not tell; a GPU that is lost still raises."""
@@ -146,9 +192,12 @@ class NvmlSource:
         return int(info.total), int(info.used)
 
     def _read(self, slot: _Slot) -> DeviceReading:
+        self._hear(slot)  # before it is opened anew: what it was lost by is told last
         if slot.handle is None:
             self._open(slot)
-        known = DeviceReading(slot.index, slot.name, slot.uuid, self.name)
+        known = DeviceReading(
+            slot.index, slot.name, slot.uuid, self.name, xid=slot.xid, xids=slot.xids
+        )
         handle, nvml = slot.handle, self._nvml
         if handle is None:
             return replace(known, error=slot.error)
@@ -174,6 +223,13 @@ class NvmlSource:
                     or 0
                 ),
                 processes=self._holders(slot),
+                ecc_uncorrected=self._optional(
+                    lambda: int(
+                        nvml.nvmlDeviceGetTotalEccErrors(
+                            handle, nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, nvml.NVML_VOLATILE_ECC
+                        )
+                    )
+                ),
             )
         except nvml.NVMLError as error:
             if not isinstance(error, nvml.NVMLError_Timeout):

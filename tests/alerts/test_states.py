@@ -173,3 +173,15 @@ def test_jobs_are_watched_for_failure_waiting_and_standing_still() -> None:
     ids = [(c.id, c.state) for c in world.after(7200, step=30)]
     assert ("queue-old-job3", "firing") in ids
     assert ("job-failed-job2", "resolved") in ids
+
+
+def test_the_driver_s_own_errors_fire_per_gpu_and_only_when_new() -> None:
+    world = World(default("gpu-xid"), default("gpu-ecc"))
+    world.see(device(0, xids=2, ecc_uncorrected=5), device(1))
+    assert told(world.after(5)) == []  # from before: history, not news; GPU 1 tells nothing
+    world.see(device(0, xids=3, xid=79, ecc_uncorrected=5), device(1))
+    (changed,) = world.after(2)
+    assert (changed.rule, changed.state, changed.value) == ("gpu-xid", "firing", 1.0)
+    assert changed.device == device(0).uuid
+    world.see(device(0, xids=3, ecc_uncorrected=6), device(1))
+    assert [c.rule for c in world.after(2)] == ["gpu-ecc"]

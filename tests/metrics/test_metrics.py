@@ -48,7 +48,7 @@ def _facts() -> Facts:
     facts = Facts()
     gpu = DeviceReading(
         3, "H200", UUID, "nvml", 100 * GIB, 92 * GIB, 93 * GIB, 71.0, 90.0, 80.0, 500.0, 700.0,
-        throttle=("power cap",),
+        throttle=("power cap",), xids=1, ecc_uncorrected=0,
     )  # fmt: skip
     dumb = DeviceReading(4, 'odd "name"\n', 'GPU-"\\\n', "nvml")
     clip = {"job": 7, "frames": 48, "path": "x"}

@@ -25,9 +25,29 @@ class FakeNvml:
         self.compute: dict[int, list[tuple[int, int | None]]] = {}
         self.graphics: dict[int, list[tuple[int, int | None]]] = {}
         self.shut = False
+        self.xids: dict[int, list[int]] = {}
+        self.sets: set[str] = set()
+
+    def nvmlEventSetCreate(self) -> str:
+        name = f"set {len(self.sets)}"
+        self.sets.add(name)
+        self._of = getattr(self, "_of", {})
+        return name
+
+    def nvmlDeviceRegisterEvents(self, index: int, kinds: int, events: str) -> None:
+        self._of[events] = index
+
+    def nvmlEventSetWait_v2(self, events: str, timeout: int) -> SimpleNamespace:
+        waiting = self.xids.get(self._of[events])
+        if not waiting:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_TIMEOUT)
+        return SimpleNamespace(eventType=8, eventData=waiting.pop(0))
+
+    def nvmlEventSetFree(self, events: str) -> None:
+        self.sets.discard(events)
 
     def __getattr__(self, name: str):
-        if name.startswith(("NVML", "nvmlMemory_v2")):
+        if name.startswith(("NVML", "nvmlMemory_v2", "nvmlEventType")):
             return getattr(pynvml, name)
         if name not in self.ANSWERS:
             raise AttributeError(name)
@@ -65,6 +85,8 @@ class FakeNvml:
         "nvmlDeviceGetComputeRunningProcesses": lambda self, i: entries(self.compute.get(i)),
         "nvmlDeviceGetGraphicsRunningProcesses": lambda self, i: entries(self.graphics.get(i)),
         "nvmlDeviceGetMPSComputeRunningProcesses": lambda self, i: [],
+        "nvmlDeviceGetSupportedEventTypes": lambda self, i: 8 | 1,
+        "nvmlDeviceGetTotalEccErrors": lambda self, i: 3 * i,
     }
 
 
@@ -163,3 +185,27 @@ def test_no_gpu_and_no_library_are_told():
 def test_being_idle_is_no_throttling():
     assert throttle_names(pynvml.nvmlClocksThrottleReasonGpuIdle) == ()
     assert throttle_names(0) == ()
+
+
+def test_xid_errors_are_counted_per_gpu_and_outlive_its_loss():
+    nvml = FakeNvml()
+    source = NvmlSource(nvml)
+    assert [(r.xid, r.xids) for r in source.read()] == [(None, 0), (None, 0)]
+    nvml.xids[0] = [31, 79]
+    nvml.lost.add(0)
+    first, second = source.read()
+    assert (first.xid, first.xids) == (79, 2)
+    assert first.error is not None
+    assert (second.xid, second.xids, second.error) == (None, 0, None)
+    nvml.lost.clear()
+    assert [(r.xid, r.xids) for r in source.read()] == [(79, 2), (None, 0)]
+    source.close()
+    assert nvml.sets == set()
+
+
+def test_uncorrected_memory_errors_are_told_and_unknown_where_they_are_not():
+    nvml = FakeNvml()
+    assert [r.ecc_uncorrected for r in NvmlSource(nvml).read()] == [0, 3]
+    nvml.unsupported = {"nvmlDeviceGetTotalEccErrors", "nvmlDeviceGetSupportedEventTypes"}
+    readings = NvmlSource(nvml).read()
+    assert [(r.ecc_uncorrected, r.xid, r.xids) for r in readings] == [(None, None, None)] * 2
