@@ -393,6 +393,11 @@ def _remarks(
     told = all(device.capability is not None for device in question.devices)
     if "fp8" in (choice.dtype, choice.kv_dtype) and question.kind == "cuda" and not told:
         yield "The compute capability is not known here; fp8 needs 8.9 or newer."
+    if question.kind == "cpu" and question.request.gpu_memory_cap is not None:
+        yield (
+            "On CPU ranks --gpu_memory_cap is no part of the verdict. It is kept while running, by "
+            "what each rank has booked: a rank above it ends the job as one without memory would."
+        )
     free = host.available_bytes
     if question.request.mirror == "auto" and not host.mirror_bytes:
         yield (

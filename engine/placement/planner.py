@@ -17,7 +17,8 @@ from engine.placement.alternatives import (
 )
 from engine.placement.built import unbuilt
 from engine.placement.memory import units
-from engine.placement.place import Question, default_dtype, place, wrap_of
+from engine.placement.nearest import choice_of_plan
+from engine.placement.place import Question, place
 from engine.placement.plan import Plan, UnshardPlan
 from engine.placement.presets import Choice
 from engine.placement.solve import choice_of
@@ -97,7 +98,7 @@ def answer(
         # A reason here is about memory; that it is not built stands beside it.
         kept = tuple(reason for reason in plan.reasons if reason not in missing)
         plan = dataclasses.replace(plan, reasons=kept, fits=not kept)
-        choice = _choice(question, plan)
+        choice = choice_of_plan(question, plan)
     else:
         choice = choice_of(question, reading)
         plan = place(question, choice)
@@ -149,21 +150,6 @@ def _plan_json(plan: Plan) -> dict[str, Any]:
     if body["unshard"] is None:  # nothing is gathered
         body["unshard"] = dataclasses.asdict(UnshardPlan())
     return body
-
-
-def _choice(question: Question, plan: Plan) -> Choice:
-    walkers = {stage.rank for stage in plan.stages}
-    own = plan.vae_rank not in walkers
-    return Choice(
-        mode=plan.mode,
-        dit_ranks=plan.world_size - own,
-        dtype=default_dtype(question),
-        kv_dtype=plan.kv_dtype,
-        own_vae=own,
-        variant=plan.variant,
-        kv=plan.kv,
-        wrap=wrap_of(question),
-    )
 
 
 def _line(choice: Choice, plan: Plan) -> ModeLine:

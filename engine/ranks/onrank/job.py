@@ -8,7 +8,7 @@ the video's length is kept.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +63,9 @@ class Asked(Protocol):
     def stop_after_clip(self) -> Any: ...  # a threading.Event
     @property
     def leave_state(self) -> str | None: ...
+
+    hold_mirror: Callable[[bool], None] | None
+
     @property
     def spike_threshold(self) -> int | None: ...
 
@@ -114,7 +117,11 @@ class _Rank:
         self.numerics = Numerics(compute=self.dtype, fp8=self.plan.dtype == "fp8")
         self.observer = RankObserver(
             report,
-            Ledger(probe_for(self.device)),
+            # On a GPU the allocator itself keeps the cap.
+            Ledger(
+                probe_for(self.device),
+                cap=spec.gpu_memory_cap if self.device.type == "cpu" else None,
+            ),
             self.plan,
             spec.rank,
             operator_threshold=lambda: control.spike_threshold,
@@ -187,6 +194,8 @@ class _Rank:
         )
         mirror.begin(generation, groups)
         self.observer.keeper, self.observer.first_block = mirror.keeper, mirror.first_block
+        if mirror.keeper is not None:
+            self.control.hold_mirror = mirror.keeper.hold
         if mirror.remark is not None:
             self.report.send("log", level="WARNING", text=mirror.remark, where=None)
         return mirror

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from engine.ranks.onrank.oom import MemoryCapError
 from engine.ranks.onrank.probe import Probe
 
 
@@ -47,10 +48,18 @@ class Threshold:
 
 
 class Ledger:
-    """Books and measurements of one rank. Not thread-safe: the rank's main thread keeps it."""
+    """Books and measurements of one rank. Not thread-safe: the rank's main thread keeps it.
 
-    def __init__(self, probe: Probe, threshold: Threshold | None = None) -> None:
+    Args:
+        cap: bytes that the rank may hold, where no allocator sees to it: on CPU ranks. It is
+            checked with every entry, and after a unit of work with what that took.
+    """
+
+    def __init__(
+        self, probe: Probe, threshold: Threshold | None = None, *, cap: int | None = None
+    ) -> None:
         self.probe = probe
+        self.cap = cap
         self.threshold = threshold
         self._booked: dict[str, int] = {}
         self._peaks: dict[str, int] = {}  # since the last report
@@ -68,6 +77,15 @@ class Ledger:
         self._booked[owner] = size
         self._raise(owner, size)
         self._high = max(self._high, self.booked)
+        self._check({})
+
+    def _check(self, passing: dict[str, int]) -> None:
+        """Raise ``MemoryCapError`` if what is booked and ``passing`` are more than the cap."""
+        if self.cap is not None and self.booked + sum(passing.values()) > self.cap:
+            held = {owner: size for owner, size in self._booked.items() if size}
+            for owner, size in passing.items():
+                held[owner] = held.get(owner, 0) + size
+            raise MemoryCapError(held, self.cap)
 
     def add(self, owner: str, change: int) -> None:
         """Owner takes (or, negative, gives back) bytes."""
@@ -120,6 +138,7 @@ class Ledger:
             share=own,
         )
         self._note_total(self.total())
+        self._check({owner: own})
 
     def _begin_window(self) -> None:
         self._start = self.in_use()

@@ -75,7 +75,7 @@ def rank_main(channel: socket.socket, entry: str) -> int:
         _run(spec, entry, report, control)
         code = EXIT_DONE
     except BaseException as error:  # noqa: BLE001 - the last line of a process: told, then ended
-        _tell_failure(report, error)
+        _tell_failure(report, spec, error)
         code = EXIT_FAILED
     report.close()
     return code
@@ -119,15 +119,21 @@ def _watch_faults() -> None:
     faulthandler.register(signal.SIGUSR1, file=sys.stderr, all_threads=True)
 
 
-def _tell_failure(report: Reporter, error: BaseException) -> None:
+def _tell_failure(report: Reporter, spec: RankSpec, error: BaseException) -> None:
     from engine.ranks.onrank.failure import kind_of
+    from engine.ranks.onrank.oom import figures, sentence
 
     # Our own errors (they carry ``kind``) are written for the operator; others need their class.
     text, name = str(error), type(error).__name__
     message = text if text and hasattr(error, "kind") else f"{name}: {text}" if text else name
+    kind, memory = kind_of(error), {}
+    if kind == "oom":
+        memory = figures(spec, error)
+        report.log("ERROR", sentence(memory), "oom.py")
     report.send(
         "failed",
-        kind=kind_of(error),
+        kind=kind,
         message=message,
         traceback="".join(traceback.format_exception(error)),
+        **memory,
     )

@@ -1,0 +1,88 @@
+"""When memory runs out: the plan's figures beside the allocator's, for the log and the engine."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import torch
+
+from engine.ranks.protocol import RankSpec
+
+_GIB: Final = 2**30
+
+
+class MemoryCapError(RuntimeError):
+    """A CPU rank holds more than ``--gpu_memory_cap``. ``held`` are its bytes by owner."""
+
+    kind = "oom"
+
+    def __init__(self, held: dict[str, int], cap: int) -> None:
+        self.held, self.cap = held, cap
+        total = sum(held.values())
+        super().__init__(
+            f"out of memory: {total / _GIB:.3f} GiB are held, --gpu_memory_cap allows "
+            f"{cap / _GIB:.3f} GiB on this rank ({_largest(held)})"
+        )
+
+
+def figures(spec: RankSpec, error: BaseException) -> dict[str, Any]:
+    """What was planned for this rank and what there is, in bytes; None where nothing tells.
+
+    ``plan_bytes``, ``plan_margin_bytes``, ``plan_by_owner``, ``cap_bytes``; of the allocator
+    ``allocated_bytes``, ``reserved_bytes``, ``allocated_peak_bytes``; of the device ``free_bytes``
+    and ``total_bytes``.
+    """
+    devices = [d for d in spec.plan.get("devices") or () if d.get("rank") == spec.rank]
+    planned = devices[0] if devices else {}
+    found: dict[str, Any] = {
+        "plan_bytes": planned.get("predicted_bytes"),
+        "plan_margin_bytes": planned.get("margin_bytes"),
+        "plan_by_owner": dict(planned.get("by_owner") or {}),
+        "cap_bytes": spec.gpu_memory_cap,
+        "allocated_bytes": None,
+        "reserved_bytes": None,
+        "allocated_peak_bytes": None,
+        "free_bytes": None,
+        "total_bytes": None,
+    }
+    if isinstance(error, MemoryCapError):
+        found["allocated_bytes"] = found["allocated_peak_bytes"] = sum(error.held.values())
+    elif spec.device.startswith("cuda"):
+        found |= _of_device(torch.device(spec.device))
+    return found
+
+
+def _of_device(device: torch.device) -> dict[str, int]:
+    found = {
+        "allocated_bytes": torch.cuda.memory_allocated(device),
+        "reserved_bytes": torch.cuda.memory_reserved(device),
+        "allocated_peak_bytes": torch.cuda.max_memory_allocated(device),
+    }
+    try:
+        free, total = torch.cuda.mem_get_info(device)
+    except RuntimeError:  # the device itself may be what failed
+        return found
+    return found | {"free_bytes": int(free), "total_bytes": int(total)}
+
+
+def sentence(found: dict[str, Any]) -> str:
+    """The figures in one line for a person."""
+    parts = [
+        f"the plan said {_gib(found['plan_bytes'])} (margin {_gib(found['plan_margin_bytes'])}: "
+        f"{_largest(found['plan_by_owner'])})",
+        f"the allocator has {_gib(found['allocated_bytes'])} in use, "
+        f"{_gib(found['reserved_bytes'])} reserved, at most {_gib(found['allocated_peak_bytes'])} "
+        "in use since its peak was last reset",
+        f"the cap is {_gib(found['cap_bytes'])}",
+        f"the device has {_gib(found['free_bytes'])} free of {_gib(found['total_bytes'])}",
+    ]
+    return "memory ran out: " + "; ".join(parts)
+
+
+def _gib(size: int | None) -> str:
+    return "n/a" if size is None else f"{size / _GIB:.3f} GiB"
+
+
+def _largest(owners: dict[str, int]) -> str:
+    top = sorted(owners.items(), key=lambda item: -item[1])[:4]
+    return ", ".join(f"{owner} {_gib(size)}" for owner, size in top) or "n/a"
