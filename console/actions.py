@@ -87,6 +87,17 @@ def shown(key: str) -> str:
     return key.upper() if len(key) > 1 and key[0] == "f" and key[1:].isdigit() else key
 
 
+def named(key: str) -> str:
+    """Textual's name of a key as a person writes it: ``?`` → ``question_mark``, ``^L`` too."""
+    if len(key) == 2 and key[0] == "^":
+        return f"ctrl+{key[1].lower()}"
+    if len(key) == 1 and not key.isalnum():
+        from textual.keys import _character_to_key
+
+        return _character_to_key(key)
+    return key if len(key) == 1 else key.lower()
+
+
 def bindings(scope: str, *, priority: bool = False) -> list[BindingType]:
     """Textual bindings of one scope; with ``priority`` they come before the focused part's."""
     return [

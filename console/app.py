@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
@@ -83,7 +84,8 @@ class AvatopApp(TerminalApp):
     ) -> None:
         self.environ = os.environ if environ is None else environ
         self.config = config or Config()
-        self.look = themes.load(themes.choose(theme, self.environ, self.config.theme))
+        self._look_name = themes.choose(theme, self.environ, self.config.theme)
+        self.look = themes.load(self._look_name)
         super().__init__(own_fds=own_fds, ansi_color=self.look.colors != "truecolor")
         self.paint = Paint(self.look, shows_unicode(self.environ))
         language = i18n.choose(lang, self.environ, self.config.lang)
@@ -101,6 +103,7 @@ class AvatopApp(TerminalApp):
         self._last_frame = 0.0
         self._frame_due = False
         self.leaving: Leave | None = None
+        self.closing = threading.Event()  # ends what watches on threads
         self.notices = Notices()
         self.overview = Overview(self.model, self.paint)
         self._opened: dict[str, Page] = {Overview.NAME: self.overview}
@@ -117,6 +120,9 @@ class AvatopApp(TerminalApp):
         self.call_after_refresh(self._first_picture_done)
 
     def _first_picture_done(self) -> None:
+        for problem in self.config.problems:
+            self.say(t("Configuration: {problem}", problem=problem), "state.watch")
+        self.watch_own_files()
         if self.client is not None:
             self._join(self.client)
         elif self._connect is not None:
@@ -131,6 +137,27 @@ class AvatopApp(TerminalApp):
             self.call_from_thread(self.exit, leave)
             return
         self.call_from_thread(self._join, client)
+
+    @work(thread=True, exclusive=True, exit_on_error=False, group="own files")
+    def watch_own_files(self) -> None:
+        """A theme or configuration of one's own that changes on disk is worn at once."""
+        from console.watching import watch
+
+        watch(self)
+
+    def own_files_changed(self) -> None:
+        """Read theme and configuration again; what cannot be read is said and not worn."""
+        from console import config
+
+        self.config = config.load(config.place(self.environ))
+        for problem in self.config.problems:
+            self.say(t("Configuration: {problem}", problem=problem), "state.watch")
+        self.keymap = actions.Keymap(self.config.keys)
+        self.set_keymap(self.keymap.textual())
+        try:
+            self.set_look(self._look_name)
+        except themes.ThemeError as error:
+            self.say(str(error), "state.watch")
 
     def _join(self, client: EngineClient) -> None:
         self.client = client
@@ -154,6 +181,7 @@ class AvatopApp(TerminalApp):
             loop.call_soon_threadsafe(lambda: self.call_later(function, *arguments))
 
     def on_unmount(self) -> None:
+        self.closing.set()
         if self._unsubscribe is not None:
             self._unsubscribe()
             self._unsubscribe = None
@@ -316,12 +344,13 @@ class AvatopApp(TerminalApp):
 
     def action_next_theme(self) -> None:
         known = themes.names()
-        at = known.index(self.look.name) if self.look.name in known else -1
+        at = known.index(self._look_name) if self._look_name in known else -1
         self.set_look(known[(at + 1) % len(known)])
 
     def set_look(self, name: str) -> None:
         """Change the theme of the running console."""
         self.look = themes.load(name)
+        self._look_name = name
         self.paint.change(self.look)
         self._register_look()
         self.ansi_color = self.look.colors != "truecolor"

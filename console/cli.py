@@ -27,6 +27,7 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "reap": ("console.commands.reap:reap", "Find zombies; end them with --yes."),
     "alerts": ("console.commands.alerts:alerts", "What fires; acknowledge, silence, test."),
     "release": ("console.commands.release:release", "Versions: validate, roll out, take back."),
+    "web": ("console.commands.web:web", "Let people submit through a browser or HTTP."),
     "metrics": ("console.commands.metrics:metrics", "Serve Prometheus metrics on 127.0.0.1."),
     "triage": ("console.commands.triage:triage", "Tell what a log means and what to do."),
     "replay": ("console.commands.replay:replay", "Open the screens over a recording."),
@@ -38,6 +39,7 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
         "List presets with length, time, memory.",
     ),
     "ckpt": ("console.commands.ckpt:ckpt", "Inspect, verify or synthesise a checkpoint."),
+    "config": ("console.commands.config:config_command", "Theme, language, keys of one's own."),
 }
 
 
@@ -99,14 +101,19 @@ def _print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     metavar="NAME|FILE",
     help="Colour theme of the console (default: AVATOP_THEME, or what the terminal can show).",
 )
+@click.option(
+    "--lang",
+    metavar="LANGUAGE",
+    help="Language of the console: en, zh_CN (default: AVATOP_LANG, or the locale's).",
+)
 @click.pass_context
-def avatop(ctx: click.Context, theme: str | None) -> None:
+def avatop(ctx: click.Context, theme: str | None, lang: str | None) -> None:
     """Run, watch, tune and rescue Live Avatar. Without a verb: the console."""
-    ctx.obj = {"theme": theme}
+    ctx.obj = {"theme": theme, "lang": lang}
     if ctx.invoked_subcommand is None:
         from console.commands.console import open_console
 
-        ctx.exit(open_console(theme=theme))
+        ctx.exit(open_console(theme=theme, lang=lang))
 
 
 def main(args: list[str] | None = None) -> None:

@@ -68,9 +68,27 @@ def folder() -> Path:
     return Path(themes.__path__[0])
 
 
+def own_folder() -> Path:
+    """Where a person's own themes lie; they come before shipped ones of the same name."""
+    from console.config import folder as configuration
+
+    return configuration() / "themes"
+
+
 def names() -> list[str]:
-    """Names of the shipped themes, sorted."""
-    return sorted(path.stem for path in folder().glob("*.toml"))
+    """Names of the shipped themes and of one's own, sorted."""
+    found = (path.stem for place in (folder(), own_folder()) for path in place.glob("*.toml"))
+    return sorted(set(found))
+
+
+def file_of(name: str) -> Path:
+    """The file of a theme: a path if the name has a slash or ends in ``.toml``."""
+    if "/" in name or name.endswith(".toml"):
+        return Path(name)
+    if name == DEFAULT:  # no folder is looked for before the first picture
+        return folder() / f"{name}.toml"
+    own = own_folder() / f"{name}.toml"
+    return own if own.exists() else folder() / f"{name}.toml"
 
 
 def choose(asked: str | None, environ: Mapping[str, str], configured: str | None = None) -> str:
@@ -99,7 +117,7 @@ def load(name: str = DEFAULT) -> Theme:
     Raises:
         ThemeError: no such theme, not TOML, or a role missing or malformed.
     """
-    path = Path(name) if "/" in name or name.endswith(".toml") else folder() / f"{name}.toml"
+    path = file_of(name)
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -50,8 +50,12 @@ def attach(ctx: click.Context, read_only: bool) -> None:
 
     with contextlib.closing(_needed()):
         pass
-    theme = (ctx.obj or {}).get("theme")
-    ctx.exit(open_console(theme=theme, attach_only=True, read_only=read_only))
+    asked = ctx.obj or {}
+    ctx.exit(
+        open_console(
+            theme=asked.get("theme"), lang=asked.get("lang"), attach_only=True, read_only=read_only
+        )
+    )
 
 
 @click.command(short_help="Make every console leave; the engine works on.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Mapping
 from concurrent.futures import Future
@@ -13,6 +14,7 @@ from console.commands.say import tell
 
 if TYPE_CHECKING:
     from console.app import AvatopApp
+    from console.config import Config
     from console.leave import Leave
     from engine.messages import Reply
     from engine.remote.client import SocketClient
@@ -27,9 +29,17 @@ def has_terminal() -> bool:
     return sys.stdin.isatty() and sys.stdout.isatty()
 
 
+def own_config() -> Config:
+    """The configuration of whoever starts the console."""
+    from console import config
+
+    return config.load(config.place(os.environ))
+
+
 def open_console(
     request: Mapping[str, Any] | None = None,
     theme: str | None = None,
+    lang: str | None = None,
     *,
     attach_only: bool = False,
     read_only: bool = False,
@@ -37,7 +47,7 @@ def open_console(
     """Run the console until it is left. Returns the exit code.
 
     Args:
-        request: submit this job at once. theme: name or path.
+        request: submit this job at once. theme: name or path. lang: language.
         attach_only: an engine has to run already. read_only: the engine refuses every command.
     """
     if not has_terminal():
@@ -48,6 +58,7 @@ def open_console(
         return exits.USAGE
     # Textual first: the picture is drawn while the engine's modules are still being imported.
     from console.app import AvatopApp
+    from console.i18n import LanguageError
     from console.theme import ThemeError
 
     attached: list[SocketClient] = []
@@ -61,8 +72,8 @@ def open_console(
         return client
 
     try:
-        app = AvatopApp(connect, theme=theme)
-    except ThemeError as error:
+        app = AvatopApp(connect, theme=theme, lang=lang, config=own_config())
+    except (ThemeError, LanguageError) as error:
         tell(f"avatop: {error}")
         return exits.USAGE
     try:

@@ -45,7 +45,7 @@ def demo(ctx: click.Context, /, headless: bool, as_json: bool, **flags: Any) -> 
         from console.headless import run_headless
 
         ctx.exit(run_headless(resolved.request, as_json))
-    ctx.exit(open_console(resolved.request.to_dict(), (ctx.obj or {}).get("theme")))
+    ctx.exit(open_console(resolved.request.to_dict(), **(ctx.obj or {})))
 
 
 def _mode(gpus: str | None) -> str:

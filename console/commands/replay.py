@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from console import exits
-from console.commands.console import has_terminal
+from console.commands.console import has_terminal, own_config
 from console.commands.export import moment_option
 from console.commands.recordings import lines, load, summary
 from console.commands.say import json_option, print_json, tell
@@ -39,6 +39,7 @@ def replay(
             click.echo(line)
         tell("avatop: the screens need a terminal; this was the summary.")
         return
+    from console.i18n import LanguageError
     from console.screens.replay import ReplayApp
     from console.theme import ThemeError
     from engine.telemetry.replay import ReplayClient
@@ -46,9 +47,11 @@ def replay(
     client = ReplayClient(recording)
     client.speed = speed
     client.seek(begin)
-    theme = (ctx.obj or {}).get("theme")
+    asked = ctx.obj or {}
     try:
-        leave = ReplayApp(client, theme=theme).run()
-    except ThemeError as error:
+        leave = ReplayApp(
+            client, theme=asked.get("theme"), lang=asked.get("lang"), config=own_config()
+        ).run()
+    except (ThemeError, LanguageError) as error:
         raise BadInput(str(error)) from error
     ctx.exit(exits.DONE if leave.reason == "quit" else exits.INTERRUPTED)

@@ -10,6 +10,7 @@ from textual import work
 
 from console import actions
 from console.app import FRAME, AvatopApp
+from console.config import Config
 from console.i18n import t
 from console.leave import Leave
 from console.screens.replay_bar import ReplayBar, stamp
@@ -39,12 +40,20 @@ class ReplayApp(AvatopApp):
         client: ReplayClient,
         *,
         theme: str | None = None,
+        lang: str | None = None,
+        config: Config | None = None,
         environ: Mapping[str, str] | None = None,
         own_fds: bool = True,
         viewer: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(
-            client, theme=theme, environ=environ, own_fds=own_fds, clock=lambda: client.cursor
+            client,
+            theme=theme,
+            lang=lang,
+            config=config,
+            environ=environ,
+            own_fds=own_fds,
+            clock=lambda: client.cursor,
         )
         self.replay = client
         self.viewer = viewer

@@ -12,6 +12,7 @@ import pytest
 from textual.pilot import Pilot
 
 from console.app import AvatopApp
+from console.config import Config
 from console.leave import Leave
 from tests.console.fake_client import FakeClient, Stage
 
@@ -74,12 +75,15 @@ def opened() -> Opener:
         seconds: int = 20,
         theme: str = "signature",
         environ: dict[str, str] | None = None,
+        lang: str = "en",
+        config: Config | None = None,
     ) -> AsyncIterator[Console]:
         stage = stage or Stage()
         client = FakeClient()
         moment = stage.started + seconds
         app = AvatopApp(
-            client, theme=theme, environ=COLOURS if environ is None else environ,
+            client, theme=theme, lang=lang, config=config,
+            environ=COLOURS if environ is None else environ,
             own_fds=False, clock=lambda: moment,
         )  # fmt: skip
         async with app.run_test(size=size) as pilot:

@@ -1,0 +1,119 @@
+"""Keep the catalogues in step with the source: ``python -m console.i18n.catalogue``.
+
+Without arguments: every message of the source goes into every ``.po`` (untranslated ones empty,
+those no longer used left out), and the ``.mo`` beside it is compiled. ``--missing`` only lists what
+lacks a translation; ``--fill FILE`` takes translations from a JSON object, message → translation
+(a list for the forms of a count). Needs Babel, which the console itself does not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from babel.messages.catalog import Catalog, Message
+from babel.messages.extract import extract_from_dir
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import read_po, write_po
+
+from console.i18n import DOMAIN, LANGUAGES, folder
+
+SOURCE: Final = Path(__file__).resolve().parents[1]
+#: What marks a message: t(message), N_(message), n(one, many, count).
+KEYWORDS: Final[dict[str, Any]] = {"t": None, "N_": None, "n": (1, 2)}
+
+
+def extracted(source: Path = SOURCE) -> Catalog:
+    """Every marked message of the source."""
+    catalog = Catalog(domain=DOMAIN, charset="utf-8")
+    method: list[tuple[str, str]] = [("**.py", "python")]
+    for file, _line, message, _comments, _context in extract_from_dir(
+        source, method_map=method, keywords=KEYWORDS
+    ):
+        if message and message != ("",):
+            catalog.add(message, locations=[(file, 0)])
+    return catalog
+
+
+def path(language: str, kind: str = "po") -> Path:
+    return folder() / language / "LC_MESSAGES" / f"{DOMAIN}.{kind}"
+
+
+def languages() -> list[str]:
+    """Languages that have a catalogue: all but that of the source."""
+    return [language for language in LANGUAGES if language != "en"]
+
+
+def read(language: str) -> Catalog:
+    """The catalogue as it lies on disk; empty if there is none yet."""
+    file = path(language)
+    if not file.exists():
+        return Catalog(locale=language, domain=DOMAIN, charset="utf-8")
+    with file.open("rb") as stream:
+        return read_po(stream, locale=language, domain=DOMAIN)
+
+
+def messages(catalog: Catalog) -> Iterator[Message]:
+    return (message for message in catalog if message.id)
+
+
+def translated(message: Message) -> bool:
+    """Whether every form has a translation."""
+    said = message.string
+    return all([said] if isinstance(said, str) else said or [""])
+
+
+def missing(language: str, source: Catalog | None = None) -> list[str]:
+    """Messages of the source without a translation, sorted."""
+    have = read(language)
+    lacking = []
+    for message in messages(source or extracted()):
+        known = have.get(message.id)
+        if known is None or not translated(known):
+            lacking.append(message.id if isinstance(message.id, str) else message.id[0])
+    return sorted(lacking)
+
+
+def update(language: str, fill: Mapping[str, Any]) -> None:
+    """Write the ``.po`` anew from the source, its translations and ``fill``; compile it."""
+    before = read(language)
+    after = Catalog(
+        locale=language, domain=DOMAIN, charset="utf-8", project="avatop", fuzzy=False,
+        header_comment="# Words of the console. Written by python -m console.i18n.catalogue",
+    )  # fmt: skip
+    for message in messages(extracted()):
+        key = message.id if isinstance(message.id, str) else message.id[0]
+        known = before.get(message.id)
+        said = fill.get(key, known.string if known is not None else None)
+        if isinstance(message.id, tuple) and isinstance(said, str):
+            said = (said,) * after.num_plurals
+        after.add(message.id, tuple(said) if isinstance(said, list) else said)
+    file = path(language)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("wb") as stream:
+        write_po(stream, after, sort_output=True, omit_header=False, width=96)
+    with path(language, "mo").open("wb") as stream:
+        write_mo(stream, after)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Keep the catalogues in step with the source.")
+    parser.add_argument("--missing", action="store_true", help="only list what lacks a translation")
+    parser.add_argument("--fill", type=Path, help="JSON: message → translation")
+    options = parser.parse_args()
+    fill = json.loads(options.fill.read_text(encoding="utf-8")) if options.fill else {}
+    for language in languages():
+        if not options.missing:
+            update(language, fill)
+        lacking = missing(language)
+        for message in lacking:
+            print(f"{language}: {message!r}")
+        print(f"{language}: {len(lacking)} without a translation", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
