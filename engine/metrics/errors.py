@@ -6,7 +6,7 @@ and rank within ``QUIET_SECONDS``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -58,6 +58,16 @@ class ErrorTally:
         """All of a kind, over all jobs."""
         self._settle()
         return sum(n for (k, _), n in self.counts.items() if k == kind)
+
+    def by_version(self, kind: str, versions: Mapping[int, str]) -> dict[str, int]:
+        """All of a kind by the version of its job; those of no known job are left out."""
+        self._settle()
+        found: dict[str, int] = {}
+        for (counted, job), n in self.counts.items():
+            version = versions.get(job) if job is not None else None
+            if counted == kind and version is not None:
+                found[version] = found.get(version, 0) + n
+        return found
 
     def _settle(self) -> None:
         if not self._waiting:

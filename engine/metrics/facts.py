@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from engine.messages import (
     END_STATES,
@@ -25,6 +25,7 @@ from engine.messages import (
     LogLine,
     PlanMade,
     RankChanged,
+    ReleaseChanged,
     Spike,
 )
 from engine.metrics.errors import ErrorTally
@@ -32,6 +33,8 @@ from engine.metrics.histogram import Histogram
 
 #: Ended jobs whose figures are still told, so that a scrape sees the last of them.
 KEPT_JOBS: Final = 32
+#: Jobs whose version is known, so that what is counted by job is told by version.
+KEPT_VERSIONS: Final = 10_000
 FRAMES_PER_BLOCK: Final = 12
 _RANK_GONE: Final = frozenset({"ended", "died"})
 
@@ -70,7 +73,10 @@ class Facts:
     ranks: dict[tuple[int, int], RankChanged] = field(default_factory=dict)
     errors: ErrorTally = field(default_factory=ErrorTally)
     spikes: int = 0
-    ended: dict[str, int] = field(default_factory=dict)  # jobs by the state they ended in
+    ended_by: dict[tuple[str, str], int] = field(default_factory=dict)  # (version, state)
+    versions: dict[int, str] = field(default_factory=dict)  # job → version
+    releases: dict[str, ReleaseChanged] = field(default_factory=dict)  # by digest
+    release_stops: int = 0  # rollouts that were paused or taken back
     alerts: dict[str, AlertChanged] = field(default_factory=dict)
 
     HEARD = (
@@ -83,6 +89,7 @@ class Facts:
         LogLine,
         PlanMade,
         RankChanged,
+        ReleaseChanged,
         Spike,
     )
 
@@ -103,6 +110,8 @@ class Facts:
                 self._rank(event)
             case LogLine():
                 self.errors.line(event)
+            case ReleaseChanged():
+                self._release(event)
             case Spike():
                 self.spikes += 1
             case AlertChanged():
@@ -125,8 +134,12 @@ class Facts:
 
     def _job(self, row: JobRow, t: float) -> None:
         known = self.jobs.get(row.id)
+        version = row.version or self.version
+        self.versions[row.id] = version
+        while len(self.versions) > KEPT_VERSIONS:
+            del self.versions[next(iter(self.versions))]
         if known is None:
-            known = self.jobs[row.id] = JobFacts(row, _version(row, self.version))
+            known = self.jobs[row.id] = JobFacts(row, version)
             if row.state in END_STATES:  # told at the engine's start: history, not news
                 known.changed = row.ended or t
                 self._forget()
@@ -134,8 +147,10 @@ class Facts:
         if row.state != known.row.state:
             known.last_progress = t
             if row.state in END_STATES:
-                self.ended[row.state] = self.ended.get(row.state, 0) + 1
+                ending = (version, row.state)
+                self.ended_by[ending] = self.ended_by.get(ending, 0) + 1
         known.row, known.changed = row, t
+        known.version = version  # a release is given to a job when it starts
         if row.fps is not None and row.state in LIVE_STATES:
             known.fps = row.fps
         if row.state in END_STATES:
@@ -180,14 +195,15 @@ class Facts:
         else:
             self.alerts[event.id] = event
 
+    def _release(self, event: ReleaseChanged) -> None:
+        before = self.releases.get(event.release)
+        stopped = event.state in ("paused", "rolled_back")
+        if before is not None and stopped and before.state != event.state:
+            self.release_stops += 1
+        self.releases[event.release] = event
+
     def _forget(self) -> None:
         over = [j for j in self.jobs.values() if j.row.state in END_STATES]
         over.sort(key=lambda job: (job.changed, job.row.id))
         for job in over[: max(0, len(over) - KEPT_JOBS)]:
             del self.jobs[job.row.id]
-
-
-def _version(row: JobRow, default: str) -> str:
-    """The release a job runs, where its request names one; else this program's version."""
-    asked: Any = row.request.get("release") or row.request.get("version")
-    return str(asked) if asked else default

@@ -153,6 +153,18 @@ def _ranks(page: Page, facts: Facts) -> None:
                  usage.rss, labels)  # fmt: skip
 
 
+def _releases(page: Page, facts: Facts, host: Labels) -> None:
+    page.add("avatop_release_stops_total", "counter", "Rollouts paused or taken back.",
+             facts.release_stops, host)  # fmt: skip
+    for event in facts.releases.values():
+        labels = {**host, "version": event.version, "role": event.role}
+        page.add("avatop_release_share", "gauge", "Share of new jobs.", event.share, labels)
+        for row in event.gates:
+            page.add("avatop_release_gate_deviation", "gauge", "Measured against stable.",
+                     row.deviation,
+                     {**labels, "gate": row.gate, "verdict": row.verdict})  # fmt: skip
+
+
 def _host(page: Page, facts: Facts, probes: Probes, host: Labels) -> None:
     labels = {**host, "version": facts.version}
 
@@ -172,11 +184,16 @@ def _host(page: Page, facts: Facts, probes: Probes, host: Labels) -> None:
     gauge("queue_length", "Jobs waiting.", states.count("queued"))
     gauge("jobs_running", "Jobs at work.", sum(s in LIVE_STATES for s in states))
     for kind in TOLD:
-        page.add("avatop_errors_total", "counter", "Errors in logs, by kind.",
-                 facts.errors.total(kind), {**labels, "kind": kind})  # fmt: skip
-    for state, count in sorted(facts.ended.items()):
+        others = facts.errors.by_version(kind, facts.versions)
+        others.pop(facts.version, None)
+        own = facts.errors.total(kind) - sum(others.values())
+        for version, count in {facts.version: own, **others}.items():
+            page.add("avatop_errors_total", "counter", "Errors in logs, by kind.",
+                     count, {**host, "version": version, "kind": kind})  # fmt: skip
+    for (version, state), count in sorted(facts.ended_by.items()):
         page.add("avatop_jobs_ended_total", "counter", "Jobs ended, by state.",
-                 count, {**labels, "state": state})  # fmt: skip
+                 count, {**host, "version": version, "state": state})  # fmt: skip
+    _releases(page, facts, host)
     for alert in facts.alerts.values():
         page.add("avatop_alert", "gauge", "1 for each alert that is not resolved.", 1, {
             **host, "rule": alert.rule, "severity": alert.severity, "state": alert.state,

@@ -29,6 +29,7 @@ from engine.messages import (
     LogLine,
     PlanMade,
     RankChanged,
+    ReleaseChanged,
 )
 from engine.metrics.facts import KEPT_JOBS, Facts
 from engine.metrics.server import MetricsServer
@@ -55,7 +56,7 @@ def _facts() -> Facts:
     for event in (
         EngineStarted(host="gpu-srv-07", pid=1, version="0.1.0", device_source="nvml"),
         DevicesSampled(t=T, devices=(gpu, dumb), host_memory_total=64, host_memory_available=16),
-        JobChanged(t=T, job=_row(request={"release": "v1.1"})),
+        JobChanged(t=T, job=_row(version="v1.1")),
         PlanMade(t=T, job=7, plan={"seconds_per_block": 2.0}),
         RankChanged(
             t=T, job=7, rank=0, pid=os.getpid(), device="cuda:3", device_uuid=UUID, phase="running"
@@ -131,7 +132,7 @@ def test_a_long_life_does_not_fill_the_page_with_old_jobs() -> None:
         facts.apply(JobChanged(t=T + number, job=_row(number)))
         facts.apply(JobChanged(t=T + number, job=_row(number, "done")))
     assert len(facts.jobs) == KEPT_JOBS + 1  # and the one that runs
-    assert facts.ended == {"done": 290}
+    assert facts.ended_by == {("0.1.0", "done"): 290}
 
 
 def test_it_is_served_to_this_host_alone_and_only_there() -> None:
@@ -182,3 +183,28 @@ def test_metrics_once_without_an_engine(
     assert samples["gpu_memory_used_bytes"]
     assert samples["avatop_info"]
     assert not (tmp_path / "state").exists()  # looking makes nothing
+
+
+def test_R8_errors_ends_and_shares_are_told_by_version() -> None:
+    """An error line names a job, the job its version, also once a release was given to it."""
+    facts = Facts()
+    oom = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 4.17 GiB"
+    facts.apply(EngineStarted(host="h", pid=1, version="0.1.0", device_source="host"))
+    for number, version in ((1, "1.0"), (2, "1.1"), (3, None)):
+        facts.apply(JobChanged(t=T, job=_row(number, "queued")))
+        facts.apply(JobChanged(t=T, job=_row(number, version=version)))
+        facts.apply(LogLine(t=T, level="ERROR", source="rank", job=number, rank=0, text=oom))
+        state = "done" if version == "1.0" else "failed"
+        facts.apply(JobChanged(t=T + 1, job=_row(number, state, version=version)))
+    release = {"release": "d", "version": "1.1"}
+    facts.apply(ReleaseChanged(role="candidate", state="rolling", share=0.25, **release))
+    facts.apply(ReleaseChanged(role="withdrawn", state="rolled_back", **release))
+    samples = _samples(render(facts, Probes(), T + 10))
+    errors = {v["version"]: n for v, n in samples["avatop_errors_total"] if v["kind"] == "oom"}
+    assert errors == {"0.1.0": 1, "1.0": 1, "1.1": 1}
+    ends = {(v["version"], v["state"]): n for v, n in samples["avatop_jobs_ended_total"]}
+    assert ends == {("1.0", "done"): 1, ("1.1", "failed"): 1, ("0.1.0", "failed"): 1}
+    assert samples["avatop_release_share"] == [
+        ({"host": "h", "version": "1.1", "role": "withdrawn"}, 0.0)
+    ]
+    assert samples["avatop_release_stops_total"] == [({"host": "h"}, 1.0)]
