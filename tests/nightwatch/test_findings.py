@@ -1,0 +1,147 @@
+"""Do log lines and figures of a running engine become findings with remedies?"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from engine.bus import Bus
+from engine.messages import (
+    BlockDone,
+    Event,
+    FindingRaised,
+    JobChanged,
+    JobRow,
+    LedgerUpdated,
+    LogLine,
+    PlanMade,
+    StepDone,
+)
+from engine.nightwatch.findings import FindingsWatch, watch_findings
+from engine.nightwatch.words import quality_raised, remedies_of
+
+OOM = (
+    "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 4.17 GiB. GPU 0 has a total "
+    "capacity of 79.11 GiB of which 2.00 GiB is free."
+)
+LOST = "[E] DistBackendError: Connection closed by peer [127.0.0.1]:4711"
+
+
+def _row(state: str = "running", **fields: Any) -> JobChanged:
+    values = {"mode": "tpp", "size": "64*64", "clip": 0, "clips": 2, **fields}
+    return JobChanged(job=JobRow(id=3, state=state, **values))
+
+
+def _line(text: str, rank: int = 0, source: str = "rank", level: str = "INFO") -> LogLine:
+    return LogLine(level=level, source=source, text=text, job=3, rank=rank)
+
+
+def _fed(*events: Event) -> list[FindingRaised]:
+    told: list[Event] = []
+    watch = FindingsWatch(told.append)
+    for event in events:
+        watch.take(event)
+        watch.turn()
+    return [e for e in told if isinstance(e, FindingRaised)]
+
+
+def test_an_oom_on_one_rank_is_the_root_and_its_peers_errors_are_victims() -> None:
+    found = _fed(_row(), _line(LOST, 1), _line(OOM, 2), _line(LOST, 3))
+    now = {e.id: e for e in found}
+    root = now["job3-cuda_oom"]
+    assert (root.role, root.rank, root.job, root.severity) == ("root", 2, 3, "error")
+    assert "4.17 GiB" in root.cause
+    assert root.evidence == (f"[rank2]: {OOM}",)
+    assert now["job3-peer_rank_died"].role == "victim"
+    actions = {r.id: (r.action, r.changes, r.alters_output) for r in root.remedies}
+    assert actions["next_fitting_plan"] == ("relaunch", {"plan": "next_fitting"}, ())
+    assert actions["smaller_size"] == ("relaunch", {"size": "lower"}, ("size",))
+
+
+def test_every_action_of_a_remedy_is_one_that_a_key_can_do() -> None:
+    known = {"relaunch", "env", "port", "reap", "verify", "free_disk", None}
+    kinds = ("nccl_p2p_or_shm", "port_in_use", "checkpoint_corrupt", "disk_full", "zombie_process")
+    found = [remedy for kind in kinds for remedy in remedies_of(kind)]
+    assert {r.action for r in found} >= {"env", "port", "verify", "free_disk", "reap"}
+    assert {r.action for r in found} <= known
+    p2p = next(r for r in found if r.id == "p2p_disable")
+    assert p2p.changes == {"NCCL_P2P_DISABLE": "1"}
+
+
+def test_the_engine_s_own_words_count_where_they_are_loud_and_chatter_does_not() -> None:
+    full = "clip 3 could not be committed: [Errno 28] No space left on device"
+    assert _fed(_row(), _line(full, source="engine")) == []
+    (found,) = _fed(_row(), _line(full, source="engine", level="ERROR"))
+    assert found.finding == "disk_full"
+    assert _fed(_row(), *[_line(f"step {n} done") for n in range(50)]) == []
+
+
+def test_what_was_found_is_settled_when_the_job_is_done_and_told_when_it_failed() -> None:
+    done = _fed(_row(), _line(OOM), _row("queued", attempt=2), _row("done", attempt=2))
+    assert [(e.finding, e.resolved) for e in done] == [("cuda_oom", False), ("cuda_oom", True)]
+    failed = _fed(_row(), _line(OOM), _row("failed"))
+    assert [e.resolved for e in failed] == [False]
+    # History that is told at an engine's start is no news.
+    assert _fed(_row("done"), _row("failed")) == []
+
+
+def test_advice_follows_what_was_measured() -> None:
+    gib = 2**30
+    events: list[Event] = [
+        _row(),
+        PlanMade(job=3, plan={"mode": "tpp", "stages": [], "order": "diagonal"}),
+        LedgerUpdated(
+            job=3, rank=0, device="cuda:0", by_owner={}, total=0, peak=20 * gib,
+            peak_by_owner={"slack": 6 * gib, "weights": 14 * gib}, capacity=80 * gib,
+        ),
+    ]  # fmt: skip
+    for block in range(4):
+        for rank, seconds in enumerate((1.0, 3.0)):
+            events.append(StepDone(job=3, rank=rank, step=rank, block=block, seconds=seconds))
+        events.append(BlockDone(job=3, clip=0, block=block, seconds=4.0))
+    found = _fed(*events, _row("done"))
+    assert {e.role for e in found} == {"advice"}
+    told = {e.finding: e for e in found}
+    assert "3.00 s" in told["advice_faster"].cause
+    (cut,) = told["advice_faster"].remedies
+    assert (cut.action, cut.changes) == ("relaunch", {"mode": "tpp", "variant": "balanced"})
+    (slack,) = told["advice_smaller"].remedies
+    assert slack.changes == {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}
+    assert _fed(_row(), _row("done")) == []  # nothing measured, nothing advised
+
+
+def test_a_clip_that_fails_its_check_is_a_finding_of_its_own() -> None:
+    checked = [
+        {"level": "error", "kind": "black", "subject": "x", "text": "frames 3-40 are black"},
+        {"level": "warning", "kind": "frozen", "subject": "x", "text": "frames 41-44 are frozen"},
+    ]
+    first, second = quality_raised(3, "clip 7", checked)
+    assert (first.finding, first.severity) == ("bad_quality", "error")
+    assert first.cause == "clip 7: frames 3-40 are black."
+    assert "verify" in {r.action for r in first.remedies}
+    assert second.severity == "warning"
+    assert first.id != second.id
+
+
+def test_it_runs_beside_a_bus_and_reads_what_is_left_at_the_end() -> None:
+    bus, told, raised = Bus(), list[Event](), threading.Event()
+
+    def listen(event: Event) -> None:
+        told.append(event)
+        if isinstance(event, FindingRaised):
+            raised.set()
+
+    bus.subscribe(listen)
+
+    def call(function: Any) -> bool:
+        function()
+        return True
+
+    end = watch_findings(bus, call)
+    bus.publish(_row())
+    bus.publish(_line(OOM))
+    assert raised.wait(20)
+    bus.publish(_line("OSError: [Errno 98] Address already in use", 1))
+    end()
+    classes = {e.finding for e in told if isinstance(e, FindingRaised)}
+    assert "cuda_oom" in classes
