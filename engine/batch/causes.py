@@ -44,6 +44,14 @@ _PASSING: Final[dict[str, Origin]] = {
 #: Lasting ones that are the host's, not the job's.
 _EXTERNAL: Final = frozenset({"driver_mismatch", "xid_or_fallen_off_bus", "permission_denied"})
 
+#: The engine's own sentences of a job's end, which are no log lines for triage to read.
+_OWN_WORDS: Final = (
+    ("was killed by", Cause("terminated_by_signal", "external", True)),
+    ("said nothing for", Cause("hang_no_progress", "internal", True)),
+    ("are allowed in all", Cause("timeout", "internal", False)),
+    ("no block for", Cause("hang_no_progress", "internal", True)),
+)
+
 TIMEOUT: Final = Cause("timeout", "internal", True)
 BROKEN_OUTPUT: Final = Cause("bad_output", "internal", True)
 NAME_TAKEN: Final = Cause("name_taken", "external", False)
@@ -77,9 +85,13 @@ def of_row(row: JobRow) -> Cause:
     """Of a job that ended and is not done."""
     if row.state == "cancelled":
         return CANCELLED
+    text = row.error or ""
+    for words, cause in _OWN_WORDS:
+        if words in text:
+            return cause
     stopped = row.state == "interrupted"
     default = Cause(row.state, "external" if stopped else "internal", stopped)
-    return of_text(row.error or "", default)
+    return of_text(text, default)
 
 
 def of_os_error(error: OSError) -> Cause:

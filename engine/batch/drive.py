@@ -243,10 +243,13 @@ class BatchRun:
             fields = endings.unprepared(self.spec, item, cause, str(error))
             self._keep(self._store.settle(item.batch, item.key, **fields))
         else:
-            if ready is not None:
-                self._ready[item.key] = ready
-                findings = [finding.to_dict() for finding in ready.findings]
-                self._keep(self._store.settle(item.batch, item.key, findings=findings))
+            if ready is None:
+                if self._items[item.key].post == "due":
+                    await self._post(self._items[item.key])
+                return
+            self._ready[item.key] = ready
+            findings = [finding.to_dict() for finding in ready.findings]
+            self._keep(self._store.settle(item.batch, item.key, findings=findings))
         finally:
             self._doing.pop(item.key, None)
 
@@ -273,13 +276,24 @@ class BatchRun:
         for line in self.lines.lines:
             if line.number in self._on_line or self._is_busy(line, now):
                 continue
-            fit = (i for i in self._items.values() if i.state == WAITING and i.key in self._ready)
-            item = next((i for i in fit if i.key not in self._doing), None)
+            item = self._next()
             if item is None:
                 return
             self._on_line[line.number] = item.key
             self._doing[item.key] = WAITING
             self._spawn(self._try(item, line, self._ready.pop(item.key)))
+
+    def _next(self) -> ItemRow | None:
+        """The next item for a device, in the manifest's order; one that is just being prepared
+        for its first try is waited for."""
+        for item in self._items.values():
+            if item.state != WAITING:
+                continue
+            if item.key in self._ready and item.key not in self._doing:
+                return item
+            if self._doing.get(item.key) == "preparing" and not item.attempts:
+                return None
+        return None
 
     def _is_busy(self, line: Line, now: float) -> bool:
         """Whether another engine holds a device of the line; told once."""
@@ -386,6 +400,7 @@ class BatchRun:
         except PostError as error:
             fields = {"post": "failed", "post_error": str(error)}
             self._tell.log("ERROR", f"{item.name}: the post-command failed: {error}")
+        self._reached("posted", item.name)
         self._keep(await asyncio.to_thread(self._store.settle, item.batch, item.key, **fields))
         self._reached("post", item.name)
 

@@ -8,6 +8,7 @@ import dataclasses
 import os
 import threading
 import time
+import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -141,7 +142,7 @@ class BatchService:
         if earlier is not None and earlier.state not in ("done", "failed"):
             return await self._go_on(earlier, "it goes on where it was")
         now = time.time()
-        batch = time.strftime("%Y%m%d-%H%M%S", time.localtime(now)) + f"-{spec.digest[:4]}"
+        batch = time.strftime("%Y%m%d-%H%M%S", time.localtime(now)) + f"-{uuid.uuid4().hex[:4]}"
         found, items = await asyncio.to_thread(_frozen, batch, spec)
         if not items and not spec.watch:
             told = "; ".join(remark.text for remark in found.remarks[:3])

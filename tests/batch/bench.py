@@ -17,7 +17,7 @@ from engine.batch.rows import BatchRow, ItemRow
 from engine.batch.service import BatchService
 from engine.jobs.paths import Places
 from engine.jobs.store import JobStore
-from engine.messages import BatchChanged, BatchCommand, Event, Reply
+from engine.messages import BatchChanged, BatchCommand, BatchItem, Event, Reply
 from engine.preflight import Machine
 from engine.resources import sample_data
 from tests.bad_inputs import voice, write_wav
@@ -118,6 +118,11 @@ class Bench:
 
     def items(self, row: BatchRow) -> dict[str, ItemRow]:
         return {item.name: item for item in self.service.store.items(row.id)}
+
+    def items_now(self) -> list[BatchItem]:
+        """The newest word on every item."""
+        told = {item.key: item for event in self.bus.events for item in event.items}
+        return list(told.values())
 
     def report(self, row: BatchRow) -> dict[str, Any]:
         return report.build(self.service.store, row)
