@@ -7,13 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, cast
 
-from engine.jobs.manifest import Manifest, ManifestError, ManifestWriter, Status
+from engine.jobs.kept import essence
+from engine.jobs.manifest import LINES, Manifest, ManifestError, ManifestWriter, Seam, Status
 from engine.jobs.paths import JobPlaces
 from engine.media.segment import PART
 from engine.parameters.request import Request
 from engine.report_events import Clip
 
-_STATUSES: Final = frozenset({"completed", "interrupted", "cancelled", "failed"})
+_STATUSES: Final = frozenset({"completed", "interrupted", "paused", "cancelled", "failed"})
 
 
 class Committer:
@@ -63,11 +64,29 @@ class Committer:
             for leftover in self._places.segments.glob(f"*{PART}"):
                 leftover.unlink(missing_ok=True)
 
+    def take_up(self) -> int:
+        """Go on with what an earlier attempt committed: how many clips are whole. Blocks.
+
+        Raises:
+            ManifestError: they are of another request or version.
+        """
+        if self._writer is None and (self._places.segments / LINES).exists():
+            self._writer = self._open()
+        return 0 if self._writer is None else len(self._writer.manifest.clips)
+
+    def announce(self, seam: Seam) -> None:
+        """Say in the manifest where the video begins anew. Blocks."""
+        if self._writer is not None:
+            self._writer.announce(seam)
+
+    def _open(self) -> ManifestWriter:
+        return ManifestWriter(
+            self._places.segments, self._version, essence(self._request.to_dict())
+        )
+
     def _commit(self, clip: Clip) -> Path:
         if self._writer is None:
-            self._writer = ManifestWriter(
-                self._places.segments, self._version, self._request.to_dict()
-            )
+            self._writer = self._open()
         entry = self._writer.commit(
             clip.clip,
             Path(clip.path),

@@ -28,17 +28,22 @@ from engine.messages import (
     Drain,
     EngineStarted,
     EngineStopped,
+    Finish,
     JobChanged,
+    Mirror,
+    Pause,
     Reap,
     Relaunch,
     ReleaseCommand,
     Reorder,
     Reply,
+    Resume,
     SetSpikeThreshold,
     Silence,
     Snapshot,
     StopEngine,
     Submit,
+    Switch,
     SwitchQueue,
 )
 
@@ -220,7 +225,17 @@ class Engine:
                     command.request, batch=command.batch, version=command.version
                 )
             case Cancel():
-                return services.queue.cancel(command.job, command.reason)
+                return services.steering.cancel(command.job, command.reason)
+            case Pause():
+                return services.steering.pause(command.job)
+            case Resume():
+                return await services.steering.resume(command.job, command.how)
+            case Switch():
+                return await services.steering.switch(command.job, command.changes)
+            case Finish():
+                return await services.steering.finish(command.job)
+            case Mirror():
+                return await services.steering.mirror(command.job)
             case SetSpikeThreshold():
                 return services.queue.set_spike_threshold(command.job, command.bytes)
             case Reorder():

@@ -39,8 +39,13 @@ class Video:
         return "; ".join(f.sentence for f in errors)
 
 
-def finish_video(manifest: Manifest | None, prepared: Prepared, output: Path) -> Video:
+def finish_video(
+    manifest: Manifest | None, prepared: Prepared, output: Path, early: bool = False
+) -> Video:
     """Join the committed clips with the sound and check the file. Blocks; call it in a thread.
+
+    Args:
+        early: what is committed is all that will be.
 
     Raises:
         MediaError: nothing to join, unreadable sound, a full disk.
@@ -51,7 +56,7 @@ def finish_video(manifest: Manifest | None, prepared: Prepared, output: Path) ->
     info = join(manifest.paths, audio, output)
     check = check_output(
         output,
-        prepared.forecast.frames,
+        manifest.frames if early else prepared.forecast.frames,
         source_audio=audio,
         expected_offset=info.expected_offset_seconds,
     )

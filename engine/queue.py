@@ -154,6 +154,20 @@ class JobQueue:
         run.set_spike_threshold(count)
         return Reply(True, f"the spike threshold of job {job} is set", job, run.row.state)
 
+    def run_of(self, job: int) -> Run | None:
+        """The run of a job that has begun."""
+        return self._running.get(job)
+
+    def widen(self, job: int, leases: frozenset[str]) -> str | None:
+        """Let a running job have these devices too; why not, if another has one."""
+        others = {d for other, held in self._occupied.items() if other != job for d in held}
+        if taken := leases & others:
+            return f"another job runs on {', '.join(sorted(taken))}"
+        if drained := (leases - self._occupied[job]) & set(self.drained.values()):
+            return f"{', '.join(sorted(drained))} gets no new work"
+        self._occupied[job] |= leases
+        return None
+
     def at_work(self) -> tuple[tuple[JobRow, Work], ...]:
         """The jobs that have begun, each as it is now."""
         return tuple((run.row, self._at_work[job]) for job, run in self._running.items())

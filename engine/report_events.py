@@ -67,6 +67,7 @@ class Tally:
     pid: int = 0
     phase: str = "spawned"
     role: str = ""
+    bytes: int = 0  # held now
     peak_bytes: int = 0
     by_owner: dict[str, int] = field(default_factory=dict)  # peak bytes of each owner
     unshard_events: int = 0
@@ -186,6 +187,7 @@ class Progress:
     def _on_ledger(self, report: Report) -> list[Event]:
         data, tally = report.data, self.ranks[report.rank]
         device = self.plan.devices[report.rank]
+        tally.bytes = int(data["total"])
         tally.peak_bytes = max(tally.peak_bytes, int(data["peak"]))
         for owner, peak in data["peak_by_owner"].items():
             tally.by_owner[owner] = max(tally.by_owner.get(owner, 0), int(peak))

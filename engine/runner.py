@@ -19,26 +19,33 @@ from engine.committer import Committer
 from engine.guard.lease import Lease, LeaseHeld, take_all
 from engine.guard.limits import Limits
 from engine.guard.ports import Port, reserve
-from engine.jobs.manifest import ManifestError
-from engine.jobs.paths import JobPlaces, Places
+from engine.hearing import Hearing
+from engine.jobs.kept import Kept, StateError
+from engine.jobs.manifest import ManifestError, Seam
+from engine.jobs.paths import Places
 from engine.jobs.store import JobStore, StoreError
 from engine.learning import Learning
 from engine.media.findings import MediaError
-from engine.messages import ClipCommitted, JobRow, LogLine, PlanMade
+from engine.messages import JobRow, PlanMade
 from engine.nightwatch.jobguard import JobGuard
+from engine.onward import MirrorHold, Onward, Turn
 from engine.outcome import Video, finish_video, result_of, write_result
 from engine.placement.history import History
 from engine.preflight import Machine, PreflightError, Prepared, prepare
 from engine.ranks.group import RankGroup
-from engine.ranks.outcome import GroupResult, RankExit, RankLog
-from engine.ranks.protocol import Order, RankSpec, Report
+from engine.ranks.outcome import GroupResult, RankLog
+from engine.ranks.protocol import Order, Report, StateSpec
 from engine.ranks.server import RankServer, RankServerError
-from engine.report_events import Clip, Progress
+from engine.report_events import Progress
 from engine.retry.desk import Again, Desk
 from engine.rowkeeper import RowKeeper
+from engine.specs import rank_specs
 
 #: Seconds a cancelled group has to end by itself.
 CANCEL_GRACE: Final = 1.0
+
+#: What may go wrong outside the ranks; its words are written for the operator.
+_KNOWN: Final = (OSError, StoreError, ManifestError, MediaError, RankServerError, StateError)
 
 # A peer that vanished or a network that failed: the same job may well succeed next time.
 _PASSING: Final = frozenset({"comm"})
@@ -86,7 +93,9 @@ class JobRun:
         self._group: RankGroup | None = None
         self._stop: Ended | None = None
         self._stopping: asyncio.Task[GroupResult] | None = None
-        self._after_clip: str | None = None
+        self._turn: Turn | None = None
+        self._before: Prepared | None = None  # what a switch goes back to, until a block is made
+        self._finishing = False
         self._joining = False
         self._asked_to_end = False
         self._broken_group: GroupResult | None = None
@@ -94,6 +103,12 @@ class JobRun:
         #: The next attempt, where a fault may pass: the queue starts it.
         self.again: Again | None = None
         self._broken_video: str | None = None  # written, and not what was asked for
+        self._onward = Onward(
+            Kept(host.places.state, self._places, row.id), host.bus, self._progress
+        )
+        self._hearing = Hearing(
+            host.bus, self._progress, self._ledger, self._committer, self._places
+        )
 
     @property
     def row(self) -> JobRow:
@@ -114,9 +129,44 @@ class JobRun:
 
     def stop_after_clip(self, reason: str) -> None:
         """Let the clip in progress be the last one."""
-        self._after_clip = reason
+        self.turn(Turn("stop", reason))
+
+    @property
+    def can_turn(self) -> bool:
+        """Whether a clip boundary is to come that nothing is planned for."""
+        return not (self._joining or self._asked_to_end or self._turn or self._before)
+
+    @property
+    def prepared(self) -> Prepared:
+        """What it runs by."""
+        return self._prepared
+
+    @property
+    def held_bytes(self) -> dict[str | None, int]:
+        """Memory that its ranks hold, by device UUID; None: the host's."""
+        held: dict[str | None, int] = {}
+        for tally in self._progress.ranks:
+            uuid = tally.device_uuid if tally.device.startswith("cuda") else None
+            held[uuid] = held.get(uuid, 0) + tally.bytes
+        return held
+
+    @property
+    def mirror(self) -> MirrorHold | None:
+        """The mirror of its ranks, to be held still for a copy; None where there is none."""
+        if self._group is None or not self._onward.mirrored:
+            return None
+        return MirrorHold(self._group, self._onward.kept)
+
+    def turn(self, turn: Turn) -> None:
+        """Stop, pause or switch at the next clip boundary."""
+        self._turn = turn
         if self._group is not None:
-            self._group.send(Order("stop_after_clip"))
+            self._group.send(Order("stop_after_clip", self._onward.order(turn, self._prepared)))
+
+    def finish_now(self) -> None:
+        """End the ranks and join what is committed."""
+        self._finishing = self._asked_to_end = True
+        self._stop_group("finished before its time")
 
     def set_spike_threshold(self, count: int | None) -> None:
         """Bytes above which a rise is flagged; ``None``: by the plan."""
@@ -137,7 +187,7 @@ class JobRun:
             return held
         except Ended as end:
             await self._end(end)
-        except (OSError, StoreError, ManifestError, MediaError, RankServerError) as error:
+        except _KNOWN as error:
             await self._end(Ended("failed", str(error)))
         except Exception as error:  # noqa: BLE001 - our own fault: told in full, the engine lives
             for line in traceback.format_exception(error):
@@ -145,26 +195,99 @@ class JobRun:
             await self._end(Ended("failed", f"internal error: {type(error).__name__}: {error}"))
         return None
 
+    async def join_only(self) -> None:
+        """End a job that rests: join what is committed. Its end is told as ``drive`` does."""
+        self._finishing = self._asked_to_end = True
+        try:
+            await asyncio.to_thread(self._committer.take_up)
+            await self._finish()
+        except Ended as end:
+            await self._end(end)
+        except _KNOWN as error:
+            await self._end(Ended("failed", str(error)))
+
     async def _work(self) -> None:
         await self._ledger.change(state="preflight")
         await self._check()
+        committed = await asyncio.to_thread(self._committer.take_up)
+        self._progress.change(clip=committed)
+        while True:
+            try:
+                ended = await self._launch()
+            except (LeaseHeld, RankServerError, StateError) as error:
+                if not await self._fall_back(str(error)):
+                    raise
+            else:
+                if not await self._goes_on(ended):
+                    break
+        if not self._finishing:
+            self._judge(ended)
+        await self._finish()
+
+    async def _launch(self) -> GroupResult:
+        """One group of ranks, from its leases to its end."""
         plan = self._prepared.plan
-        where = ", ".join(device.device for device in plan.devices)
-        self._bus.log("INFO", f"begins: {plan.mode} on {where}, {self.row.size}", self.row.id)
         leases, port = self._reserve()
         try:
-            await self._ledger.change(state="loading")
+            if self.row.state == "preflight":
+                await self._ledger.change(state="loading")
+            where = ", ".join(device.device for device in plan.devices)
+            self._bus.log("INFO", f"begins: {plan.mode} on {where}, {self.row.size}", self.row.id)
             self._places.create()
             self._shared.embeddings.mkdir(parents=True, exist_ok=True)
             await asyncio.to_thread(self._learning.launched, self._prepared)
-            ended = await self._run_group(port)
+            state = await self._onward.begin(self._prepared)
+            if self._onward.going.how == "seam":
+                seam = Seam(self._onward.going.seam, "the video begins anew here")
+                await asyncio.to_thread(self._committer.announce, seam)
+            return await self._run_group(port, state)
         finally:
             if port is not None:
                 port.release()
             for lease in leases:
                 lease.release()
-        self._judge(ended)
-        await self._finish()
+
+    async def _goes_on(self, group: GroupResult) -> bool:
+        """Whether the job goes on at once with other ranks."""
+        if self._stop is not None or self._finishing:
+            return False
+        if not (group.ok or self._onward.moving):
+            return await self._fall_back(group.reason)
+        self._before = None
+        turn = self._turn
+        if turn is None or turn.prepared is None or not group.ok or self._all_made:
+            return False
+        self._turn, self._before = None, self._prepared
+        self._onward.switching(turn.reason)
+        await self._take(turn.prepared)
+        return True
+
+    async def _fall_back(self, why: str) -> bool:
+        """After a switch that failed before it made a block: go on as before it."""
+        if self._before is None or self._stop is not None or self._finishing:
+            return False
+        failed, back = self._prepared.plan.mode, self._before
+        self._before = None
+        text = f"the switch to {failed} failed ({why}): it goes on in mode {back.plan.mode}"
+        self._bus.log("WARNING", text, self.row.id)
+        self._onward.switching(text)
+        self._progress.failures.clear()
+        await self._take(back)
+        return True
+
+    async def _take(self, prepared: Prepared) -> None:
+        """Let the next ranks run by another plan."""
+        self._prepared = prepared
+        self._progress.replan(prepared.plan, prepared.blocks)
+        plan = prepared.plan
+        self._bus.publish(PlanMade(job=self.row.id, plan=plan.to_dict()))
+        await self._ledger.change(
+            mode=plan.mode, ranks=plan.world_size, request=prepared.request.to_dict()
+        )
+
+    @property
+    def _all_made(self) -> bool:
+        return self.row.clip >= self.row.clips
 
     async def _check(self) -> None:
         """Once more before devices are touched: files may have changed while the job waited."""
@@ -191,18 +314,21 @@ class JobRun:
                 lease.release()
             raise Ended("failed", str(error)) from error
 
-    async def _run_group(self, port: Port | None) -> GroupResult:
-        committing = self._loop.create_task(self._committer.run(self._committed, self._unkept))
+    async def _run_group(self, port: Port | None, state: StateSpec) -> GroupResult:
+        self._stopping = None
+        committing = self._loop.create_task(
+            self._committer.run(self._hearing.committed, self._unkept)
+        )
         self._guard = guard = JobGuard(
             self._bus, self.row, self._prepared, self._host, self._give_up
         )
         try:
             self._group = group = await RankGroup.start(
                 self._host.server,
-                rank_specs(self.row.id, self._prepared, self._places, self._shared, port),
+                rank_specs(self.row.id, self._prepared, self._places, self._shared, port, state),
                 on_report=self._on_report,
                 on_log=self._on_log,
-                on_exit=self._on_exit,
+                on_exit=self._hearing.exit,
                 env={**guard.environment(), **self.row.environment},
             )
             for process in group.ranks:
@@ -210,8 +336,10 @@ class JobRun:
                 self._bus.publish(self._progress.rank_event(process.rank, time.time()))
             if self._stop is not None:
                 self._stop_group(self._stop.reason)
-            if self._after_clip is not None:
-                self.stop_after_clip(self._after_clip)
+            if self._finishing:
+                self._stop_group("finished before its time")
+            if self._turn is not None:
+                self.turn(self._turn)
             watching = self._loop.create_task(guard.watch(group))
             try:
                 return await group.ended
@@ -243,11 +371,13 @@ class JobRun:
         if not (group.ok or self._asked_to_end) and (stuck or not group.stopped):
             self._broken_group = group
         self._obey()
-        if group.ok and self.row.clip >= self.row.clips:
+        if group.ok and self._all_made:
             return
         kept = f"; {self.row.clip} clips are kept" if self.row.clip else ""
+        if group.ok and self._turn is not None and self._turn.kind == "pause":
+            raise Ended("paused", f"{self._turn.reason}{kept}", "INFO")
         if group.ok:
-            why = self._after_clip or "the ranks ended before the last clip"
+            why = self._turn.reason if self._turn else "the ranks ended before the last clip"
             raise Ended("interrupted", f"{why}{kept}", "WARNING")
         kind = group.failed.data.get("kind") if group.failed is not None else None
         if kind is None or kind in _PASSING:
@@ -259,7 +389,7 @@ class JobRun:
         await self._ledger.change(state="decoding")
         manifest = self._committer.manifest
         video = await asyncio.to_thread(
-            finish_video, manifest, self._prepared, Path(str(self.row.output))
+            finish_video, manifest, self._prepared, Path(str(self.row.output)), self._finishing
         )
         for finding in video.findings:
             level = "ERROR" if finding.level == "error" else "WARNING"
@@ -268,14 +398,21 @@ class JobRun:
             self._broken_video = str(self.row.output)
             raise Ended("failed", f"the video is not as it must be: {video.broken}")
         await asyncio.to_thread(self._committer.finish, "completed")
-        await asyncio.to_thread(self._learning.done, self._prepared, self._progress)
+        if not self._finishing:
+            await asyncio.to_thread(self._learning.done, self._prepared, self._progress)
         await self._write_result("done", None, video)
-        await self._ledger.change(state="done", eta_seconds=None)
-        self._bus.log("INFO", f"done: {self.row.output}", self.row.id)
+        await asyncio.to_thread(self._onward.kept.forget)
+        await self._ledger.change(state="done", eta_seconds=None, resumable=None, error=None)
+        early = f" (finished early: {self.row.clip} of {self.row.clips} clips)"
+        text = f"done: {self.row.output}{'' if self._all_made else early}"
+        self._bus.log("INFO", text, self.row.id)
 
     async def _end(self, end: Ended) -> None:
         """An end that is not "done": keep what is committed, leave no litter."""
         self._bus.log(end.level, f"{end.state}: {end.reason}", self.row.id)
+        if end.state != "cancelled":
+            resumable = await self._onward.settle(paused=end.state == "paused")
+            self._progress.change(resumable=resumable)
         if self._broken_group is not None and self._guard is not None:
             failures = tuple(self._progress.failures)
             fault = await asyncio.to_thread(self._guard.fault, self._broken_group, failures)
@@ -283,7 +420,11 @@ class JobRun:
         await asyncio.to_thread(self._committer.finish, end.state)
         if self.row.clip and self.again is None:
             await self._write_result(end.state, end.reason, None)
-        elif not self.row.clip:
+        if self.again is None and end.state in ("cancelled", "failed"):
+            await asyncio.to_thread(self._onward.kept.forget)
+            self._progress.change(resumable=None)
+        if not self.row.clip and self.row.resumable is None:
+            await asyncio.to_thread(self._onward.kept.forget)
             await asyncio.to_thread(shutil.rmtree, self._places.folder, ignore_errors=True)
         if self.again is not None:  # no end: the queue takes it up again
             await self._ledger.change(state="queued", eta_seconds=None, **self.again.fields)
@@ -306,100 +447,19 @@ class JobRun:
         if self._group is not None and self._stopping is None:
             self._stopping = self._loop.create_task(self._group.stop(reason, CANCEL_GRACE))
 
-    # -- what ranks say (on the loop; each returns at once) ------------------------------------
-
     def _on_report(self, report: Report) -> None:
-        try:
-            if report.kind == "clip":
-                self._committer.put(Progress.clip_of(report))
-            for event in self._progress.apply(report):
-                self._bus.publish(event)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            text = f"a {report.kind} report could not be read: {type(error).__name__}: {error}"
-            self._bus.log("WARNING", text, self.row.id, report.rank)
+        self._hearing.report(report)
+        self._onward.heard(report)
         if self._guard is not None:
             self._guard.heard(report)
-        self._ledger.touch()
 
     def _on_log(self, log: RankLog) -> None:
         if self._guard is not None:
             self._guard.line(log)
-        self._bus.publish(
-            LogLine(
-                t=log.t,
-                level="WARNING" if log.stream == "channel" else "INFO",
-                source="rank",
-                text=log.text,
-                job=self.row.id,
-                rank=log.rank,
-                stream=log.stream,
-            )
-        )
-
-    def _on_exit(self, ended: RankExit) -> None:
-        phase = "ended" if ended.finished and ended.code == 0 else "died"
-        self._progress.ranks[ended.rank].phase = phase
-        words = None if phase == "ended" else ended.describe()
-        code = ended.code if ended.signal is None else -ended.signal
-        self._bus.publish(
-            self._progress.rank_event(ended.rank, ended.t, exit_code=code, reason=words)
-        )
-        if phase == "died" and ended.before_signal:
-            text = f"rank {ended.rank} (process {ended.pid}) {words}"
-            self._bus.log("ERROR", text, self.row.id, ended.rank)
-
-    # -- what becomes of finished clips --------------------------------------------------------
-
-    def _committed(self, clip: Clip, path: Path) -> None:
-        self._progress.committed(clip)
-        self._progress.change(manifest=str(self._places.manifest))
-        self._ledger.touch(now=True)
-        text = f"clip {clip.clip} committed: {clip.frames} frames at {clip.fps:.3g} fps"
-        self._bus.log("INFO", text, self.row.id)
-        self._bus.publish(
-            ClipCommitted(
-                job=self.row.id,
-                clip=clip.clip,
-                frames=clip.frames,
-                seconds=clip.seconds,
-                fps=clip.fps,
-                path=str(path),
-            )
-        )
-        for finding in clip.check:
-            level = "ERROR" if finding.get("level") == "error" else "WARNING"
-            text = f"clip {clip.clip}: {finding.get('text', finding)}"
-            self._bus.log(level, text, self.row.id)
+        self._hearing.line(log)
 
     def _unkept(self, error: str) -> None:
         """A clip cannot be kept (a full disk): working on would be for nothing."""
         if self._stop is None:
             self._stop = Ended("interrupted", error)
         self._stop_group(error)
-
-
-def rank_specs(
-    job: int, prepared: Prepared, files: JobPlaces, places: Places, port: Port | None
-) -> list[RankSpec]:
-    """One specification per rank of the plan."""
-    plan = prepared.plan
-    cuda = plan.devices[0].device.startswith("cuda")
-    return [
-        RankSpec(
-            job=job,
-            rank=device.rank,
-            world_size=plan.world_size,
-            device=device.device,
-            backend="nccl" if cuda else "gloo",
-            master_addr="127.0.0.1",
-            master_port=0 if port is None else port.number,
-            request=prepared.request.to_dict(),
-            plan=plan.to_dict(),
-            layout=prepared.layout.paths(),
-            segment_dir=str(files.segments),
-            cache_dir=str(places.embeddings),
-            dump_latents=prepared.request.dump_latents,
-            gpu_memory_cap=prepared.request.gpu_memory_cap,
-        )
-        for device in plan.devices
-    ]

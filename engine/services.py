@@ -11,6 +11,7 @@ from engine.bus import Bus
 from engine.client import EngineClient
 from engine.guard.evidence import Memory, holders
 from engine.guard.limits import Limits
+from engine.jobs.aftermath import look_after
 from engine.jobs.paths import Places
 from engine.jobs.store import JobStore
 from engine.messages import DevicesSampled, JobRow
@@ -24,6 +25,7 @@ from engine.ranks.server import RankServer
 from engine.release.attach import open_releases
 from engine.release.service import ReleaseService
 from engine.retry.desk import Desk
+from engine.steering import Steering
 from engine.telemetry.capability import capabilities
 from engine.telemetry.devices import pick_source
 from engine.telemetry.sampler import Sampler
@@ -49,6 +51,7 @@ class Services:
         self.desk = Desk(bus, self.fresh_machine)
         self.queue = JobQueue(self)
         self.orders = Orders(self.queue, self)
+        self.steering = Steering(self.queue, self, self.orders)
         self.store: JobStore
         self.night: Night
         self.batches: BatchService
@@ -71,6 +74,7 @@ class Services:
             self.bus.log("WARNING", self.store.notice)
         for row in self.store.claim_stale():
             self.bus.log("WARNING", f"interrupted: {row.error}", row.id)
+        await asyncio.to_thread(look_after, self.store, self.places)
         picked = await asyncio.to_thread(pick_source)
         if picked.reason is not None:
             self.bus.log("INFO", f"no GPU readings: {picked.reason}")

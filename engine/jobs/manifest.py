@@ -22,10 +22,11 @@ from engine.media.segment import PART, fsync_folder
 
 #: Version of the manifest's own format.
 FORMAT: Final = 1
-_LINES: Final = "manifest.jsonl"
+#: The file of a segment folder that is the truth.
+LINES: Final = "manifest.jsonl"
 _JSON: Final = "manifest.json"
 
-Status = Literal["running", "completed", "interrupted", "cancelled", "failed"]
+Status = Literal["running", "completed", "interrupted", "paused", "cancelled", "failed"]
 
 
 class ManifestError(ValueError):
@@ -46,6 +47,14 @@ class Clip:
 
 
 @dataclass(frozen=True)
+class Seam:
+    """Where a video began anew behind committed clips: it may be seen there."""
+
+    clip: int
+    text: str
+
+
+@dataclass(frozen=True)
 class Manifest:
     """What a segment folder holds."""
 
@@ -54,6 +63,7 @@ class Manifest:
     request_digest: str
     status: Status
     clips: tuple[Clip, ...]
+    seams: tuple[Seam, ...] = ()
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -90,6 +100,7 @@ class Manifest:
             "request_digest": self.request_digest,
             "status": self.status,
             "clips": [dataclasses.asdict(clip) for clip in self.clips],
+            "seams": [dataclasses.asdict(seam) for seam in self.seams],
         }
 
 
@@ -105,7 +116,7 @@ class ManifestWriter:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         digest = request_digest(request)
-        lines = folder / _LINES
+        lines = folder / LINES
         if lines.exists() and (known := _read_lines(folder)) is not None:
             if (known.request_digest, known.version) != (digest, version):
                 raise ManifestError(
@@ -154,6 +165,12 @@ class ManifestWriter:
         self._write_json()
         return entry
 
+    def announce(self, seam: Seam) -> None:
+        """Say where the video begins anew; durable when this returns."""
+        self._append({"event": "seam", "t": time.time(), **dataclasses.asdict(seam)})
+        self._manifest = dataclasses.replace(self._manifest, seams=(*self._manifest.seams, seam))
+        self._write_json()
+
     def finish(self, status: Status) -> Manifest:
         """Record how the job ended."""
         self._append({"event": "status", "t": time.time(), "status": status})
@@ -162,7 +179,7 @@ class ManifestWriter:
         return self._manifest
 
     def _append(self, line: Mapping[str, Any]) -> None:
-        with (self.folder / _LINES).open("ab") as stream:
+        with (self.folder / LINES).open("ab") as stream:
             stream.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
             stream.flush()
             os.fsync(stream.fileno())
@@ -177,8 +194,10 @@ class ManifestWriter:
             "request_digest": manifest.request_digest,
         }
         clips = [{"event": "clip", **dataclasses.asdict(clip)} for clip in manifest.clips]
-        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in [head, *clips])
-        _replace(self.folder / _LINES, text)
+        seams = [{"event": "seam", **dataclasses.asdict(seam)} for seam in manifest.seams]
+        lines = [head, *clips, *seams]
+        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+        _replace(self.folder / LINES, text)
 
     def _write_json(self) -> None:
         text = json.dumps(self._manifest.to_dict(), ensure_ascii=False, indent=1)
@@ -209,7 +228,7 @@ def request_digest(request: Mapping[str, Any]) -> str:
 def _read_lines(folder: Path) -> Manifest | None:
     """``None`` where not even the first line is whole."""
     manifest: Manifest | None = None
-    for raw in (folder / _LINES).read_bytes().split(b"\n"):
+    for raw in (folder / LINES).read_bytes().split(b"\n"):
         try:
             line = json.loads(raw)
             event = line["event"]
@@ -223,6 +242,9 @@ def _read_lines(folder: Path) -> Manifest | None:
                 if Path(entry.path).name != entry.path:
                     break  # a clip lies in this folder, nowhere else
                 manifest = dataclasses.replace(manifest, clips=(*manifest.clips, entry))
+            elif event == "seam":
+                seam = Seam(int(line["clip"]), str(line["text"]))
+                manifest = dataclasses.replace(manifest, seams=(*manifest.seams, seam))
             elif event == "status":
                 manifest = dataclasses.replace(manifest, status=line["status"])
         except (ValueError, KeyError, TypeError):

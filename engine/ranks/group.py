@@ -79,6 +79,7 @@ class RankGroup:
         self.ended: asyncio.Future[GroupResult] = self._loop.create_future()
         self._ending: asyncio.Task[None] | None = None
         self._stop_reason: str | None = None
+        self._asked: dict[str, tuple[set[int], asyncio.Event]] = {}  # report → ranks still to come
         self._tasks: set[asyncio.Task[None]] = set()
         boot, now = boot_id(), time.monotonic()
         self.ranks = tuple(
@@ -146,6 +147,21 @@ class RankGroup:
             transport = process.transport
             if transport is not None and not transport.is_closing():
                 transport.write(encode(order))
+
+    async def ask(self, order: Order, answer: str, seconds: float) -> None:
+        """Give an order to all ranks and wait for each one's report of kind ``answer``.
+
+        Raises:
+            TimeoutError: one did not answer in time, or has ended.
+        """
+        waiting, heard = {p.rank for p in self.ranks}, asyncio.Event()
+        self._asked[answer] = waiting, heard
+        self.send(order)
+        try:
+            async with asyncio.timeout(seconds):
+                await heard.wait()
+        finally:
+            del self._asked[answer]
 
     async def stop(self, reason: str, grace: float | None = None) -> GroupResult:
         """End the group: SIGTERM, ``grace`` seconds, SIGKILL. Returns when nothing is left."""
@@ -220,6 +236,11 @@ class RankGroup:
         elif report.kind == "failed" and process.failed is None:
             process.failed = report
             self._loop.call_later(SETTLE_SECONDS, self._begin_end, self._grace)
+        if report.kind in self._asked:
+            waiting, heard = self._asked[report.kind]
+            waiting.discard(process.rank)
+            if not waiting:
+                heard.set()
         self._on_report(report)
 
     # -- deaths

@@ -28,10 +28,11 @@ REPORTS: Final = (
     "clip",
     "result",
     "failed",
+    "held",
 )
 
 #: Orders the engine sends after the specification.
-ORDERS: Final = ("stop_after_clip", "spike_threshold")
+ORDERS: Final = ("stop_after_clip", "spike_threshold", "hold_mirror")
 
 
 @dataclass(frozen=True)

@@ -144,6 +144,7 @@ class Orders:
     def __init__(self, *, stop: bool = False, threshold: int | None = None) -> None:
         self.stop_after_clip = threading.Event()
         self.leave_state: str | None = None
+        self.hold_mirror: Any = None
         if stop:
             self.stop_after_clip.set()
         self.spike_threshold = threshold

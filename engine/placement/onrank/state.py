@@ -10,6 +10,7 @@ those run ahead of the last one.
 from __future__ import annotations
 
 import mmap
+import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -175,6 +176,9 @@ class Keeper:
         self, folder: Path, plan: Plan, rank: int, generation: Generation, latent: Tensor
     ) -> None:
         self.outlet = Outlet(generation.device)
+        self._lock = threading.Lock()
+        self._held = False
+        self._behind: set[int] = set()  # steps of which nothing was kept while it was held
         self._rings = generation.rings
         route = Route.of(plan)
         self._files: dict[int, StateFile] = {}
@@ -195,9 +199,23 @@ class Keeper:
 
     def done(self, step: int, block: int, latent: Tensor | None) -> None:
         """As ``observe.Observer.done``."""
-        self.keep_rows(step, block)
-        if latent is not None:
-            self.keep_latent(step + 1, block, latent)
+        with self._lock:
+            if latent is not None and not self._held:
+                self.keep_latent(step + 1, block, latent)
+            if self._held:
+                self._behind.add(step)
+                return
+            if step in self._behind:
+                self._behind.discard(step)
+                for before in needed(block):
+                    self.keep_rows(step, before)
+            self.keep_rows(step, block)
+
+    def hold(self, on: bool) -> None:
+        """Let the files stay as they are, for a copy; then go on. Any thread."""
+        with self._lock:
+            self._held = on
+            self.outlet.settle()
 
     def keep_rows(self, step: int, block: int) -> None:
         """Keep a step's keys and values of a block."""

@@ -147,6 +147,8 @@ class Control:
         self.stop_after_clip = threading.Event()
         #: Where to leave the state then, of a job that is not mirrored.
         self.leave_state: str | None = None
+        #: Holds this rank's mirror still, or lets it go on; None: there is none.
+        self.hold_mirror: Callable[[bool], None] | None = None
         #: Bytes above which a rise is flagged; None: by the plan.
         self.spike_threshold = spike_threshold
 
@@ -155,6 +157,9 @@ class Control:
         if order.kind == "stop_after_clip":
             self.leave_state = order.data.get("state")
             self.stop_after_clip.set()
+        elif order.kind == "hold_mirror":
+            if self.hold_mirror is not None:
+                self.hold_mirror(bool(order.data.get("on")))
         elif order.kind == "spike_threshold":
             value = order.data.get("bytes")
             if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
@@ -209,6 +214,8 @@ def start_reader(
                 if not isinstance(message, Order):
                     raise ValueError(f"a {type(message).__name__} is no order")
                 control.obey(message)
+                if message.kind == "hold_mirror":
+                    report.send("held")
             except (ValueError, TypeError) as error:
                 report.log("WARNING", f"order ignored: {error}", "report.py")
         on_lost()

@@ -1,0 +1,229 @@
+"""What an operator may ask of jobs under way: pause, resume, switch, finish, a copy of the state.
+
+Waiting jobs are ``engine.orders``'. What cannot be done is refused with the reason, before
+anything changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from engine.jobs.kept import Kept, StateError, essence
+from engine.jobs.store import StoreError
+from engine.messages import DeviceReading, JobChanged, JobRow, Reply
+from engine.onward import Turn
+from engine.orders import Orders
+from engine.parameters.problems import ParamError
+from engine.parameters.request import Request
+from engine.preflight import Machine, PreflightError, Prepared, prepare
+from engine.runner import JobRun
+
+if TYPE_CHECKING:
+    from engine.queue import JobQueue
+    from engine.runner import Host
+
+HOW: Final = ("auto", "mirror", "replay", "seam")
+_AT_REST: Final = frozenset({"paused", "interrupted"})
+
+
+class Steering:
+    """The engine's loop only."""
+
+    def __init__(self, queue: JobQueue, host: Host, orders: Orders) -> None:
+        self._queue, self._host, self._orders = queue, host, orders
+
+    # -- stopping and going on -----------------------------------------------------------------
+
+    def pause(self, job: int) -> Reply:
+        """Stop a job at its next clip boundary, its state on disk."""
+        if job in self._queue.waiting:
+            return self._orders.pause(job)
+        run = self._queue.run_of(job)
+        if run is None:
+            return self._queue.not_here(job)
+        if not isinstance(run, JobRun):
+            return _refused(job, run.row, "another program does its work and keeps no state")
+        if not run.can_turn:
+            return _refused(job, run.row, "it is about to end, or to change")
+        run.turn(Turn("pause", "paused"))
+        return Reply(True, f"job {job} pauses at the next clip boundary", job, run.row.state)
+
+    async def resume(self, job: int, how: str) -> Reply:
+        """Let a paused or interrupted job go on."""
+        if how not in HOW:
+            return Reply(False, f"a job goes on by {', '.join(HOW)}, not {how!r}", job, "bad_input")
+        try:
+            row = self._host.store.get(job)
+            if row.state in _AT_REST and how != "auto":
+                kept = self._kept(job)
+                prepared = await self._queue.prepare(Request.from_dict(row.request))
+                if not isinstance(prepared, Prepared):
+                    return _refused(job, row, "another program does its work and keeps no state")
+                await asyncio.to_thread(kept.choose, prepared, how)
+                await asyncio.to_thread(lambda: kept.note(how=how))
+        except (StoreError, ParamError, PreflightError, StateError) as error:
+            return Reply(False, str(error), job, "refused")
+        return await self._orders.resume(job)
+
+    async def finish(self, job: int) -> Reply:
+        """End a job now and join what is committed."""
+        try:
+            row = self._host.store.get(job)
+        except StoreError as error:
+            return Reply(False, str(error), job)
+        run = self._queue.run_of(job)
+        if run is None and row.state not in _AT_REST:
+            return self._queue.not_here(job)
+        row = row if run is None else run.row
+        if not row.clip:
+            return _refused(job, row, "no clip is committed yet; cancel it, or wait for one")
+        if run is None:
+            return await self._join(row)
+        if not isinstance(run, JobRun) or not run.can_turn:
+            return _refused(job, row, "it is about to end, or another program's")
+        run.finish_now()
+        told = f"{row.clip} of {row.clips} clips are joined"
+        return Reply(True, f"job {job} ends now: {told}", job, row.state)
+
+    async def _join(self, row: JobRow) -> Reply:
+        """The end of a job that rests."""
+        try:
+            with self._queue.held():
+                request = Request.from_dict(row.request)
+                prepared = await self._queue.prepare(request)
+                if not isinstance(prepared, Prepared):
+                    return _refused(row.id, row, "another program does its work")
+                output = self._host.places.output_of(row.id, str(request.audio), request.output)
+                row = dataclasses.replace(row, output=str(output))
+                run = JobRun(self._host, row, prepared)
+                await run.join_only()
+        except (ParamError, PreflightError) as error:
+            return Reply(False, str(error), row.id, "refused")
+        now = run.row
+        text = f"job {row.id} is {now.state}: {now.error or now.output}"
+        return Reply(now.state == "done", text, row.id, now.state)
+
+    def cancel(self, job: int, reason: str) -> Reply:
+        """End a job for good, wherever it is."""
+        try:
+            row = self._host.store.get(job)
+            if row.state in _AT_REST and self._queue.run_of(job) is None:
+                row = self._host.store.update(job, state="cancelled", error=reason, resumable=None)
+                self._kept(job).forget()
+                self._host.bus.publish(JobChanged(job=row))
+                return Reply(True, f"job {job} is cancelled", job, "cancelled")
+        except StoreError as error:
+            return Reply(False, str(error), job)
+        return self._queue.cancel(job, reason)
+
+    # -- another plan --------------------------------------------------------------------------
+
+    async def switch(self, job: int, changes: Mapping[str, Any]) -> Reply:
+        """Go on under another plan from the next clip boundary; the output stays as it is."""
+        if job in self._queue.waiting:
+            return await self._orders.switch_waiting(job, changes)
+        run = self._queue.run_of(job)
+        if run is None:
+            return self._queue.not_here(job)
+        if not isinstance(run, JobRun):
+            return _refused(job, run.row, "another program does its work")
+        if not run.can_turn:
+            return _refused(job, run.row, "it is about to end, or to change")
+        try:
+            prepared = await self._prepared(run, changes)
+        except (ParamError, PreflightError) as error:
+            return Reply(False, str(error), job, "refused")
+        if prepared.plan.to_dict()["stages"] == run.prepared.plan.to_dict()["stages"] and (
+            prepared.plan.weights == run.prepared.plan.weights
+            and prepared.plan.kv == run.prepared.plan.kv
+        ):
+            return _refused(job, run.row, f"it runs by that very plan ({prepared.plan.mode})")
+        problem = _alters(run.prepared, prepared) or self._queue.widen(job, prepared.leases)
+        if problem is not None:
+            return _refused(job, run.row, problem)
+        if not run.can_turn:  # asked meanwhile
+            return _refused(job, run.row, "it is about to end, or to change")
+        told = f"mode {prepared.plan.mode} in place of {run.prepared.plan.mode}"
+        run.turn(Turn("switch", told, prepared))
+        text = f"job {job} goes on in {told} from the next clip boundary"
+        return Reply(True, text, job, run.row.state, {"plan": prepared.plan.to_dict()})
+
+    async def _prepared(self, run: JobRun, changes: Mapping[str, Any]) -> Prepared:
+        """The job under its new plan, on this host without the job itself."""
+        old = run.prepared.request
+        if "mode" in changes:  # what shaped the old mode does not shape the new one
+            fresh = {name: getattr(Request(), name) for name in _SHAPING}
+            request = old.replace(**{**fresh, **changes})
+        else:
+            request = old.replace(**changes)
+        machine = without(await self._host.machine(), run)
+        return await asyncio.to_thread(prepare, request, machine, ())
+
+    # -- a copy --------------------------------------------------------------------------------
+
+    async def mirror(self, job: int) -> Reply:
+        """Write a running job's state to disk now."""
+        run = self._queue.run_of(job)
+        if run is None:
+            return self._queue.not_here(job)
+        hold = run.mirror if isinstance(run, JobRun) else None
+        if hold is None:
+            return _refused(job, run.row, "its state is not mirrored (--mirror on)")
+        try:
+            size = await hold.to_disk()
+        except (OSError, TimeoutError) as error:
+            return Reply(False, f"its state could not be written: {error}", job, run.row.state)
+        text = f"{size / 2**20:.0f} MiB of state are on disk"
+        self._host.bus.log("INFO", text, job)
+        return Reply(True, text, job, run.row.state, {"bytes": size})
+
+    def _kept(self, job: int) -> Kept:
+        return Kept(self._host.places.state, self._host.places.job(job), job)
+
+
+#: Fields that say how a mode lies on devices.
+_SHAPING: Final = (
+    "num_gpus_dit", "enable_vae_parallel", "offload_model", "single_gpu", "dit_fsdp", "variant",
+    "kv_home", "resident_layers", "fsdp_wrap", "prefetch",
+)  # fmt: skip
+
+
+def without(machine: Machine, run: JobRun) -> Machine:
+    """The host as it would be without a job's ranks: their memory is free for its next plan."""
+    held = run.held_bytes
+    on_host = sum(size for uuid, size in held.items() if uuid is None)
+    available = machine.host_available
+    devices = tuple(_less(reading, held.get(reading.uuid, 0)) for reading in machine.devices)
+    return dataclasses.replace(
+        machine,
+        devices=devices,
+        host_available=None if available is None else available + on_host,
+    )
+
+
+def _less(reading: DeviceReading, size: int) -> DeviceReading:
+    if reading.memory_used is None:
+        return reading
+    return dataclasses.replace(reading, memory_used=max(0, reading.memory_used - size))
+
+
+def _alters(old: Prepared, new: Prepared) -> str | None:
+    """Why the video would not be the same under another plan."""
+    before, after = essence(old.request.to_dict()), essence(new.request.to_dict())
+    changed = [name for name in after if after[name] != before.get(name)]
+    if changed:
+        return f"{', '.join(changed)} would alter the output: that is never done within a video"
+    for name in ("dtype", "kv_dtype"):
+        if getattr(old.plan, name) != getattr(new.plan, name):
+            return f"another {name} would alter the output: that is never done within a video"
+    kinds = {d.name or d.device.partition(":")[0] for d in (*old.plan.devices, *new.plan.devices)}
+    if len(kinds) > 1:
+        return "another kind of device would alter the output"
+    return None
+
+
+def _refused(job: int, row: JobRow, why: str) -> Reply:
+    return Reply(False, f"job {job} ({row.state}): {why}", job, "refused")
