@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,8 +53,18 @@ class Desk:
         self._machine = machine
         self._failed: dict[int, frozenset[str]] = {}  # job → titles of plans that ran out
 
-    async def decide(self, row: JobRow, prepared: Prepared, fault: Fault) -> Again | None:
-        """The next attempt of a job, or None; the log says which and why."""
+    async def decide(
+        self,
+        row: JobRow,
+        prepared: Prepared,
+        fault: Fault,
+        measured: Mapping[int, int] | None = None,
+    ) -> Again | None:
+        """The next attempt of a job, or None; the log says which and why.
+
+        Args:
+            measured: rank → the highest bytes it was seen to hold.
+        """
         request = prepared.request
         found = decide(
             fault,
@@ -69,7 +79,7 @@ class Desk:
             return None
         following: Next | None = None
         if found.action == "replan":
-            following = await self._following(row, prepared)
+            following = await self._following(row, prepared, measured)
             if following is None:
                 return None
         again = _again(row, request, found, following)
@@ -77,7 +87,9 @@ class Desk:
         self._bus.log("WARNING", text, row.id)
         return again
 
-    async def _following(self, row: JobRow, prepared: Prepared) -> Next | None:
+    async def _following(
+        self, row: JobRow, prepared: Prepared, measured: Mapping[int, int] | None
+    ) -> Next | None:
         tried = self._failed.get(row.id, frozenset()) | {title(prepared.plan)}
         self._failed[row.id] = tried
         # Within one video nothing may change that is seen in it.
@@ -85,7 +97,12 @@ class Desk:
         try:
             machine = await self._machine()
             found = await asyncio.to_thread(
-                next_plan, prepared, machine, degrade=degrade, tried=tried
+                next_plan,
+                prepared,
+                machine,
+                degrade=degrade,
+                tried=tried,
+                measured=measured,
             )
         except (DeviceSelectionError, ParamError, ValueError) as error:
             self._bus.log("WARNING", f"no other plan could be made: {error}", row.id)

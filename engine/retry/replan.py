@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from engine.parameters.request import Request
-from engine.placement.alternatives import Alternative, alternatives, title
-from engine.placement.place import Question, default_dtype
-from engine.placement.plan import Plan
-from engine.placement.presets import Choice
+from engine.placement.alternatives import Alternative, title
+from engine.placement.nearest import nearest_plans
 from engine.preflight import Machine, Prepared, question_of
 
 #: Placement flags that would contradict another placement.
@@ -39,46 +38,26 @@ def next_plan(
     *,
     degrade: bool = False,
     tried: frozenset[str] = frozenset(),
+    measured: Mapping[int, int] | None = None,
 ) -> Next | None:
     """The nearest plan that fits, can be launched, and needs less than the one that failed.
 
     Args:
         degrade: plans that change the output may be taken where no other is left.
         tried: titles of plans that failed before.
+        measured: rank → the highest bytes it was seen to hold.
 
     Raises:
         DeviceSelectionError: a device that the request names is gone.
     """
-    failed = prepared.plan
-    free = prepared.request.replace(**_FREED, mode=failed.mode, variant=failed.variant or None)
-    asked = Prepared(free, prepared.layout, failed, prepared.forecast, ())
-    question = question_of(asked, machine)
-    ceiling = _fullest(failed)
-    for other in alternatives(question, _choice(question, failed)):
-        if other.alters_output and not degrade:
-            continue
-        if not other.built or title(other.plan) in tried or _fullest(other.plan) >= ceiling:
+    question = question_of(prepared, machine)
+    for other in nearest_plans(question, prepared.plan, measured):
+        if title(other.plan) in tried or (other.alters_output and not degrade):
             continue
         changes = _changes(prepared.request, other)
-        return Next(changes, title(other.plan), other.alters_output, _fullest(other.plan))
+        fullest = max(device.predicted_bytes for device in other.plan.devices)
+        return Next(changes, title(other.plan), other.alters_output, fullest)
     return None
-
-
-def _fullest(plan: Plan) -> int:
-    return max(device.predicted_bytes for device in plan.devices)
-
-
-def _choice(question: Question, plan: Plan) -> Choice:
-    own = plan.vae_rank not in {stage.rank for stage in plan.stages}
-    return Choice(
-        mode=plan.mode,
-        dit_ranks=plan.world_size - own,
-        dtype=default_dtype(question),
-        kv_dtype=plan.kv_dtype,
-        own_vae=own,
-        variant=plan.variant,
-        kv=plan.kv,
-    )
 
 
 def _changes(request: Request, other: Alternative) -> dict[str, Any]:
