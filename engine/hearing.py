@@ -8,6 +8,7 @@ from engine.bus import Bus
 from engine.committer import Committer
 from engine.jobs.paths import JobPlaces
 from engine.messages import ClipCommitted, LogLine
+from engine.nightwatch.words import quality_raised
 from engine.ranks.outcome import RankExit, RankLog
 from engine.ranks.protocol import Report
 from engine.report_events import Clip, Progress
@@ -89,3 +90,5 @@ class Hearing:
             level = "ERROR" if finding.get("level") == "error" else "WARNING"
             text = f"clip {clip.clip}: {finding.get('text', finding)}"
             self._bus.log(level, text, job)
+        for event in quality_raised(job, f"clip {clip.clip}", clip.check):
+            self._bus.publish(event)

@@ -28,6 +28,7 @@ from engine.learning import Learning
 from engine.media.findings import MediaError
 from engine.messages import JobRow, PlanMade
 from engine.nightwatch.jobguard import JobGuard
+from engine.nightwatch.words import quality_raised
 from engine.onward import MirrorHold, Onward, Turn
 from engine.outcome import Video, finish_video, result_of, write_result
 from engine.placement.history import History
@@ -394,6 +395,9 @@ class JobRun:
         for finding in video.findings:
             level = "ERROR" if finding.level == "error" else "WARNING"
             self._bus.log(level, finding.sentence, self.row.id)
+        told = [finding.to_dict() for finding in video.findings]
+        for event in quality_raised(self.row.id, "video", told):
+            self._bus.publish(event)
         if video.broken:
             self._broken_video = str(self.row.output)
             raise Ended("failed", f"the video is not as it must be: {video.broken}")
@@ -416,7 +420,9 @@ class JobRun:
         if self._broken_group is not None and self._guard is not None:
             failures = tuple(self._progress.failures)
             fault = await asyncio.to_thread(self._guard.fault, self._broken_group, failures)
-            self.again = await self._host.desk.decide(self.row, self._prepared, fault)
+            peaks = {n: tally.peak_bytes for n, tally in enumerate(self._progress.ranks)}
+            measured = {rank: peak for rank, peak in peaks.items() if peak}
+            self.again = await self._host.desk.decide(self.row, self._prepared, fault, measured)
         await asyncio.to_thread(self._committer.finish, end.state)
         if self.row.clip and self.again is None:
             await self._write_result(end.state, end.reason, None)

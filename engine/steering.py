@@ -37,7 +37,7 @@ class Steering:
 
     # -- stopping and going on -----------------------------------------------------------------
 
-    def pause(self, job: int) -> Reply:
+    def pause(self, job: int, reason: str = "paused") -> Reply:
         """Stop a job at its next clip boundary, its state on disk."""
         if job in self._queue.waiting:
             return self._orders.pause(job)
@@ -48,7 +48,7 @@ class Steering:
             return _refused(job, run.row, "another program does its work and keeps no state")
         if not run.can_turn:
             return _refused(job, run.row, "it is about to end, or to change")
-        run.turn(Turn("pause", "paused"))
+        run.turn(Turn("pause", reason))
         return Reply(True, f"job {job} pauses at the next clip boundary", job, run.row.state)
 
     async def resume(self, job: int, how: str) -> Reply:
