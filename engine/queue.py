@@ -12,7 +12,7 @@ from engine.jobs.store import StoreError
 from engine.messages import END_STATES, Audited, JobChanged, JobRow, PlanChanged, PlanMade, Reply
 from engine.parameters.problems import ParamError
 from engine.parameters.request import Request
-from engine.preflight import PreflightError, Prepared, Work
+from engine.preflight import PreflightError, Work
 from engine.retry.desk import Again
 from engine.runner import Host
 from engine.waiting import Waiting
@@ -23,7 +23,7 @@ RETRY_SECONDS: Final = 2.0
 
 #: Asked when a job is about to start: the row and the request it really runs by, or why it must
 #: not run (``engine.release``).
-Claim = Callable[[JobRow, Prepared], tuple[JobRow, Prepared] | str]
+Claim = Callable[[JobRow, Work], tuple[JobRow, Work] | str]
 
 
 class JobQueue:
@@ -237,7 +237,7 @@ class JobQueue:
             self._told.add(job)
 
     def _start(self, row: JobRow, prepared: Work) -> None:
-        if self.claim is not None and isinstance(prepared, Prepared):
+        if self.claim is not None:
             claimed = self.claim(row, prepared)
             if isinstance(claimed, str):
                 self.waiting.add(row, prepared)

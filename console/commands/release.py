@@ -74,12 +74,6 @@ for _reader in (list_command, show, status, history, weights):
     metavar="NAME=VALUE",
     help="A variable of the ranks' environment.",
 )
-@click.option(
-    "--command",
-    "command",
-    metavar="COMMAND",
-    help="An external runner's command line in place of the engine.",
-)
 @click.option("--note", default="", help="A remark for those who read the history.")
 @json_option
 @parameter_options
@@ -90,7 +84,6 @@ def add(
     repository: Path | None,
     configuration: tuple[Path, ...],
     variables: tuple[str, ...],
-    command: str | None,
     note: str,
     as_json: bool,
     **flags: Any,
@@ -99,8 +92,6 @@ def add(
 
     Takes the flags of "run" that say which model runs and how. --gpu_memory_cap is its cap.
     """
-    import shlex
-
     from engine.release.model import JOB_ONLY, MODEL
 
     resolved = resolve_flags(flags, file, preset, required=("ckpt_dir",))
@@ -117,8 +108,6 @@ def add(
         "repository": None if repository is None else str(repository.absolute()),
         "configuration": [str(path.absolute()) for path in configuration],
         "variables": dict(_variable(text) for text in variables),
-        "runner": "command" if command else "engine",
-        "command": shlex.split(command) if command else [],
         "note": note,
     }
     _ask("add", version, as_json, options)

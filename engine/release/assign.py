@@ -12,8 +12,9 @@ from typing import Any, Final
 from engine.jobs.store import StoreError
 from engine.messages import END_STATES, JobRow
 from engine.parameters.problems import ParamError
-from engine.preflight import Prepared
-from engine.release.model import ReleaseError, model_key
+from engine.parameters.request import Request
+from engine.preflight import Work
+from engine.release.model import ReleaseError, model_key, runner_of
 from engine.release.rollout import stratum, takes_candidate
 from engine.release.settings import Settings
 from engine.release.store import (
@@ -66,7 +67,7 @@ class Assigner:
         self._settings = settings
         self.expected: dict[str, Expected] = {}  # by output path
 
-    def claim(self, row: JobRow, prepared: Prepared) -> tuple[JobRow, Prepared] | str:
+    def claim(self, row: JobRow, prepared: Work) -> tuple[JobRow, Work] | str:
         """The row and request a job really runs by, or why it must not run.
 
         One transaction: the assignment, the row's version and its request.
@@ -77,9 +78,7 @@ class Assigner:
         except (ReleaseError, ParamError, StoreError) as error:
             return f"no release could be given to it: {error}"
 
-    def _claim(
-        self, db: sqlite3.Connection, row: JobRow, prepared: Prepared
-    ) -> tuple[JobRow, Prepared]:
+    def _claim(self, db: sqlite3.Connection, row: JobRow, prepared: Work) -> tuple[JobRow, Work]:
         if row.version == NONE:
             return row, prepared
         before = _assigned(db, row.id)
@@ -111,13 +110,13 @@ class Assigner:
         row = dataclasses.replace(
             row, version=release.version, request=request.to_dict(), environment=environment
         )
-        return row, dataclasses.replace(prepared, request=request)
+        return row, _with(prepared, request)
 
     def _decide(
         self,
         db: sqlite3.Connection,
         row: JobRow,
-        prepared: Prepared,
+        prepared: Work,
         before: Assigned | None,
         expected: Expected | None,
     ) -> tuple[str | None, str, str, int | None, int | None]:
@@ -160,7 +159,7 @@ class Assigner:
         return stable, STABLE, LIVE, None, None
 
     def _by_quota(
-        self, db: sqlite3.Connection, row: JobRow, prepared: Prepared, stable: str
+        self, db: sqlite3.Connection, row: JobRow, prepared: Work, stable: str
     ) -> tuple[str, str, str, int | None, int | None]:
         rollout = get_rollout(db)
         if rollout is None or not rollout.active:
@@ -177,14 +176,16 @@ class Assigner:
         digest = rollout.candidate if role == CANDIDATE else stable
         return digest, role, LIVE, rollout.id, rollout.stage
 
-    def _participates(self, db: sqlite3.Connection, prepared: Prepared) -> bool:
+    def _participates(self, db: sqlite3.Connection, prepared: Work) -> bool:
         """The job asked for a model that is, or was, live as a release; others run as asked."""
-        mine = model_key(prepared.request.to_dict())
+        asked = prepared.request.to_dict()
+        mine = model_key(asked), runner_of(asked)
         rows = db.execute(
             "SELECT body FROM releases WHERE digest IN (SELECT digest FROM release_log "
             "WHERE kind = 'stable')"
         ).fetchall()
-        return any(model_key(json.loads(row[0])["model"]) == mine for row in rows)
+        known = [json.loads(row[0]) for row in rows]
+        return any((model_key(r["model"]), runner_of(r["parameters"])) == mine for r in known)
 
     def _of_batch(self, db: sqlite3.Connection, row: JobRow) -> str | None:
         """The version its batch runs by: that of the first item, while it is not withdrawn."""
@@ -245,12 +246,6 @@ class Assigner:
         with self._store.jobs.writing() as db:
             db.execute("UPDATE release_jobs SET replaced_by = ? WHERE job = ?", (by, job))
 
-    def versions(self) -> dict[int, str]:
-        """Job → version, for logs and metrics that know only a job."""
-        with self._store.jobs.reading() as db:
-            rows = db.execute("SELECT id, version FROM jobs WHERE version IS NOT NULL").fetchall()
-        return {int(job): str(version) for job, version in rows}
-
     def _select(self, where: str, *values: Any) -> tuple[Assigned, ...]:
         with self._store.jobs.reading() as db:
             rows = db.execute(f"{_SELECT} WHERE {where} ORDER BY t, job", values).fetchall()
@@ -283,3 +278,10 @@ def _of(row: tuple[Any, ...]) -> Assigned:
         requeue=bool(requeue),
         replaced_by=replaced,
     )
+
+
+def _with(prepared: Work, request: Request) -> Work:
+    """The same work with another request; its run checks it once more before it starts."""
+    work: Any = prepared  # both kinds of work are dataclasses with a request
+    changed: Work = dataclasses.replace(work, request=request)
+    return changed

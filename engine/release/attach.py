@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 from typing import TYPE_CHECKING
 
 from engine.client import EngineClient
@@ -10,7 +11,7 @@ from engine.offers import torch_is_cpu_only
 from engine.release import comm
 from engine.release.gates import Sample
 from engine.release.model import Release, ReleaseError
-from engine.release.player import manifest_clips
+from engine.release.player import job_clips
 from engine.release.quality import compare
 from engine.release.service import Host, ReleaseService
 from engine.release.settings import Settings, load, shipped
@@ -56,7 +57,7 @@ def open_releases(services: Services, client: EngineClient) -> ReleaseService:
             held=services.queue.held,
             bench=bench,
             door=door,
-            measure=manifest_clips,
+            measure=partial(job_clips, services.places),
             likeness=compare,
             verify=verify_video,
         )

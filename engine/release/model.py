@@ -39,7 +39,6 @@ PLACING: Final = (
     "gpus",
     "variant",
 )
-RUNNERS: Final = ("engine", "command")
 _VERSION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -87,10 +86,13 @@ class Release:
     configuration: dict[str, str] = field(default_factory=dict)  # path → sha256 of its content
     variables: dict[str, str] = field(default_factory=dict)  # of the ranks' environment
     memory_cap: int | None = None  # bytes per device
-    runner: str = "engine"
-    command: tuple[str, ...] = ()  # argument list of the runner "command"
     created: float = 0.0
     note: str = ""
+
+    @property
+    def runner(self) -> str:
+        """ "engine": our ranks; "command": an external program, named by its parameters."""
+        return runner_of(self.parameters)
 
     @property
     def digest(self) -> str:
@@ -104,8 +106,6 @@ class Release:
             "configuration": self.configuration,
             "variables": self.variables,
             "memory_cap": self.memory_cap,
-            "runner": self.runner,
-            "command": list(self.command),
         }
         return hashlib.sha256(_canonical(body)).hexdigest()
 
@@ -145,8 +145,8 @@ class Release:
         return Request.from_dict({**asked, **model, **own})
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-safe, with the digest."""
-        return {**dataclasses.asdict(self), "digest": self.digest}
+        """JSON-safe, with the digest and the runner."""
+        return {**dataclasses.asdict(self), "digest": self.digest, "runner": self.runner}
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> Release:
@@ -155,8 +155,12 @@ class Release:
         body = {name: value for name, value in data.items() if name in names}
         for name in ("weights", "lora"):
             body[name] = tuple(WeightFile(**entry) for entry in body.get(name, ()))
-        body["command"] = tuple(body.get("command", ()))
         return Release(**body)
+
+
+def runner_of(parameters: Mapping[str, Any]) -> str:
+    """Who runs a request: "engine", or "command" where it names a program or a profile."""
+    return "command" if parameters.get("command") or parameters.get("profile") else "engine"
 
 
 def model_key(request: Mapping[str, Any]) -> str:

@@ -13,15 +13,17 @@ from typing import Any, Final
 from engine.client import EngineClient
 from engine.geometry import DEFAULT_FPS
 from engine.jobs.manifest import ManifestError, read_manifest
+from engine.jobs.paths import Places
 from engine.media.findings import MediaError
 from engine.messages import END_STATES, Event, JobChanged, JobRow, LogLine, PlanMade, Submit
+from engine.outcome import read_result
 from engine.parameters.request import DEFAULTS
 from engine.release.assign import Assigner, Expected
 from engine.release.gates import CANDIDATE, STABLE, Sample, clip_seconds
 from engine.release.guards import hard_breach
 from engine.release.inputs import FixedInput
 from engine.release.model import Release
-from engine.release.quality import Likeness, compare
+from engine.release.quality import Likeness
 from engine.release.settings import Settings
 
 #: (seconds of work, frames) of each clip of a job.
@@ -63,8 +65,15 @@ class Played:
         return self.row.error or self.row.state
 
 
-def manifest_clips(row: JobRow) -> Sequence[tuple[float, int]]:
-    """A job's clips by its manifest, the truth that survives a restart."""
+def job_clips(places: Places, row: JobRow) -> Sequence[tuple[float, int]]:
+    """A job's clips by its manifest, the truth that survives a restart.
+
+    An external program tells no clips: its whole run counts as one, after none that is dropped.
+    """
+    if row.kind == "command":
+        result = read_result(places.job(row.id), row)
+        frames, seconds = result.get("frames"), result.get("seconds")
+        return ((0.0, 0), (float(seconds), int(frames))) if frames and seconds else ()
     if row.manifest is None:
         return ()
     try:
@@ -79,7 +88,7 @@ class Player:
 
     Args:
         folder: where outputs of comparisons go.
-        measure, likeness: given by tests.
+        measure, likeness: how a run's clips, and two outputs, are measured.
     """
 
     def __init__(
@@ -87,8 +96,8 @@ class Player:
         client: EngineClient,
         assigner: Assigner,
         folder: Path,
-        measure: Measure = manifest_clips,
-        likeness: Compare = compare,
+        measure: Measure,
+        likeness: Compare,
     ) -> None:
         self._client = client
         self._assigner = assigner

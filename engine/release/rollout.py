@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from engine.messages import GateRow, JobRow
-from engine.preflight import Prepared
+from engine.preflight import Work
 from engine.release.gates import observes
 from engine.release.settings import Stage
 from engine.release.stats import ERROR, FAIL, PASS
@@ -69,12 +69,11 @@ def takes_candidate(share: float, here: tuple[int, int], all_: tuple[int, int]) 
     return int((jobs + 1) * share) > own
 
 
-def stratum(row: JobRow, prepared: Prepared) -> str:
+def stratum(row: JobRow, prepared: Work) -> str:
     """Jobs that may be compared: devices, their number, resolution, steps, length class."""
     devices = ",".join(sorted(prepared.leases))
-    count = prepared.plan.world_size
     steps = prepared.request.sample_steps
-    return f"{count} on {devices}; {row.size}; {steps} steps; {length_class(row.clips)}"
+    return f"{row.ranks} on {devices}; {row.size}; {steps} steps; {length_class(row.clips)}"
 
 
 def length_class(clips: int) -> str:

@@ -19,7 +19,7 @@ from engine.jobs.paths import Places
 from engine.jobs.store import JobStore, StoreError
 from engine.messages import END_STATES, Event, JobChanged, JobRow, LogLine, ReleaseChanged, Reply
 from engine.messages.commands import ReleaseCommand
-from engine.preflight import Machine, Prepared
+from engine.preflight import Machine, Work
 from engine.release import snapshot
 from engine.release.assign import LIVE, Assigner
 from engine.release.conductor import Conductor
@@ -29,7 +29,6 @@ from engine.release.gates import CANDIDATE, clip_seconds
 from engine.release.guards import hard_breach, hard_words
 from engine.release.model import (
     MODEL,
-    RUNNERS,
     Release,
     ReleaseError,
     check_parameters,
@@ -114,7 +113,7 @@ class ReleaseService:
 
     # -- at claim ------------------------------------------------------------------------------
 
-    def claim(self, row: JobRow, prepared: Prepared) -> tuple[JobRow, Prepared] | str:
+    def claim(self, row: JobRow, prepared: Work) -> tuple[JobRow, Work] | str:
         """The queue's hook: the version of a job that is about to start."""
         claimed = self.assigner.claim(row, prepared)
         if isinstance(claimed, str):
@@ -179,9 +178,6 @@ class ReleaseService:
     def _made(self, version: str, options: Mapping[str, Any]) -> tuple[Release, dict[str, bytes]]:
         """In a thread: hash everything and look at the environment."""
         model = {n: v for n, v in (options.get("model") or {}).items() if n in MODEL}
-        runner, command = str(options.get("runner") or "engine"), options.get("command") or ()
-        if runner not in RUNNERS or (runner == "command") != bool(command):
-            raise ReleaseError(f"runner {runner!r}: engine, or command with its argument list")
         weights, lora = snapshot.model_files(model)
         contents = snapshot.configuration(Path(p) for p in options.get("configuration") or ())
         repository = options.get("repository")
@@ -196,8 +192,6 @@ class ReleaseService:
             configuration={p: hashlib.sha256(c).hexdigest() for p, c in contents.items()},
             variables={str(k): str(v) for k, v in (options.get("variables") or {}).items()},
             memory_cap=None if cap is None else int(cap),
-            runner=runner,
-            command=tuple(map(str, command)),
             created=self._host.clock(),
             note=str(options.get("note") or ""),
         )
@@ -205,7 +199,6 @@ class ReleaseService:
 
     async def _validate(self, version: str, options: Mapping[str, Any], by: str) -> Reply:
         release = self.store.get(version)
-        self._runnable(release)
         if self._validating is not None and not self._validating.done():
             raise ReleaseError("another validation goes on; wait for its end", "refused")
         active = self.store.rollout()
@@ -243,7 +236,6 @@ class ReleaseService:
 
     async def _start(self, version: str, options: Mapping[str, Any], by: str) -> Reply:
         release, force = self.store.get(version), bool(options.get("force"))
-        self._runnable(release)
         known = self.evidence.validation(release.digest)
         if (known is None or known.state != "passed") and not force:
             state = known.state if known else "missing"
@@ -253,6 +245,12 @@ class ReleaseService:
                 "refused",
             )
         back = self.store.find("stable")
+        if back is not None and back.runner != release.runner:
+            raise ReleaseError(
+                f"stable is run by {back.runner}, {version} by {release.runner}: jobs cannot be "
+                "shared between two kinds of runners",
+                "refused",
+            )
         if back is not None and (what := await asyncio.to_thread(back.changed)) is not None:
             raise ReleaseError(f"stable could not be gone back to: {what}", "refused")
         now = self.store.begin(release, by, automatic=not options.get("by_hand"))
@@ -264,7 +262,6 @@ class ReleaseService:
     def _promote(self, version: str, by: str, force: bool) -> Reply:
         if self.store.pointer("stable") is None:
             release = self.store.get(version)
-            self._runnable(release)
             self.store.set_first_stable(release, by)
             self.conductor.audit("promote", by, version, "the first stable version")
             self.tell()
@@ -292,14 +289,6 @@ class ReleaseService:
         }
         text = f"{data['version']} is withdrawn, {data['stable']} is live, in {data['seconds']} s"
         return Reply(True, text, state="rolled_back", data=data)
-
-    def _runnable(self, release: Release) -> None:
-        if release.runner != "engine":
-            raise ReleaseError(
-                f"{release.version} is run by an external command: its command and files are kept "
-                "and told, the engine rolls out only what its own ranks run",
-                "refused",
-            )
 
     # -- what is heard -------------------------------------------------------------------------
 

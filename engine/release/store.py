@@ -203,6 +203,12 @@ class ReleaseStore:
         with self.jobs.writing() as db:
             write_log(self.clock(), db, kind, release.version, release.digest, by, detail)
 
+    def versions(self) -> dict[int, str]:
+        """Job → version, for logs and metrics that know only a job."""
+        with self.jobs.reading() as db:
+            rows = db.execute("SELECT id, version FROM jobs WHERE version IS NOT NULL").fetchall()
+        return {int(job): str(version) for job, version in rows}
+
     # -- pointers and rollouts -----------------------------------------------------------------
 
     def set_first_stable(self, release: Release, by: str) -> None:
