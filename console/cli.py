@@ -29,6 +29,7 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "release": ("console.commands.release:release", "Versions: validate, roll out, take back."),
     "web": ("console.commands.web:web", "Let people submit through a browser or HTTP."),
     "metrics": ("console.commands.metrics:metrics", "Serve Prometheus metrics on 127.0.0.1."),
+    "logs": ("console.commands.logs:logs", "Search what was said, by level, rank, class, time."),
     "triage": ("console.commands.triage:triage", "Tell what a log means and what to do."),
     "replay": ("console.commands.replay:replay", "Open the screens over a recording."),
     "recordings": ("console.commands.recordings:recordings", "List what is recorded."),
