@@ -17,11 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from engine.checkpoint.errors import CheckpointError
-from engine.checkpoint.expected import DiTShape
+from engine.checkpoint.expected import DiTShape, unit_of
 from engine.checkpoint.header import TensorInfo
 from engine.checkpoint.layout import Layout, find
 from engine.checkpoint.lora import LoraFile, read_lora
 from engine.checkpoint.onrank.files import TensorReader
+from engine.checkpoint.onrank.fp8cache import Fp8Cache
 from engine.checkpoint.onrank.slab import Allocator, Spec, allocate, carve
 from engine.model import lora as merging
 from engine.model.config import FP8, DiTConfig, Numerics
@@ -59,6 +60,7 @@ class DiTSource:
         dtype: of the parameters; ``None`` keeps the file's.
         lora: the LoRA's file, or ``None``. It is checked against the model at once.
         lora_alpha: overrides what the file tells.
+        fp8_cache: keep fp8 weights beside the checkpoint, and take them from there.
         allocator: where slabs come from.
 
     Raises:
@@ -72,6 +74,7 @@ class DiTSource:
         dtype: torch.dtype | None = None,
         lora: Path | str | None = None,
         lora_alpha: float | None = None,
+        fp8_cache: bool = False,
         allocator: Allocator = allocate,
     ) -> None:
         layout = _layout(paths)
@@ -90,6 +93,12 @@ class DiTSource:
             self.lora_alpha = self.lora.alpha if lora_alpha is None else lora_alpha
             self._lora_index = merging.index(self.lora.tensors)
             self._lora_reader = TensorReader(self.lora.tensors)
+        self.fp8_cache: Fp8Cache | None = None
+        if fp8_cache:
+            files = [Path(path) for path in layout.dit_files]
+            extra = [] if lora is None else [Path(lora)]
+            made = {"dtype": dtype, "alpha": None if lora is None else self.lora_alpha}
+            self.fp8_cache = Fp8Cache(files[0].parent, [*files, *extra], made)
 
     def __enter__(self) -> DiTSource:
         return self
@@ -185,10 +194,13 @@ class DiTSource:
 
     def _load(self, places: Sequence[Place], views: Mapping[str, Tensor]) -> None:
         """Read every parameter to its view, the LoRA merged, quantised where it is to be fp8."""
+        kept = self._kept(places, views)
 
         def wanted() -> Iterator[tuple[str, Tensor]]:
             for place in places:
                 view = views[place.name]
+                if place.name in kept:
+                    continue
                 if place.spec.dtype == FP8:
                     wide = self.dtype or self._reader.dtype(place.name)
                     yield place.name, torch.empty_like(view, dtype=wide)
@@ -201,6 +213,31 @@ class DiTSource:
                 target.copy_(merging.apply(name, target, self._lora_index, read, self.lora_alpha))
             if target is not views[name]:
                 quantise_into(target, views[name], views[name + SCALE])
+        if self.fp8_cache is not None:
+            for unit, names in self._quantised(places).items():
+                if not kept.issuperset(names):
+                    self.fp8_cache.keep(unit, {name: views[name] for name in names})
+
+    def _kept(self, places: Sequence[Place], views: Mapping[str, Tensor]) -> set[str]:
+        """Read what the cache has of ``places``; returns the names."""
+        done: set[str] = set()
+        if self.fp8_cache is None:
+            return done
+        for unit, names in self._quantised(places).items():
+            shapes = {name: tuple(views[name].shape) for name in names}
+            with TensorReader(self.fp8_cache.find(unit, shapes)) as reader:
+                for name, _ in reader.each((name, views[name]) for name in reader.tensors):
+                    done.add(name)
+        return done
+
+    def _quantised(self, places: Sequence[Place]) -> dict[str, list[str]]:
+        """Names of the fp8 weights and their scales, by unit."""
+        units: dict[str, list[str]] = {}
+        for place in places:
+            if place.spec.dtype == FP8:
+                names = units.setdefault(unit_of(place.name, self.shape), [])
+                names += [place.name, place.name + SCALE]
+        return units
 
 
 def load_dit(
