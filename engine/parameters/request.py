@@ -55,6 +55,7 @@ class Request:
     gpus: str | None = None
     dtype: str | None = None
     fp8: bool = False
+    fp8_cache: bool = False
     variant: str | None = None
     kv_home: str | None = None
     kv_dtype: str | None = None

@@ -358,6 +358,13 @@ PARAMETERS: Final[tuple[Parameter, ...]] = (
         "compute capability 8.9.",
     ),
     _P(
+        "fp8_cache",
+        "bool",
+        "placement",
+        "Keep the fp8 weights in a folder beside the checkpoint (15 GB at 14B), and take them from "
+        "there the next time.",
+    ),
+    _P(
         "gpu_memory_cap",
         "bytes",
         "placement",

@@ -141,8 +141,16 @@ class _Rank:
         groups = make_groups(self.plan, self.spec.rank, self.device, COLLECTIVE_SECONDS)
         embeddings = self._encode(groups)
         vae, ref, motion = self._portrait(groups)
-        with DiTSource(self.spec.layout, dtype=self.dtype, lora=self._lora()) as source:
+        with DiTSource(
+            self.spec.layout,
+            dtype=self.dtype,
+            lora=self._lora(),
+            fp8_cache=self.request.fp8_cache and self.numerics.fp8,
+        ) as source:
             loaded = self._load(source, groups, embeddings)
+            if source.fp8_cache is not None and source.fp8_cache.remark is not None:
+                text = f"fp8 weights were not kept: {source.fp8_cache.remark}"
+                self.report.send("log", level="WARNING", text=text, where=None)
         generation = self._generation(embeddings, ref, motion, loaded.job)
         mirror = self._mirror(generation, groups)
         executor = executor_for(
