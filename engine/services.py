@@ -86,6 +86,7 @@ class Services:
             self.places,
             self.store,
             self.queue,
+            self.steering.pause,
             read_memory=driver,
             read_only=read_only(os.environ),
         )

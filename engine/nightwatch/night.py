@@ -54,6 +54,8 @@ class Night:
     Args:
         read_memory: the driver's list of holders as last sampled; None where there is no driver.
         read_only: no process is ever ended.
+        pause: stops a job at its next clip boundary, with a reason.
+        usage: of a disk; given by tests.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Night:
         places: Places,
         store: JobStore,
         queue: JobQueue,
+        pause: Callable[[int, str], Reply],
         *,
         read_memory: Callable[[], Memory] | None = None,
         read_only: bool = False,
@@ -71,7 +74,8 @@ class Night:
         self._places = places
         self._store = store
         self._queue = queue
-        self._usage = usage
+        self._pause = pause
+        self.usage = usage
         self._clock = ClockWatch()
         self._files = FileWatch(self._changed)
         self._known: dict[int, frozenset[Path]] = {}  # job → files, as they are when it is seen
@@ -80,6 +84,11 @@ class Night:
         self.survey = Survey(
             bus, store, str(places.state), read_memory=read_memory, read_only=read_only
         )
+
+    @property
+    def watched(self) -> frozenset[int]:
+        """Jobs whose checkpoint is watched."""
+        return self._files.jobs
 
     def start(self) -> None:
         for work in (self.survey.run(), self._turns(), self._files.run()):
@@ -174,9 +183,9 @@ class Night:
 
     def _trouble(self, folders: tuple[Path, ...], segments: Path) -> disk.Trouble | None:
         clip = disk.largest_clip(segments)
-        if self._usage is None:
+        if self.usage is None:
             return disk.trouble(folders, clip)
-        return disk.trouble(folders, clip, self._usage)
+        return disk.trouble(folders, clip, self.usage)
 
     async def _watch_files(self) -> None:
         jobs = {row.id: work for row, work in self._queue.at_work()}
@@ -220,5 +229,7 @@ class Night:
             self._queue.interrupt(job, reason)
         elif row.state == "running":
             reason = f"{what} while the job runs with what it was"
-            self._bus.log("WARNING", f"{reason}; it stops after its clip", job)
-            self._queue.stop_after_clip(job, reason)
+            self._bus.log("WARNING", f"{reason}; it pauses at the next clip boundary", job)
+            reply = self._pause(job, reason)
+            if not reply.ok:
+                self._bus.log("WARNING", reply.message, job)
