@@ -31,6 +31,8 @@ _MODES: dict[str, dict[str, str]] = {
     "single": {"mode": "single"},
     "fsdp on 2": {"mode": "fsdp", "num_gpus_dit": "2"},
     "fsdp on 4": {"mode": "fsdp", "num_gpus_dit": "4"},
+    "offload": {"mode": "offload", "kv_home": "host"},
+    "ring of 2": {"mode": "tpp", "variant": "ring", "num_gpus_dit": "2"},
 }
 
 

@@ -16,13 +16,10 @@ from tests.placement.harness import CKPT, SIZE, Case, run
 pytestmark = [pytest.mark.ranks, pytest.mark.xdist_group("ranks")]
 
 CHOICES = {
-    "single": Choice("single", 1, "fp32", "fp32"),
-    "tpp": Choice("tpp", 2, "fp32", "fp32"),
-    "ring": Choice("tpp", 2, "fp32", "fp32", variant="ring"),
     "ring, KV in fp8": Choice("tpp", 2, "fp32", "fp8", variant="ring"),
-    "fsdp": Choice("fsdp", 4, "fp32", "fp32"),
+    "fsdp": Choice("fsdp", 3, "fp32", "fp32"),
     "offload": Choice("offload", 1, "fp32", "fp32", slots=2, resident_layers=2),
-    "streamed": Choice("tpp", 4, "fp32", "fp32", variant="streamed", own_vae=True),
+    "streamed": Choice("tpp", 2, "fp32", "fp32", variant="streamed"),
 }
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from engine.ranks.onrank.failure import kind_of
 from engine.ranks.onrank.ledger import Ledger, Threshold, Throttle
+from engine.ranks.onrank.oom import MemoryCapError, figures, sentence
 from engine.ranks.onrank.probe import CpuProbe
+from engine.ranks.protocol import RankSpec
 
 MIB = 2**20
 
@@ -129,3 +132,31 @@ def test_reports_are_held_to_a_rate_unless_forced() -> None:
     assert throttle.due(force=True)
     now[0] = 0.3
     assert throttle.due()
+
+
+def test_a_cap_ends_what_holds_more_and_says_what_holds_it() -> None:
+    ledger = Ledger(FakeProbe(exact=False), cap=100)
+    ledger.book("weights", 60)
+    ledger.add("kv", 40)
+    with pytest.raises(MemoryCapError, match="out of memory") as caught:
+        ledger.add("conditioning", 1)
+    assert caught.value.held == {"weights": 60, "kv": 40, "conditioning": 1}
+    assert kind_of(caught.value) == "oom"
+
+
+def test_the_figures_of_a_rank_without_memory_are_the_plans_and_the_allocators() -> None:
+    planned = {"rank": 1, "predicted_bytes": 2**30, "margin_bytes": 2**20, "by_owner": {"kv": 9}}
+    spec = RankSpec(
+        job=1, rank=1, world_size=2, device="cpu", backend="gloo", master_addr="", master_port=0,
+        request={}, plan={"devices": [{"rank": 0}, planned]}, layout={}, segment_dir="",
+        cache_dir="", gpu_memory_cap=2**29,
+    )  # fmt: skip
+    found = figures(spec, MemoryCapError({"kv": 2**29 + 1}, 2**29))
+    assert (found["plan_bytes"], found["cap_bytes"]) == (2**30, 2**29)
+    assert found["allocated_bytes"] == 2**29 + 1
+    assert found["free_bytes"] is None
+    told = sentence(found)
+    assert "the plan said 1.000 GiB" in told
+    assert "0.500 GiB in use" in told
+    assert "the cap is 0.500 GiB" in told
+    assert "n/a free of n/a" in told
