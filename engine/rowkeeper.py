@@ -51,6 +51,18 @@ class RowKeeper:
         await self._persist()
         self._publish()
 
+    async def end(self, **fields: Any) -> None:
+        """Change the row for the last time; told even where the store takes nothing any more.
+
+        The next engine finds the row as it was last kept, without an owner, and says so.
+        """
+        try:
+            await self.change(**fields)
+        except StoreError as error:
+            text = f"the job's end is told, and not kept: {error}"
+            self._bus.log("ERROR", text, self._progress.row.id)
+            self._publish()
+
     def touch(self, now: bool = False) -> None:
         """The row may have changed: tell it soon (``now``: at once, and on disk)."""
         row = self._progress.row

@@ -423,9 +423,12 @@ class JobRun:
             peaks = {n: tally.peak_bytes for n, tally in enumerate(self._progress.ranks)}
             measured = {rank: peak for rank, peak in peaks.items() if peak}
             self.again = await self._host.desk.decide(self.row, self._prepared, fault, measured)
-        await asyncio.to_thread(self._committer.finish, end.state)
-        if self.row.clip and self.again is None:
-            await self._write_result(end.state, end.reason, None)
+        try:
+            await asyncio.to_thread(self._committer.finish, end.state)
+            if self.row.clip and self.again is None:
+                await self._write_result(end.state, end.reason, None)
+        except (OSError, ManifestError) as error:  # a full disk, a folder that is read-only now
+            self._bus.log("ERROR", f"the end could not be written: {error}", self.row.id)
         if self.again is None and end.state in ("cancelled", "failed"):
             await asyncio.to_thread(self._onward.kept.forget)
             self._progress.change(resumable=None)
@@ -435,7 +438,7 @@ class JobRun:
         if self.again is not None:  # no end: the queue takes it up again
             await self._ledger.change(state="queued", eta_seconds=None, **self.again.fields)
             return
-        await self._ledger.change(
+        await self._ledger.end(
             state=end.state, error=end.reason, output=self._broken_video, eta_seconds=None
         )
 
