@@ -70,7 +70,8 @@ def test_kept_weights_are_taken_as_they_are(ckpt: Path, monkeypatch: pytest.Monk
     second, _ = loaded(ckpt, cache=True)
     for (name, a), (_, b) in zip(first.named_parameters(), second.named_parameters(), strict=True):
         assert torch.equal(a.view(torch.uint8), b.view(torch.uint8)), name
-    assert FOLDER not in str(verify(find(ckpt), headers_only=True))  # the checkpoint is as good as before
+    # The checkpoint is as good as it was before.
+    assert FOLDER not in str(verify(find(ckpt), headers_only=True))
 
 
 def test_another_checkpoint_or_lora_is_kept_apart(ckpt: Path) -> None:
