@@ -19,7 +19,7 @@ from engine.model import accel
 #: Kernel names to what they are, first match wins.
 CLASSES = (
     ("attention", r"flash|fmha|sdpa|attention"),
-    ("own", r"^_(add_norm|norm_rotate|quantise|channel_norm)"),
+    ("own", r"^_(add_norm|norm_rotate|quantise|causal|add_bias|double)"),
     ("convolution", r"conv|fprop|wgrad|dgrad|xmma_fprop|implicit"),
     ("gemm", r"gemm|nvjet|cutlass|cublas|splitk|gemv|gemmk"),
     ("copy", r"memcpy|memset|copy|cat|catarray|fill"),

@@ -151,6 +151,8 @@ class Bench:
         return out
 
     def measure(self, *, profiled: bool) -> dict[str, Any]:
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
         began = time.perf_counter()
         self.prefill()
         first = self.step()
