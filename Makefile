@@ -31,8 +31,11 @@ lint: $(DEVSTAMP)
 test: $(DEVSTAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
+# All tests, and then every mode against every other with three seeds; the result is stored.
 test-full: $(DEVSTAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m benchmarks.modes_matrix --seeds 3 \
+		--json benchmarks/results/modes-matrix-$$(date +%F).json
 
 format: $(DEVSTAMP)
 	$(BIN)/ruff check --fix .

@@ -34,6 +34,7 @@ class Case:
     device: str = "cpu"
     stop_at_tick: int | None = None
     threshold: int | None = None
+    seed: int = 7
 
 
 @dataclass

@@ -26,8 +26,6 @@ from engine.ranks.onrank.ledger import Ledger, Threshold
 from engine.ranks.onrank.probe import probe_for
 from tests.placement.harness import CKPT, SIZE, Case, Outcome
 
-SEED = 7
-
 
 class Watch:
     def __init__(self, ledger: Ledger, meter: UnshardMeter, outcome: Outcome) -> None:
@@ -101,7 +99,7 @@ def work(rank: int, plan: Plan, case: Case, folder: str) -> Outcome:
         rings = Rings(plan, device)
         generation = Generation(
             dit.cfg,
-            Options(case.clips, plan.sample_steps, infer_frames=case.infer_frames, seed=SEED),
+            Options(case.clips, plan.sample_steps, infer_frames=case.infer_frames, seed=case.seed),
             inputs(dit.cfg, case),
             dtype=dtype,
             device=device,
