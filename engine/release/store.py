@@ -320,9 +320,10 @@ class ReleaseStore:
             self._change(db, last.id, state="rolled_back", note=why, ended=self.clock(),
                          follow=dump(follow))  # fmt: skip
             if follow.get("running") == "requeue":
+                # A batch takes up its own items: a cancelled one would count as failed there.
                 db.execute(
                     "UPDATE release_jobs SET requeue = 1 WHERE digest = ? AND purpose = 'live' "
-                    "AND job IN (SELECT id FROM jobs WHERE state IN "
+                    "AND batch IS NULL AND job IN (SELECT id FROM jobs WHERE state IN "
                     "('preflight', 'loading', 'running', 'decoding'))",
                     (bad.digest,),
                 )

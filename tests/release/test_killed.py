@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sqlite3
 from collections.abc import Callable
@@ -86,41 +87,40 @@ def _picture(path: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("name", list(STEPS))
 def test_R1_R6_killed_before_any_statement_it_is_all_or_nothing(name: str, tmp_path: Path) -> None:
     before, step = STEPS[name]
+    base, whole_path = tmp_path / "base.sqlite3", tmp_path / "whole.sqlite3"
+    jobs = _opened(base)
+    before(ReleaseStore(jobs, clock=lambda: 5.0))
+    jobs.close()
+    start = _picture(base)
+    shutil.copy(base, whole_path)
+    jobs = _opened(whole_path)
+    step(ReleaseStore(jobs, clock=lambda: 5.0))
+    jobs.close()
+    done = _picture(whole_path)
     seen = []
     for deadly in range(1, 60):
         path = tmp_path / f"{deadly}.sqlite3"
-        jobs = JobStore(path)
-        before(ReleaseStore(jobs, clock=lambda: 5.0))
-        jobs.close()
-        start = _picture(path)
+        shutil.copy(base, path)
         killed = _run(path, step, deadly)
         JobStore(path).close()  # what a restarted engine does first
         after = _picture(path)
         seen.append(after != start)
         if not killed:
             break
-        whole = after == start or _same(after, _ended(path, before, step))
-        assert whole, f"half of {name} before statement {deadly}"
+        assert after in (start, done), f"half of {name} before statement {deadly}"
     assert not killed
     assert seen[-1]  # undisturbed, it does something
     assert not seen[0]
     assert len(seen) > 3
 
 
-def _ended(path: Path, before: Step, step: Step) -> dict[str, Any]:
-    other = path.with_suffix(".whole")
-    if not other.exists():
-        jobs = JobStore(other)
-        store = ReleaseStore(jobs, clock=lambda: 5.0)
-        before(store)
-        step(store)
-        jobs.close()
-    return _picture(other)
-
-
-def _same(one: dict[str, Any], two: dict[str, Any]) -> bool:
-    """Equal but for the moment that a job was made, which the job store's own clock says."""
-    return all(one[name] == two[name] for name in one if name != "jobs")
+def _opened(path: Path) -> JobStore:
+    """A killed process loses nothing that it gave to the kernel: waiting for the disk is not asked
+    about here."""
+    jobs = JobStore(path)
+    with jobs.reading() as db:
+        db.execute("PRAGMA synchronous = OFF")
+    return jobs
 
 
 def _run(path: Path, step: Step, deadly: int) -> bool:
@@ -135,7 +135,7 @@ def _run(path: Path, step: Step, deadly: int) -> bool:
             if count == deadly:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        jobs = JobStore(path)
+        jobs = _opened(path)
         with jobs.reading() as db:
             db.set_trace_callback(each)
         step(ReleaseStore(jobs, clock=lambda: 5.0))

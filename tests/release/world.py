@@ -254,7 +254,7 @@ class World:
         return reply
 
     async def add(self, version: str, *, lora: bool = False, **options: Any) -> None:
-        model = {"ckpt_dir": CKPT, "load_lora": lora}
+        model = {"ckpt_dir": CKPT, "load_lora": lora, **options.pop("model", {})}
         if lora:
             model["lora_path_dmd"] = f"{CKPT}/liveavatar.safetensors"
         await self.good("add", version, model=model, **{"note": "x", **options})
