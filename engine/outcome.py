@@ -115,7 +115,9 @@ def result_of(
 
 def outline(row: JobRow) -> dict[str, Any]:
     """The part of the result that a job's row alone tells; the rest is null."""
-    started, ended = row.started, row.ended
+    took = None if row.started is None or row.ended is None else row.ended - row.started
+    if took is not None and took < 0:  # the wall clock was set back meanwhile
+        took = None
     return {
         "job": row.id,
         "state": row.state,
@@ -124,7 +126,7 @@ def outline(row: JobRow) -> dict[str, Any]:
         "manifest": row.manifest,
         "frames": None,
         "fps_video": None,
-        "seconds": None if started is None or ended is None else ended - started,
+        "seconds": took,
         "clips": [],
         "latents_sha256": None,
         "mode": row.mode,

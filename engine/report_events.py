@@ -325,4 +325,6 @@ class Progress:
         if len(times) < 2:
             return None
         pace = (times[-1] - times[0]) / (len(times) - 1)
+        if pace < 0:  # the wall clock was set back among them
+            return None
         return max(0.0, pace * (self.blocks - self.blocks_done))

@@ -108,6 +108,8 @@ def test_time_left_follows_the_pace_of_blocks(progress: Progress) -> None:
     assert progress.row.eta_seconds is None  # one block is no pace
     _say(progress, "block", 1, t=12.0, clip=0, block=1, seconds=2.0)
     assert progress.row.eta_seconds == pytest.approx(6 * 2.0)
+    _say(progress, "block", 1, t=-3600.0, clip=0, block=2, seconds=2.0)  # the clock was set back
+    assert progress.row.eta_seconds is None
 
 
 def test_a_committed_clip_gives_count_and_speed(progress: Progress) -> None:
