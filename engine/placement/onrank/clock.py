@@ -40,7 +40,7 @@ class Clock:
             done(time.perf_counter() - began)
             return
         self._open.append((began, self._event(), done))
-        while self._open and (len(self._open) > _AHEAD or _over(self._open[0][1])):
+        while self._open and (len(self._open) > _AHEAD or over(self._open[0][1])):
             self._tell()
 
     def settle(self) -> None:
@@ -59,5 +59,6 @@ class Clock:
         return event
 
 
-def _over(event: torch.cuda.Event) -> bool:
+def over(event: torch.cuda.Event) -> bool:
+    """Whether the device has passed ``event``; asks, and does not wait."""
     return bool(event.query())  # type: ignore[no-untyped-call]

@@ -92,6 +92,7 @@ class Lockstep:
             self._walk(tick)
             yield from self._hand_on(tick)
         self._clock.settle()
+        self._hop.settle()
         if self._wire is not None:
             self._wire.tell(self.plan.vae_rank, 0)
             self._wire.close()

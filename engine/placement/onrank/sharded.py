@@ -22,6 +22,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from engine.checkpoint.expected import Wrap
 from engine.messages import UnshardRecord
 from engine.model.dit import DiT
+from engine.placement.onrank.clock import over
 
 
 class Books(Protocol):
@@ -135,7 +136,7 @@ def _event() -> torch.cuda.Event:
 
 
 def _ended(found: _Open) -> bool:
-    return found.events is None or bool(found.events[1].query())  # type: ignore[no-untyped-call]
+    return found.events is None or over(found.events[1])
 
 
 def _seconds(found: _Open) -> float:
