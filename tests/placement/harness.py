@@ -47,6 +47,7 @@ class Outcome:
     spikes: list[Any] = field(default_factory=list)
     peak_by_owner: dict[str, int] = field(default_factory=dict)
     clips: int = 0
+    prefills: list[int] = field(default_factory=list)  # clips that were conditioned
     host_memory: frozenset[str] = frozenset()  # inodes of shared weights that were mapped
 
 

@@ -44,6 +44,8 @@ class Watch:
 
     def tick_done(self, tick: Tick, mine: tuple[Work, ...], seconds: float) -> None:
         self.outcome.ticks += 1
+        if tick.prefill is not None:
+            self.outcome.prefills.append(tick.prefill)
         self.outcome.records.append(self.meter.take())
         self.outcome.spikes.extend(self.ledger.take_spikes())
 

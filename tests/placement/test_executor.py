@@ -108,3 +108,4 @@ def test_a_stop_ends_every_rank_after_the_same_clip() -> None:
     outcomes = run(plan_for("fsdp", 2, vae=True, clips=5), case)
     assert [outcome.clips for outcome in outcomes] == [1, 1, 1]
     assert sorted(outcomes[2].latents) == [0, 1]
+    assert outcomes[0].prefills == [0], "a clip that is not made is not conditioned"

@@ -135,9 +135,12 @@ def test_keys_and_values_in_fp8_take_less_and_change_little() -> None:
         assert 0 < error < 0.05
 
 
-def test_a_stop_ends_a_pipeline_after_the_clip_in_progress() -> None:
-    # The first rank is asked as clips begin: at the second question it says yes.
+@pytest.mark.parametrize(("at", "clips"), [(1, 2), (0, 1)])
+def test_a_stop_ends_a_pipeline_after_the_clip_in_progress(at: int, clips: int) -> None:
+    # The first rank is asked as clips begin, and says yes from question ``at`` on.
     plan = plan_of(by_steps(2, 2), vae_rank=2, clips=5)
-    outcomes = run(plan, Case(clips=5, stop_at_tick=1))
-    assert [outcome.clips for outcome in outcomes] == [2, 2, 2]
-    assert sorted(outcomes[2].latents) == [0, 1, 2, 3]
+    outcomes = run(plan, Case(clips=5, stop_at_tick=at))
+    assert [outcome.clips for outcome in outcomes] == [clips] * 3
+    assert sorted(outcomes[2].latents) == list(range(2 * clips))
+    # A clip that is not made is not conditioned either.
+    assert [outcome.prefills for outcome in outcomes[:2]] == [list(range(clips))] * 2
