@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+import sysconfig
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,7 +16,9 @@ from torch.nn.attention import SDPBackend
 from engine.model import accel, fused
 from engine.model.attention import backends
 from engine.model.config import FP8, FP8_MAX, Numerics
+from engine.model.dit import DiT
 from engine.model.fp8 import Linear8, Rows8, product, quantise_into, quantise_rows, quantise_weight
+from engine.model.generate import Generation, Options
 from engine.model.warmup import warm_up
 from tests.model import tiny
 
@@ -130,16 +137,51 @@ def test_cpu_ranks_compute_the_plain_definitions() -> None:
     assert told == []  # nothing to build, nothing to wait for
 
 
-@pytest.mark.parametrize("found", [None, "/usr/bin/cc"])
+@pytest.mark.parametrize(
+    ("compiler", "headers", "told"),
+    [
+        ("/usr/bin/cc", True, None),
+        (None, True, "no C compiler"),
+        ("/usr/bin/cc", False, "no Python.h"),
+    ],
+)
 def test_what_is_missing_for_kernels_is_told(
-    monkeypatch: pytest.MonkeyPatch, found: str | None
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    compiler: str | None,
+    headers: bool,
+    told: str | None,
 ) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "triton", accel)  # anything importable
-    monkeypatch.setattr(accel.shutil, "which", lambda _: found)
+    if headers:
+        (tmp_path / "Python.h").touch()
+    monkeypatch.setitem(sys.modules, "triton", accel)  # anything that can be imported
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(shutil, "which", lambda _: compiler)
+    monkeypatch.setattr(sysconfig, "get_paths", lambda: {"include": str(tmp_path)})
     accel.missing.cache_clear()
     try:
         reason = accel.missing()
-        assert (reason is None) == (found is not None)
-        assert found or "no C compiler" in str(reason)
     finally:
         accel.missing.cache_clear()
+    assert reason is None if told is None else told in str(reason)
+
+
+def test_fp8_changes_a_step_a_little() -> None:
+    plain, eight = tiny.dit(), DiT(tiny.config(), Numerics(fp8=True))
+    wide = dict(plain.named_parameters())
+    linears = {name for name, m in eight.named_modules() if isinstance(m, Linear8)}
+    for name, parameter in eight.named_parameters():
+        path = name.rpartition(".")[0]
+        if path not in linears or name.endswith("bias"):
+            parameter.copy_(wide[name])
+        elif name.endswith("weight"):
+            quantise_into(wide[name], parameter, eight.get_submodule(path).weight_scale)
+    first, second = (
+        next(
+            Generation(tiny.config(), Options(1, steps=1, infer_frames=12), tiny.inputs(1, 12)).run(
+                net
+            )
+        )[1]
+        for net in (plain, eight)
+    )
+    assert 0 < relative(second, first) < 0.1
