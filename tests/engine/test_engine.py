@@ -13,12 +13,16 @@ from engine.engine import Engine, start_engine
 from engine.jobs.paths import Places
 from engine.jobs.store import JobStore
 from engine.messages import (
+    Acknowledge,
     Cancel,
     Command,
     DevicesSampled,
+    Drain,
     EngineStarted,
     EngineStopped,
     Event,
+    Reap,
+    Relaunch,
     StopEngine,
     Submit,
 )
@@ -60,6 +64,11 @@ def test_commands_sent_before_it_is_open_and_after_its_end_are_answered(tmp_path
     assert (bad.ok, bad.state) == (False, "bad_input")
     unknown = client.send(Command()).result(WAIT)
     assert not unknown.ok
+    nobody = client.send(Reap(targets=((2**22 + 7, 1.0),), confirmed=True)).result(WAIT)
+    assert "no such process" in nobody.message
+    assert "no alert" in client.send(Acknowledge(alert="x")).result(WAIT).message
+    assert "no job 7" in client.send(Relaunch(job=7)).result(WAIT).message
+    assert "UUID" in client.send(Drain(device="GPU-x")).result(WAIT).message
     assert client.send(StopEngine()).result(WAIT).ok
     assert client.engine.join(WAIT)
     late = client.send(Cancel(job=7)).result(WAIT)

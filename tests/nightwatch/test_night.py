@@ -1,0 +1,134 @@
+"""Does the watch act on jobs as it must, and pass on what people ask of alerts?"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from engine.alerts.book import Book
+from engine.alerts.states import FIRING, Alert
+from engine.bus import Bus
+from engine.checkpoint.layout import find
+from engine.geometry import Forecast
+from engine.jobs.paths import Places
+from engine.jobs.store import JobStore
+from engine.messages import (
+    Acknowledge,
+    Audited,
+    CheckpointChanged,
+    Event,
+    FindingRaised,
+    JobRow,
+    LogLine,
+    Reply,
+    Silence,
+)
+from engine.nightwatch.night import Night, read_only
+from engine.params import Request
+from engine.preflight import Prepared
+from engine.resources import sample_data
+from engine.waiting import Waiting
+from tests.engine.plans import plan, row
+
+FORECAST = Forecast(64, 64, 2, 2, 2, 93, 25, 3.72, ())
+
+
+class Queue:
+    """Jobs as the watch sees them, and what it asked for."""
+
+    def __init__(self) -> None:
+        self.waiting = Waiting()
+        self.live: list[tuple[JobRow, Prepared]] = []
+        self.asked: list[tuple[str, int, str]] = []
+
+    def at_work(self) -> tuple[tuple[JobRow, Prepared], ...]:
+        return tuple(self.live)
+
+    def stop_after_clip(self, job: int, reason: str) -> None:
+        self.asked.append(("stop", job, reason))
+
+    def interrupt(self, job: int, reason: str) -> None:
+        self.asked.append(("interrupt", job, reason))
+
+    def pause(self, job: int, reason: str) -> Reply:
+        self.asked.append(("pause", job, reason))
+        return Reply(True)
+
+
+class World:
+    def __init__(self, folder: Path) -> None:
+        self.places = Places(folder / "state", folder / "cache")
+        self.store = JobStore(self.places.database)
+        self.bus, self.queue = Bus(), Queue()
+        self.events: list[Event] = []
+        self.bus.subscribe(self.events.append)
+        queue: Any = self.queue
+        self.night = Night(self.bus, self.places, self.store, queue, self.queue.pause)
+        self.prepared = Prepared(Request(), find(sample_data() / "ckpt"), plan(1), FORECAST, ())
+
+    def of(self, kind: type[Event]) -> list[Any]:
+        return [e for e in self.events if isinstance(e, kind)]
+
+
+@pytest_asyncio.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    world = World(tmp_path)
+    yield world
+    world.store.close()
+
+
+async def test_a_change_means_another_thing_to_each_job_that_needs_the_file(world: World) -> None:
+    live = [row(id=1, state="loading"), row(id=2, state="running"), row(id=3, state="decoding")]
+    world.queue.live = [(job, world.prepared) for job in live]
+    world.queue.waiting.add(row(id=4, state="queued"), world.prepared)
+    shard = sorted((sample_data() / "ckpt").glob("*.safetensors"))[0]
+    await world.night._changed(dict.fromkeys((1, 2, 3, 4), (shard,)))
+    assert [(what, job) for what, job, _ in world.queue.asked] == [("interrupt", 1), ("pause", 2)]
+    assert "half of each" in world.queue.asked[0][2]
+    (event,) = world.of(CheckpointChanged)
+    assert (event.files, event.jobs) == ((shard.name,), (1, 2, 3, 4))
+    told = {line.job: line.text for line in world.of(LogLine)}
+    assert "checked again before the job begins" in told[4]
+
+
+async def test_a_full_disk_is_told_once_per_job(world: World, tmp_path: Path) -> None:
+    world.night.usage = lambda path: SimpleNamespace(free=1000)
+    running = row(id=2, state="running", output=str(tmp_path / "out.mp4"))
+    await world.night._watch_disk(running)
+    assert [(what, job) for what, job, _ in world.queue.asked] == [("stop", 2)]
+    (found,) = world.of(FindingRaised)
+    assert (found.finding, found.job) == ("disk_full", 2)
+    assert "1000 bytes" in found.cause
+    assert 2 in world.night._full
+
+
+async def test_orders_about_alerts_reach_those_who_judge_and_are_recorded(world: World) -> None:
+    book = Book(world.places.state)
+    alert = Alert("hot-1", "temperature-high", "critical", FIRING, "GPU-1", 1.0, 1.0)
+    book.save([alert], [])
+    unknown = await world.night.answer(Acknowledge(alert="nothing"))
+    assert (unknown.ok, unknown.message) == (False, "no alert is called nothing")
+    assert (await world.night.answer(Acknowledge(alert="hot-1", by="kim"))).ok
+    by_rule = Silence(alert="temperature-high", seconds=60.0, by="kim")
+    assert (await world.night.answer(by_rule)).ok
+    assert (await world.night.answer(Silence(alert="hot-1", seconds=0.0))).ok
+    orders = book.take_orders()
+    assert [(o.kind, o.target) for o in orders] == [
+        ("ack", "hot-1"),
+        ("silence", "temperature-high"),
+        ("unsilence", "hot-1"),
+    ]
+    assert orders[1].until == pytest.approx(orders[1].t + 60.0)
+    assert [(e.action, e.by) for e in world.of(Audited)][:2] == [("ack", "kim"), ("silence", "kim")]
+    assert {"alert.ack", "alert.silence"} <= {entry.action for entry in world.store.audits()}
+
+
+@pytest.mark.parametrize(("value", "expected"), [("1", True), ("TRUE", True), ("", False)])
+def test_an_engine_is_told_to_change_nothing_by_its_environment(value: str, expected: bool) -> None:
+    assert read_only({"AVATOP_READ_ONLY": value}) is expected
+    assert not read_only({})
