@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import os
 import threading
 import time
 import uuid
@@ -13,29 +12,26 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from engine.batch import inbox, progress, report
+from engine.batch import inbox, manifest, progress, report
+from engine.batch.desk import Reached
 from engine.batch.devices import gpus_of, held_by_others, planner
-from engine.batch.drive import BatchRun, Reached
+from engine.batch.drive import BatchRun
 from engine.batch.freeze import freeze
-from engine.batch.keys import checkpoint_identity
 from engine.batch.lines import Lines, NoLine, choose_lines
-from engine.batch.pairs import PairError, Pairing, Remark, pair_up
+from engine.batch.pairs import PairError, Remark
 from engine.batch.post import check as check_post
-from engine.batch.prepare import lint_item
-from engine.batch.rows import BATCH_ENDS, WAITING, BatchRow, ItemRow, NoteRow
+from engine.batch.rows import BATCH_ENDS, WAITING, BatchRow, ItemRow
 from engine.batch.spec import BatchSpec, SpecError, spec_from_dict
 from engine.batch.store import BatchStore
 from engine.checkpoint.errors import CheckpointError
 from engine.client import EngineClient
-from engine.geometry import blocks_per_clip
 from engine.jobs.paths import Places
 from engine.jobs.store import JobStore, StoreError
 from engine.messages import BatchChanged, BatchCommand, Event, Reply
 from engine.preflight import Machine
+from engine.release.model import ReleaseError
 from engine.telemetry.devices import DeviceSelectionError
 
-#: Items looked at for one that the planner may be asked about.
-_SAMPLED: Final = 20
 #: Seconds that ending batches are waited for; the next start recovers what is not ended then.
 CLOSE_SECONDS: Final = 10.0
 #: Batches of earlier runs that a first picture shows.
@@ -77,6 +73,7 @@ class BatchService:
         reached: Reached | None = None,
     ) -> None:
         self.store = BatchStore(jobs)
+        self._jobs = jobs
         self._client = client
         self._places = places
         self._tell = _Teller(bus)
@@ -107,7 +104,7 @@ class BatchService:
                     return await self._change(command.do, command.batch)
                 case other:
                     return Reply(False, f"a batch cannot {other!r}", state="bad_input")
-        except (SpecError, PairError, CheckpointError, DeviceSelectionError) as error:
+        except (SpecError, PairError, CheckpointError, DeviceSelectionError, ReleaseError) as error:
             return Reply(False, str(error), state="bad_input")
         except NoLine as error:
             return Reply(False, f"nothing fits: {error}", state="refused")
@@ -143,7 +140,7 @@ class BatchService:
             return await self._go_on(earlier, "it goes on where it was")
         now = time.time()
         batch = time.strftime("%Y%m%d-%H%M%S", time.localtime(now)) + f"-{uuid.uuid4().hex[:4]}"
-        found, items = await asyncio.to_thread(_frozen, batch, spec)
+        found, items = await asyncio.to_thread(manifest.frozen, self._jobs, batch, spec)
         if not items and not spec.watch:
             told = "; ".join(remark.text for remark in found.remarks[:3])
             raise PairError(f"there is no pair in {spec.audio_dir} and {spec.image_dir}. {told}")
@@ -151,7 +148,7 @@ class BatchService:
         name = spec.name or Path(spec.out_dir).name
         row = BatchRow(batch, name, "preparing", spec.to_dict(), spec.digest, now, now)
         row = dataclasses.replace(row, lines=lines.to_dict() if lines else None)
-        notes = [_note(batch, remark) for remark in found.remarks]
+        notes = [manifest.note(batch, remark) for remark in found.remarks]
         self.store.create(row, items, notes)
         self._reached("frozen", "")
         for remark in found.remarks:
@@ -185,7 +182,7 @@ class BatchService:
 
     async def _lay_out(self, spec: BatchSpec, items: Sequence[ItemRow]) -> Lines | None:
         """How the batch lies on devices; None where there is no item to ask about."""
-        samples, work = await asyncio.to_thread(_samples, items)
+        samples, work = await asyncio.to_thread(manifest.samples, items)
         if not samples:
             return None
         machine = await self._machine()
@@ -204,7 +201,18 @@ class BatchService:
         self.store.take(row.id)
         self._told(row)
         task = asyncio.get_running_loop().create_task(self._run(row, spec, lines))
+        task.add_done_callback(lambda ended: self._over(row.id, ended))
         self._tasks[row.id] = task
+
+    def _over(self, batch: str, task: asyncio.Task[None]) -> None:
+        """A fault of ours ends its batch only, is told, and leaves it to be resumed."""
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        text = f"an internal error: {type(error).__name__}: {error}"
+        self._tell.log("CRITICAL", f"batch {batch}: {text}")
+        with contextlib.suppress(StoreError):
+            self._told(self.store.update(batch, state="stopped", note=text, ended=time.time()))
+            self.store.let_go(batch)
 
     async def _run(self, row: BatchRow, spec: BatchSpec, lines: Lines | None) -> None:
         watching: asyncio.Task[None] | None = None
@@ -216,35 +224,35 @@ class BatchService:
                 )
                 self._runs[row.id] = run
                 if spec.watch:
-                    self._inboxes[row.id] = asyncio.Event()
-                    watching = asyncio.create_task(self._watch(run))
-                ended = await run.drive()
-                await self._report(ended)
-        except (StoreError, OSError) as error:
-            self._tell.log("CRITICAL", f"batch {row.id} cannot go on: {error}")
+                    self._inboxes[row.id] = stop = asyncio.Event()
+                    watching = asyncio.create_task(self._watch(run, stop))
+                ended = await self._report(await run.drive())
         finally:
             self._end_inbox(row.id)
             if watching is not None:
                 await watching
             self._runs.pop(row.id, None)
             self._tasks.pop(row.id, None)
+        # Told last: who hears of the end may begin it again at once.
+        self._told(ended)
+        text = f": {ended.note}" if ended.note else ""
+        self._tell.log("INFO", f"batch {row.id} is {ended.state}{text}")
 
-    async def _watch(self, run: BatchRun) -> None:
+    async def _watch(self, run: BatchRun, stop: asyncio.Event) -> None:
         """New pairs of the inbox become items."""
-        spec, batch = run.spec, run.row.id
-        stop = self._inboxes[batch]
+        spec, batch = run.desk.spec, run.desk.row.id
 
         def known() -> set[str]:
             return {item.name for item in self.store.items(batch)}
 
         async for pairs in inbox.new_pairs(spec, known, stop, self._tell.log):
             earlier = self.store.items(batch)
-            weights = await asyncio.to_thread(_weights, spec)
+            weights = await asyncio.to_thread(manifest.weights, self._jobs, spec)
             items = await asyncio.to_thread(freeze, batch, spec, pairs, weights, earlier)
             self.store.add_items(items)
             names = ", ".join(item.name for item in items)
             self._tell.log("INFO", f"batch {batch}: {names} came into the inbox")
-            if not run.laid_out:
+            if not run.desk.laid_out:
                 try:
                     lines = await self._lay_out(spec, self.store.items(batch))
                 except (NoLine, DeviceSelectionError) as error:
@@ -253,20 +261,18 @@ class BatchService:
                 if lines is not None:
                     run.lay_out(lines)
                     self.store.update(batch, lines=lines.to_dict())
-            run.refresh()
+            run.desk.refresh()
 
-    async def _report(self, row: BatchRow) -> None:
-        """Write what was, then tell the end."""
+    async def _report(self, row: BatchRow) -> BatchRow:
+        """Write what was; a report that cannot be written is told, no more."""
         folder = Path(str(row.spec["out_dir"]))
         try:
             body = await asyncio.to_thread(report.build, self.store, row)
             path = await asyncio.to_thread(report.write, body, folder)
-            row = self.store.update(row.id, report=str(path))
         except OSError as error:
             self._tell.log("ERROR", f"the report cannot be written: {error}")
-        self._told(row)
-        text = f": {row.note}" if row.note else ""
-        self._tell.log("INFO", f"batch {row.id} is {row.state}{text}")
+            return row
+        return self.store.update(row.id, report=str(path))
 
     # -- changes -------------------------------------------------------------------------------
 
@@ -294,7 +300,7 @@ class BatchService:
             self._end_inbox(batch)
             run.stop("stopped by the operator")
             self.store.note(batch, "stopped", "it was stopped by the operator")
-        return Reply(True, f"batch {batch}: {do}", state=run.row.state, data={"batch": batch})
+        return Reply(True, f"batch {batch}: {do}", state=run.desk.row.state, data={"batch": batch})
 
     async def _retry(self, row: BatchRow, run: BatchRun | None) -> Reply:
         again = self.store.reset(row.id)
@@ -303,7 +309,7 @@ class BatchService:
         names = ", ".join(item.name for item in again)
         self.store.note(row.id, "retried", f"begun again: {names}")
         if run is not None:
-            run.refresh()
+            run.desk.refresh()
             return self._accepted(row.id, f"begun again: {names}", joined=True)
         return await self._go_on(row, f"begun again: {names}")
 
@@ -339,47 +345,3 @@ class _Teller:
             return
         with contextlib.suppress(RuntimeError):  # the loop has closed: nobody listens
             self._loop.call_soon_threadsafe(call)
-
-
-def _frozen(batch: str, spec: BatchSpec) -> tuple[Pairing, list[ItemRow]]:
-    out = Path(spec.out_dir)
-    out.mkdir(parents=True, exist_ok=True)
-    if not os.access(out, os.W_OK | os.X_OK):
-        raise SpecError(f"{out} cannot be written to")
-    weights = _weights(spec)
-    manifest = Path(spec.manifest) if spec.manifest else None
-    found = pair_up(Path(spec.audio_dir), Path(spec.image_dir), manifest)
-    # What lies in an inbox already may be half copied: it enters once it is seen to be whole.
-    pairs = () if spec.watch else found.pairs
-    return found, freeze(batch, spec, pairs, weights)
-
-
-def _weights(spec: BatchSpec) -> str:
-    """What the weights are: the pinned release, and the files that are read."""
-    identity = checkpoint_identity(spec.request)
-    return f"{spec.version}:{identity}" if spec.version else identity
-
-
-def _samples(
-    items: Sequence[ItemRow],
-) -> tuple[dict[str, Mapping[str, Any]], list[tuple[str, int]]]:
-    """One whole request per frame size whose files can be used, and (size, blocks) of every item
-    that has work to do."""
-    samples: dict[str, Mapping[str, Any]] = {}
-    looked: dict[str, int] = {}
-    work = []
-    for item in items:
-        if item.state != WAITING:
-            continue
-        size = str(item.request.get("size"))
-        frames, clips = int(item.request["infer_frames"]), int(item.request["num_clip"])
-        work.append((size, clips * blocks_per_clip(frames)))
-        if size not in samples and looked.get(size, 0) < _SAMPLED:
-            looked[size] = looked.get(size, 0) + 1
-            if not any(finding.level == "error" for finding in lint_item(item)):
-                samples[size] = item.request
-    return samples, work
-
-
-def _note(batch: str, remark: Remark) -> NoteRow:
-    return NoteRow(batch, time.time(), remark.kind, remark.text, remark.name)

@@ -107,7 +107,7 @@ class Bench:
         """The batch's row once nothing of it is at work any more."""
         task = self.service._tasks.get(batch)
         if task is not None:
-            await asyncio.wait_for(asyncio.shield(task), PATIENCE)
+            await asyncio.wait_for(task, PATIENCE)
         row = self.service.store.batch(batch)
         assert row is not None
         return row

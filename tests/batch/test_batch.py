@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine.batch import drive, report
+from engine.batch import behind, drive, report
 from engine.batch.lines import Line, Lines
 from engine.batch.publish import WORK, sidecar_of
 from engine.media.audio import audio_info
@@ -123,7 +123,7 @@ async def test_B1_preparing_and_verifying_go_on_beside_the_device(
     for n in range(4):
         make_pair(tmp_path, f"item{n}")
     second = asyncio.Event()
-    real = drive.make_output
+    real = behind.make_output
     states: list[set[str]] = []
 
     def slow(*args: Any) -> Any:
@@ -132,7 +132,7 @@ async def test_B1_preparing_and_verifying_go_on_beside_the_device(
         return real(*args)
 
     loop = asyncio.get_running_loop()
-    monkeypatch.setattr(drive, "make_output", slow)
+    monkeypatch.setattr(behind, "make_output", slow)
 
     def reached(step: str, name: str) -> None:
         if (step, name) == ("submitted", "item1"):
@@ -217,7 +217,12 @@ async def test_B5_fifty_pairs_with_planted_troubles_end_with_exactly_the_right_r
     (audio / "p12.flac").write_bytes(b"")
     (audio / ".p13.wav.swp").write_bytes(b"")
     (audio / "readme.md").write_text("not a sound")
-    script = {"p20": OOM, "p25": KILLED, "p30": FULL, "p35": "interrupted: rank 0 said nothing for 300 s"}
+    script = {
+        "p20": OOM,
+        "p25": KILLED,
+        "p30": FULL,
+        "p35": "interrupted: rank 0 said nothing for 300 s",
+    }
 
     def play(name: str, before: int) -> str:
         if name == "p40":

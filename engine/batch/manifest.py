@@ -1,0 +1,82 @@
+"""From folders to a batch's manifest, and what of it the planner is asked about."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from engine.batch.freeze import freeze
+from engine.batch.keys import checkpoint_identity
+from engine.batch.pairs import Pairing, Remark, pair_up
+from engine.batch.prepare import lint_item
+from engine.batch.rows import WAITING, ItemRow, NoteRow
+from engine.batch.spec import BatchSpec, SpecError
+from engine.geometry import blocks_per_clip
+from engine.jobs.store import JobStore
+from engine.release.store import STABLE, get_release, pointer
+
+#: Items looked at for one that the planner may be asked about.
+_SAMPLED: Final = 20
+
+
+def frozen(jobs: JobStore, batch: str, spec: BatchSpec) -> tuple[Pairing, list[ItemRow]]:
+    """Pairs of a batch's folders and its items. Blocks; reads every file.
+
+    Raises:
+        SpecError, PairError, CheckpointError, ReleaseError: what was asked cannot be.
+    """
+    out = Path(spec.out_dir)
+    out.mkdir(parents=True, exist_ok=True)
+    if not os.access(out, os.W_OK | os.X_OK):
+        raise SpecError(f"{out} cannot be written to")
+    made_by = weights(jobs, spec)
+    table = Path(spec.manifest) if spec.manifest else None
+    found = pair_up(Path(spec.audio_dir), Path(spec.image_dir), table)
+    # What lies in an inbox already may be half copied: it enters once it is seen to be whole.
+    pairs = () if spec.watch else found.pairs
+    return found, freeze(batch, spec, pairs, made_by)
+
+
+def weights(jobs: JobStore, spec: BatchSpec) -> str:
+    """What the weights are: the release that items run by, and the files that are read.
+
+    Without a named release the queue binds a batch to one at its first item; which one is live
+    counts here, so that what another one made is not taken for the same.
+
+    Raises:
+        ReleaseError: there is no such release.
+        CheckpointError: there is no such checkpoint.
+    """
+    identity = checkpoint_identity(spec.request)
+    with jobs.reading() as db:
+        digest = get_release(db, spec.version).digest if spec.version else pointer(db, STABLE)
+    return f"{digest}:{identity}" if digest else identity
+
+
+def samples(
+    items: Sequence[ItemRow],
+) -> tuple[dict[str, Mapping[str, Any]], list[tuple[str, int]]]:
+    """One whole request per frame size whose files can be used, and (size, blocks) of every item
+    that has work to do."""
+    found: dict[str, Mapping[str, Any]] = {}
+    looked: dict[str, int] = {}
+    work = []
+    for item in items:
+        if item.state != WAITING:
+            continue
+        size = str(item.request.get("size"))
+        frames, clips = int(item.request["infer_frames"]), int(item.request["num_clip"])
+        work.append((size, clips * blocks_per_clip(frames)))
+        if size not in found and looked.get(size, 0) < _SAMPLED:
+            looked[size] = looked.get(size, 0) + 1
+            if not any(finding.level == "error" for finding in lint_item(item)):
+                found[size] = item.request
+    return found, work
+
+
+def note(batch: str, remark: Remark) -> NoteRow:
+    """A remark as the store keeps it."""
+    return NoteRow(batch, time.time(), remark.kind, remark.text, remark.name)
