@@ -135,7 +135,8 @@ class JobRun:
     @property
     def can_turn(self) -> bool:
         """Whether a clip boundary is to come that nothing is planned for."""
-        return not (self._joining or self._asked_to_end or self._turn or self._before)
+        trying = self._before is not None and not self._onward.moving
+        return not (self._joining or self._asked_to_end or self._turn or trying)
 
     @property
     def prepared(self) -> Prepared:

@@ -40,6 +40,7 @@ _FREE: Final = frozenset(
     {
         "mode", "num_gpus_dit", "ulysses_size", "enable_vae_parallel", "offload_model",
         "single_gpu", "dit_fsdp", "gpus", "variant", "kv_home", "resident_layers", "host_memory",
+        "fsdp_wrap", "prefetch",
         "gpu_memory_cap", "output", "dump_latents", "spike_threshold", "accept_low_quality",
         "retries", "allow_degrade", "enable_online_decode", "mirror", "fsdp_wrap", "prefetch",
     }
@@ -226,6 +227,7 @@ class Kept:
         self._remove_folder(self.mirror)
         self._remove_folder(self.disk)
         self._log.unlink(missing_ok=True)
+        (self._places.folder / _NOTES).unlink(missing_ok=True)
 
     def note(self, **notes: Any) -> None:
         """Remember how the job goes on, over the engine's death."""
