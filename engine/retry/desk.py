@@ -52,6 +52,8 @@ class Desk:
         self._bus = bus
         self._machine = machine
         self._failed: dict[int, frozenset[str]] = {}  # job → titles of plans that ran out
+        # Job → tries since somebody started it: a person's resume is a fresh start.
+        self._tries: dict[int, int] = {}
 
     async def decide(
         self,
@@ -65,10 +67,10 @@ class Desk:
         Args:
             measured: rank → the highest bytes it was seen to hold.
         """
-        request = prepared.request
+        request, tries = prepared.request, self._tries.get(row.id, 1)
         found = decide(
             fault,
-            attempt=row.attempt,
+            attempt=tries,
             retries=request.retries,
             environment=row.environment,
             nccl=_nccl(prepared),
@@ -83,7 +85,8 @@ class Desk:
             if following is None:
                 return None
         again = _again(row, request, found, following)
-        text = f"attempt {again.attempt} of {request.retries + 1}: {again.why}. {again.change}"
+        self._tries[row.id] = tries + 1
+        text = f"attempt {tries + 1} of {request.retries + 1}: {again.why}. {again.change}"
         self._bus.log("WARNING", text, row.id)
         return again
 
@@ -118,6 +121,7 @@ class Desk:
     def forget(self, job: int) -> None:
         """A job has ended for good."""
         self._failed.pop(job, None)
+        self._tries.pop(job, None)
 
 
 def _again(row: JobRow, request: Request, found: Decision, following: Next | None) -> Again:

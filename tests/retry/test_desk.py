@@ -166,3 +166,20 @@ async def test_communication_between_gpus_gets_its_variable_shown(
     assert "NCCL_P2P_DISABLE=1" in lines[-1]
     row = _row(prepared, attempt=2, environment=again.environment)
     assert (await _decide(prepared, machine, row, fault))[0] is None
+
+
+async def test_tries_are_counted_until_the_job_has_ended_for_good(
+    inputs: Path, gpus: Callable[..., Machine]
+) -> None:
+    machine = gpus()
+
+    async def now() -> Machine:
+        return machine
+
+    prepared, desk = _prepared(inputs, machine, retries=1), Desk(Bus(), now)
+    killed = Fault("x", signal=9, rank=0)
+    resumed = _row(prepared, attempt=5)  # a person started it again and again
+    assert await desk.decide(resumed, prepared, killed) is not None
+    assert await desk.decide(resumed, prepared, killed) is None
+    desk.forget(resumed.id)
+    assert await desk.decide(resumed, prepared, killed) is not None
