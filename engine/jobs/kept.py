@@ -40,7 +40,6 @@ _FREE: Final = frozenset(
     {
         "mode", "num_gpus_dit", "ulysses_size", "enable_vae_parallel", "offload_model",
         "single_gpu", "dit_fsdp", "gpus", "variant", "kv_home", "resident_layers", "host_memory",
-        "fsdp_wrap", "prefetch",
         "gpu_memory_cap", "output", "dump_latents", "spike_threshold", "accept_low_quality",
         "retries", "allow_degrade", "enable_online_decode", "mirror", "fsdp_wrap", "prefetch",
     }
