@@ -31,11 +31,12 @@ def parameter_options(function: F) -> F:
     environment variable and a line of a file are refused with the same words.
     """
     for parameter in sorted(PARAMETERS, key=lambda p: GROUPS.index(p.group), reverse=True):
-        function = _option(parameter)(function)
+        function = option_of(parameter)(function)
     return function
 
 
-def _option(parameter: Parameter) -> Callable[[F], F]:
+def option_of(parameter: Parameter) -> Callable[[F], F]:
+    """The flag of one parameter; its value stays text."""
     names = [parameter.flag, *(f"--{alias}" for alias in parameter.aliases)]
     text = parameter.help
     if parameter.no_effect:

@@ -63,7 +63,7 @@ def cancel(job: int, as_json: bool) -> None:
     """Cancel a job. Its committed clips are kept, the clip in progress is lost."""
     client = running_engine()
     if client is None:
-        raise _no_engine(job)
+        raise no_engine(job)
     with contextlib.closing(client):
         reply = client.send(Cancel(job=job)).result(ANSWER_SECONDS)
     if not reply.ok:
@@ -79,8 +79,8 @@ def _told(reply: Reply, as_json: bool) -> None:
         tell(reply.message)
 
 
-def _no_engine(job: int) -> click.ClickException:
-    """What is known of a job while no engine runs."""
+def no_engine(job: int) -> click.ClickException:
+    """What is known of a job while no engine runs, as an error to raise."""
     path = Places.of().database
     if not path.exists():
         return exits.BadInput(f"there is no job {job}")
