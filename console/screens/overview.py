@@ -11,6 +11,7 @@ from textual.widget import Widget
 from console import actions
 from console.screens.base import Page
 from console.state import Model
+from console.widgets.alarm import Alarm
 from console.widgets.devices import Devices, arrange
 from console.widgets.jobs import Jobs
 from console.widgets.logs import Logs
@@ -29,18 +30,34 @@ class Heights:
     middle: int
     logs: int
     preview_width: int
+    alarm: int = 0
 
 
-def heights(width: int, height: int, panels: int, jobs: int, host_line: bool) -> Heights:
-    """Share the rows: devices get what they can use, jobs and log never vanish.
+@dataclass(frozen=True)
+class Wants:
+    """What the parts have to show.
 
     Args:
-        panels: how many devices are shown; jobs: how many jobs there are.
-        host_line: whether the devices part has a row for the host.
+        panels: devices. jobs: jobs. host_line: the devices part has a row for the host.
+        alarms: things that are wrong. stages: stages of the pipeline with a row of time.
     """
+
+    panels: int
+    jobs: int
+    host_line: bool = False
+    alarms: int = 0
+    stages: int = 0
+
+
+def heights(width: int, height: int, wants: Wants) -> Heights:
+    """Share the rows: devices get what they can use, jobs and log never vanish."""
+    panels, jobs, host_line = wants.panels, wants.jobs, wants.host_line
     header = 2 if height >= 20 else 1
     pipeline = 1 if height >= 22 else 0
-    rest = height - header - pipeline - 1
+    if height >= 44 and width >= 100:
+        pipeline += wants.stages
+    alarm = min(wants.alarms, 1 if height < 30 else 2 if height < 44 else 4)
+    rest = height - header - pipeline - alarm - 1
     least_middle = 4 if rest < 30 else 6
     least_logs = 4 if rest < 30 else 6
     host = 1 if host_line else 0
@@ -58,7 +75,7 @@ def heights(width: int, height: int, panels: int, jobs: int, host_line: bool) ->
     preview = 0
     if width >= 100 and middle >= 5:
         preview = min(max((middle - 1) * 4, 24), width // 3)
-    return Heights(header, devices, pipeline, middle, logs, preview)
+    return Heights(header, devices, pipeline, middle, logs, preview, alarm)
 
 
 class Overview(Page):
@@ -74,6 +91,7 @@ class Overview(Page):
 
     def __init__(self, model: Model, paint: Paint) -> None:
         super().__init__(model, paint)
+        self.alarm = Alarm(model, paint, id="alarm")
         self.devices = Devices(model, paint, id="devices")
         self.pipeline = Pipeline(model, paint, id="pipeline")
         self.jobs = Jobs(model, paint, id="jobs")
@@ -83,6 +101,7 @@ class Overview(Page):
         self._heights: Heights | None = None
 
     def body(self) -> ComposeResult:
+        yield self.alarm
         yield self.devices
         yield self.pipeline
         yield self.middle
@@ -103,10 +122,16 @@ class Overview(Page):
         panels = self.model.panels()
         host_line = self.model.host_track() is not None and any(p.kind == "rank" for p in panels)
         banner = self.banner is not None
-        new = heights(width, height - banner, len(panels), len(self.model.jobs), host_line)
+        wants = Wants(
+            len(panels), len(self.model.jobs), host_line, self.alarm.rows_wanted(),
+            self.pipeline.rows_wanted(),
+        )  # fmt: skip
+        new = heights(width, height - banner, wants)
         if new == self._heights:
             return
         self._heights = new
+        self.alarm.styles.height = new.alarm
+        self.alarm.display = new.alarm > 0
         self.devices.styles.height = new.devices
         self.pipeline.styles.height = new.pipeline
         self.pipeline.display = new.pipeline > 0
@@ -117,7 +142,7 @@ class Overview(Page):
             self.frame.styles.width = new.preview_width
 
     def model_changed(self, dirty: set[str]) -> None:
-        if dirty & {"devices", "jobs"}:
+        if dirty & {"devices", "jobs", "alerts", "findings", "pipeline"}:
             self.share_rows()
 
     # -- what one does here --------------------------------------------------------------------

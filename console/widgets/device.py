@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from textual.strip import Strip
 
 from console import format as fmt
 from console import history
+from console.config import Thresholds
 from console.history import Stack
+from console.i18n import t
 from console.parts import Panel
 from console.widgets import plot
 from console.widgets.paint import Paint, Row
-from engine.messages import OWNERS
+from engine.messages import OWNERS, DeviceReading
 
 AXIS = 5  # cells of the labels left of a plot
+NARROW = 46  # cells below which a device's line gives up units
 SPARE = 1.25  # a zoomed plot's top over its highest value
 
 
@@ -26,6 +29,7 @@ class View:
     span: float
     selected: str | None = None
     focused: bool = False
+    limits: Thresholds = field(default_factory=Thresholds)
 
 
 def full(paint: Paint, panel: Panel, width: int, height: int, view: View) -> list[Strip]:
@@ -52,13 +56,13 @@ def _name_role(panel: Panel, view: View) -> str:
 def title(paint: Paint, panel: Panel, width: int, view: View) -> Row:
     """Name, what it does, and the readings at the right edge."""
     row = _marker(paint.row(width), panel, view)
-    readings = _readings(paint, panel, width, short=width < 64)
+    readings = _readings(paint, panel, width, view.limits, short=width < 64)
     row.outside(panel.name, _name_role(panel, view)).put(" ")
     if panel.phase is not None and panel.kind != "host":
         look = fmt.state(panel.phase)
         row.raw(paint.shape(panel.phase) + " ", look.role)
         if panel.phase not in ("running", "idle"):
-            row.put(f"{look.word} ", look.role)
+            row.put(f"{t(look.word)} ", look.role)
     free = width - readings.x - row.x - 1
     about = panel.role if panel.role else _about(panel)
     if free > 3 and about:
@@ -73,7 +77,27 @@ def _about(panel: Panel) -> str:
     return change.device if change else ""
 
 
-def _readings(paint: Paint, panel: Panel, width: int, short: bool) -> Row:
+def _hot(reading: DeviceReading, limits: Thresholds) -> bool:
+    degrees, limit = reading.temperature_c, reading.temperature_limit_c
+    return (
+        degrees is not None and limit is not None and degrees >= limit - limits.temperature_margin
+    )
+
+
+def _faults(row: Row, reading: DeviceReading | None) -> Row:
+    """What a device says about itself only when something is wrong: XID, ECC, throttling."""
+    if reading is None:
+        return row
+    if reading.xid is not None:
+        row.put(f"XID {reading.xid} ", "state.act")
+    if reading.ecc_uncorrected:
+        row.put(f"ECC {reading.ecc_uncorrected} ", "state.act")
+    if reading.throttle:
+        row.put("⚠ ", "state.watch").outside(reading.throttle[0] + " ", "state.watch")
+    return row
+
+
+def _readings(paint: Paint, panel: Panel, width: int, limits: Thresholds, short: bool) -> Row:
     """Memory against capacity, temperature, power, utilisation, spikes; n/a where none."""
     row = paint.row(width)
     reading = panel.device.reading if panel.device else None
@@ -84,16 +108,10 @@ def _readings(paint: Paint, panel: Panel, width: int, short: bool) -> Row:
     spikes = len(panel.spikes)
     if spikes:
         row.put(f"▲{spikes} ", "spike")
-    if reading is not None and reading.throttle:
-        row.put("⚠ ", "state.watch").outside(reading.throttle[0] + " ", "state.watch")
-    _memory(row, panel)
+    _memory(_faults(row, reading), panel, limits)
     if reading is None:
         return row.put(" ")
-    hot = (
-        reading.temperature_c is not None
-        and reading.temperature_limit_c is not None
-        and reading.temperature_c >= reading.temperature_limit_c - 3
-    )
+    hot = _hot(reading, limits)
     gap = " " if short else "  "
     row.put(gap).whole(reading.temperature_c, "°C", "state.act" if hot else "text", 2)
     if not short or width >= 56:
@@ -101,13 +119,19 @@ def _readings(paint: Paint, panel: Panel, width: int, short: bool) -> Row:
     return row.put(gap).whole(reading.utilization, "%", width=3).put(" ")
 
 
-def _memory(row: Row, panel: Panel) -> None:
-    used, capacity, predicted = panel.used, panel.capacity, panel.predicted
-    over = used is not None and predicted is not None and used > predicted * 1.02
+def _over(panel: Panel, limits: Thresholds) -> bool:
+    """Whether a device holds more than its plan said."""
+    used, predicted = panel.used, panel.predicted
+    share = 1 + limits.memory_over_plan / 100
+    return used is not None and predicted is not None and used > predicted * share
+
+
+def _memory(row: Row, panel: Panel, limits: Thresholds) -> None:
+    used, capacity = panel.used, panel.capacity
     if used is None:
         row.put(fmt.NA, "na")
         return
-    row.raw(fmt.gib(used), "over" if over else "text")
+    row.raw(fmt.gib(used), "over" if _over(panel, limits) else "text")
     if capacity is not None:
         row.put(" / ", "unit").raw(fmt.gib(capacity), "soft")
     row.put(" GiB", "unit")
@@ -176,7 +200,7 @@ def _memory_plot(
     if rows > 2:
         labels.setdefault(rows - 1, ("0", "axis"))
     if all(column is None for column in columns):
-        text = "waiting for the first report" if panel.kind == "rank" else "no reading yet"
+        text = t("waiting for the first report") if panel.kind == "rank" else t("no reading yet")
         for y, row in enumerate(out):
             row.raw(labels.get(y, ("", "axis"))[0].rjust(AXIS) + " ", "axis")
             if y == rows // 2:
@@ -198,7 +222,7 @@ def _heat_plot(
     columns = device.temperature.columns(view.now, count, seconds)
     limit = device.reading.temperature_limit_c
     top = max([100.0 if limit is None else limit + 5] + [c[0] for c in columns if c])
-    drawn = plot.area(paint, columns, rows, top, floor=20.0, capacity=limit)
+    drawn = plot.area(paint, columns, rows, top, floor=20.0, capacity=limit, outline=True)
     for y, row in enumerate(out):
         label = f"{top:.0f}°" if y == 0 else "20°" if y == rows - 1 and rows > 2 else ""
         row.put(label.rjust(AXIS - 1) + " ", "axis").cells(drawn[y])
@@ -215,11 +239,11 @@ def legend(paint: Paint, panel: Panel, width: int, span: float) -> Row:
     if panel.tracks and all(track.gone for track in panel.tracks):
         change = panel.tracks[0].change
         reason = change.reason if change else None
-        return row.outside(reason or "ended", "state.act" if panel.phase == "died" else "soft")
+        return row.outside(reason or t("ended"), "state.act" if panel.phase == "died" else "soft")
     tail = paint.row(width)
-    tail.put(f"{span / 60:.0f} min ", "faint")
+    tail.put(t("{minutes} min", minutes=f"{span / 60:.0f}") + " ", "faint")
     if panel.predicted is not None and width >= 80:  # narrower: the plot's axis says it
-        tail.put("plan ", "plan").raw(fmt.gib(panel.predicted), "plan")
+        tail.put(t("plan") + " ", "plan").raw(fmt.gib(panel.predicted), "plan")
     for owner in OWNERS:
         if owner not in panel.memory.owners:
             continue
@@ -241,7 +265,7 @@ def line(paint: Paint, panel: Panel, width: int, view: View, name_width: int) ->
     row.raw(
         (paint.shape(phase) if phase else " ") + " ", fmt.state(phase).role if phase else "text"
     )
-    readings = _line_readings(paint, panel, width)
+    readings = _line_readings(paint, panel, width, view.limits)
     free = width - row.x - readings.x - 2
     role_width = 22 if free >= 60 and panel.role else 0
     spark = min(free // 2, 60) if free >= 40 else 0
@@ -266,21 +290,31 @@ def line(paint: Paint, panel: Panel, width: int, view: View, name_width: int) ->
     return row.right(readings.put(" ")).strip()
 
 
-def _line_readings(paint: Paint, panel: Panel, width: int) -> Row:
+def _line_readings(paint: Paint, panel: Panel, width: int, limits: Thresholds) -> Row:
     row = paint.row(width)
     reading = panel.device.reading if panel.device else None
     if reading is not None and reading.error:
         return row.put("⚠ ", "state.watch").outside(fmt.fit(reading.error, 30), "state.watch")
     used, capacity = panel.used, panel.capacity
-    row.raw(fmt.gib(used).rjust(6), "na" if used is None else "text")
+    _faults(row, reading)
+    role = "na" if used is None else "over" if _over(panel, limits) else "text"
+    row.raw(fmt.gib(used).rjust(6), role)
+    spikes = len(panel.spikes)
+    if width < NARROW:  # the bar says how much that is of the capacity
+        if reading is not None:
+            degrees = "".join(fmt.whole(reading.temperature_c, "°"))
+            row.put(f" {degrees:>4}", "state.act" if _hot(reading, limits) else "text")
+            busy = "".join(fmt.whole(reading.utilization, "%"))
+            row.put(f" {busy:>4}", "soft")
+        return row.put(f" ▲{spikes}".ljust(4) if spikes else "    ", "spike")
     if capacity is not None:
         row.put("/", "unit").raw(fmt.gib(capacity).ljust(4), "soft")
     if width >= 50:
         row.put(" GiB", "unit")
     if reading is not None:
-        row.put(" ").whole(reading.temperature_c, "°C", width=3)
+        heat = "state.act" if _hot(reading, limits) else "text"
+        row.put(" ").whole(reading.temperature_c, "°C", heat, 3)
         if width >= 72:
             row.put(" ").whole(reading.power_w, "W", width=4)
         row.put(" ").whole(reading.utilization, "%", width=4)
-    spikes = len(panel.spikes)
     return row.put(f" ▲{spikes}".ljust(4) if spikes else "    ", "spike")

@@ -9,6 +9,7 @@ from textual.strip import Strip
 
 from console import actions, history
 from console import format as fmt
+from console.i18n import t
 from console.parts import Panel
 from console.state import Model
 from console.widgets import device
@@ -16,7 +17,9 @@ from console.widgets.lines import Lines
 from console.widgets.paint import Paint
 
 PANEL_WIDTH = 50  # narrowest full panel
+TWO_PLOTS = 56  # narrowest panel with a plot of temperature beside that of memory
 PANEL_ROWS = 5  # lowest full panel: title, four rows of plot
+PANEL_GOOD = 9  # tall enough; rather wider than taller from here on
 PANEL_HIGH = 14  # a panel does not grow beyond this
 
 
@@ -37,11 +40,15 @@ def arrange(count: int, width: int, room: int) -> Grid:
     """The densest picture that shows every device: panels, one panel and lines, or lines."""
     if count == 0:
         return Grid(1, max(min(room, 4), 1), full=True)
-    for columns in range(1, max(width // PANEL_WIDTH, 1) + 1):
-        rows = room // -(-count // columns)
-        enough = 7 if columns < width // PANEL_WIDTH else PANEL_ROWS
-        if rows >= enough:
-            return Grid(columns, min(rows, PANEL_HIGH), full=True)
+    most = max(width // PANEL_WIDTH, 1)
+    tall = {c: min(room // -(-count // c), PANEL_HIGH) for c in range(1, most + 1)}
+    wide = [c for c, rows in tall.items() if rows >= PANEL_GOOD]
+    both = [c for c, rows in tall.items() if rows > PANEL_ROWS and width // c >= TWO_PLOTS]
+    best = wide[0] if wide and wide[0] in both else None
+    if best is None:  # two plots each before height, height before width
+        best = max(both or tall, key=lambda c: (tall[c], -c))
+    if tall[best] >= PANEL_ROWS:
+        return Grid(best, tall[best], full=True)
     columns = 1
     while -(-count // columns) > room and width // (columns + 1) >= 38:
         columns += 1
@@ -70,7 +77,8 @@ class Devices(Lines, can_focus=True):
             self.selected = keys[0] if keys else None
         now = self.model.now
         span = self.span or history.span_for((p.memory.first for p in panels), now)
-        return device.View(now, span, self.selected, self.has_focus)
+        limits = self.console_app.config.thresholds
+        return device.View(now, span, self.selected, self.has_focus, limits)
 
     def draw(self, width: int, height: int) -> Sequence[Strip]:
         panels = self.model.panels()
@@ -78,9 +86,9 @@ class Devices(Lines, can_focus=True):
         if not panels:
             row = self.paint.row(width).put(" ")
             text = (
-                "Waiting for the engine's first reading"
+                t("Waiting for the engine's first reading")
                 if self.model.stopped is None
-                else ("The engine has ended")
+                else t("The engine has ended")
             )
             return [self.paint.blank(width), row.put(text, "soft").strip()]
         host_line = self._host(panels, width)
@@ -138,16 +146,23 @@ class Devices(Lines, can_focus=True):
         if host is None or all(panel.kind != "rank" for panel in panels):
             return []
         reading = host.reading
-        row = self.paint.row(width).put(" host ", "title").outside(f"{reading.name}  ", "soft")
-        row.put("memory ", "soft")
+        row = (
+            self.paint.row(width)
+            .put(f" {t('host')} ", "title")
+            .outside(f"{reading.name}  ", "soft")
+        )
+        row.put(t("memory") + " ", "soft")
         if reading.memory_used is None:
             row.put("n/a", "na")
         else:
-            row.raw(fmt.gib(reading.memory_used)).put(" / ", "unit")
+            used, total = reading.memory_used, reading.memory_total
+            limit = self.console_app.config.thresholds.host_memory
+            full = total is not None and used > total * limit / 100
+            row.raw(fmt.gib(used), "state.act" if full else "text").put(" / ", "unit")
             row.raw(fmt.gib(reading.memory_total), "soft").put(" GiB", "unit")
         row.put("   CPU ", "soft").whole(reading.utilization, "%")
-        row.put("   temperature ", "soft").whole(reading.temperature_c, "°C")
-        row.put("   power ", "soft").whole(reading.power_w, "W")
+        row.put(f"   {t('temperature')} ", "soft").whole(reading.temperature_c, "°C")
+        row.put(f"   {t('power')} ", "soft").whole(reading.power_w, "W")
         return [row.strip()]
 
     def action_panel(self, by: int) -> None:

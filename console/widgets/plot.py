@@ -19,6 +19,8 @@ _RIGHT: Final = (0x00, 0x80, 0xA0, 0xB0, 0xB8)
 _LINE: Final = (0xC0, 0x24, 0x12, 0x09)  # both dots of one row, counted from the bottom
 _DOTTED: Final = (0x40, 0x04, 0x02, 0x01)
 _BLANK: Final[Cell] = (" ", "text")
+HALF: Final = 2  # dots of a cell's four
+EDGE: Final = 2  # dots of an outline
 MEMORY: Final = 20_000  # drawn columns that are remembered
 _ROLES: Final = {owner: f"owner.{owner}" for owner in OWNER_LETTERS}
 
@@ -45,6 +47,7 @@ def area(
     plan: float | None = None,
     capacity: float | None = None,
     marks: Collection[int] = (),
+    outline: bool = False,
 ) -> list[list[Cell]]:
     """Rows of cells from top to bottom.
 
@@ -55,6 +58,7 @@ def area(
         plan: a line drawn through the plot; what rises above it changes colour.
         capacity: a dotted line, left out where it lies above the plot.
         marks: cell columns that get a ``▲`` above their area (spikes).
+        outline: draw the upper edge alone, for what is a level and not an amount.
     """
     step = per_cell(paint)
     width = len(columns) // step
@@ -66,7 +70,7 @@ def area(
     known = paint.drawn
     if len(known) > MEMORY:
         known.clear()
-    shape = (height, top, floor, line, ceiling)
+    shape = (height, top, floor, line, ceiling, outline)
     grid: list[list[Cell]] = []
     for cell in range(width):
         pair = (columns[cell * step], columns[cell * step + step - 1])
@@ -74,7 +78,7 @@ def area(
         column = known.get(key)
         if column is None:
             draw = _braille if paint.unicode else _letters
-            column = draw(paint, pair, height, full, floor, scale, line, ceiling)
+            column = draw(paint, pair, height, full, floor, scale, line, ceiling, outline)
             known[key] = column
         grid.append(column)
     rows = [[grid[x][y] for x in range(width)] for y in range(height)]
@@ -112,6 +116,7 @@ def _braille(
     scale: float,
     line: int | None,
     ceiling: int | None,
+    outline: bool,
 ) -> list[Cell]:
     left, right = (_height(value, full, floor, scale) for value in pair)
     tall = pair[0] if left >= right else pair[1]
@@ -121,6 +126,11 @@ def _braille(
     for row in range(height - 1, -1, -1):
         base = row * 4
         mask = _LEFT[min(max(left - base, 0), 4)] | _RIGHT[min(max(right - base, 0), 4)]
+        if outline:
+            mask &= ~(
+                _LEFT[min(max(left - EDGE - base, 0), 4)]
+                | _RIGHT[min(max(right - EDGE - base, 0), 4)]
+            )
         role = "text"
         if mask and tall is not None:
             owner = _owner_at(tall, min(base + 2, most - 1) + 0.5, floor, scale)
@@ -131,7 +141,8 @@ def _braille(
                 role = "over"
         if line is not None and base <= line < base + 4 and most <= line:
             mask |= _LINE[line - base]
-            role = "plan"
+            # A cell has one colour: what fills more of it gives it, or all would look like plan.
+            role = role if most - base >= HALF else "plan"
         elif ceiling is not None and not mask and base <= ceiling < base + 4:
             mask, role = _DOTTED[ceiling - base], "capacity"
         out.append((chr(0x2800 | mask), role) if mask else _BLANK)
@@ -147,12 +158,13 @@ def _letters(
     scale: float,
     line: int | None,
     ceiling: int | None,
+    outline: bool,
 ) -> list[Cell]:
     value = pair[0]
     most = _height(value, full, floor, scale)
     out: list[Cell] = []
     for row in range(height - 1, -1, -1):
-        if row < most and value is not None:
+        if row < most and value is not None and not (outline and row < most - 1):
             owner = _owner_at(value, row + 0.5, floor, scale)
             over = line is not None and row > line
             role = "over" if over else _ROLES.get(owner, owner)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from console import theme
 from console.leave import Leave
 from engine.messages import (
     Cancel,
@@ -183,7 +184,7 @@ async def test_spike_threshold(opened: Opener) -> None:
 
 async def test_theme_switch(opened: Opener) -> None:
     async with opened() as console:
-        for _ in range(5):
+        for _ in theme.names():
             await console.press("f3")
             assert "Theme: " in console.text()
         assert console.app.look.name == "signature"

@@ -1,0 +1,147 @@
+"""The overview's parts by themselves: what is wrong, the pipeline, how room is shared."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from console.config import Thresholds
+from console.screens.overview import Wants, heights
+from console.state import Model
+from console.theme import load
+from console.widgets import alarm, device, pipeline, plot
+from console.widgets.devices import arrange
+from console.widgets.paint import Paint
+from engine.messages import AlertChanged, DevicesSampled, Event, FindingRaised, StepDone
+from tests.console.conftest import Opener
+from tests.console.fake_client import Stage
+
+LATE = AlertChanged(id="t:3", rule="temp-high", severity="warning", state="firing", since=10.0,
+                    message="GPU 3 over 85 °C for 2 min")  # fmt: skip
+CAUSE = FindingRaised(id="f1", finding="cuda_oom", severity="critical", job=17, rank=3,
+                      cause="CUDA ran out of memory on GPU 3")  # fmt: skip
+
+
+def told(stage: Stage, *more: Event, seconds: int = 20) -> Model:
+    model = Model()
+    for event in (*stage.history(seconds), *more):
+        model.apply(event)
+    model.now = stage.started + seconds
+    return model
+
+
+def test_all_well_takes_no_row() -> None:
+    model = told(Stage(gpus=1))
+    assert alarm.trouble(model) == []
+    assert heights(120, 40, Wants(1, 3)).alarm == 0
+
+
+def test_causes_come_before_alerts_and_what_is_seen_to_is_quiet() -> None:
+    model = told(Stage(gpus=4), LATE, CAUSE)
+    assert alarm.trouble(model) == [CAUSE, LATE]
+    model.apply(replace(LATE, state="acknowledged"))
+    model.apply(replace(CAUSE, resolved=True))
+    assert alarm.trouble(model) == []
+    assert [a.state for a in model.trouble.open_alerts()] == ["acknowledged"]
+    model.apply(replace(LATE, state="resolved"))
+    assert list(model.trouble.alerts) == []
+    assert model.trouble.past[-1].id == "t:3"
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 50)])
+async def test_what_is_wrong_stands_on_the_first_screen_with_the_next_key(
+    opened: Opener, size: tuple[int, int]
+) -> None:
+    async with opened(Stage(gpus=4), size=size, seconds=4) as console:
+        before = console.lines()[2]
+        await console.play([LATE])
+        row = console.lines()[2]
+        assert "GPU 3 over 85 °C" in row
+        assert "a acknowledge" in row
+        await console.play([replace(LATE, state="acknowledged")])
+        assert console.lines()[2] == before
+
+
+def test_a_stage_that_waits_has_bubbles_and_the_slowest_is_named() -> None:
+    model = told(Stage(gpus=4), seconds=20)
+    job = model.current_job()
+    assert job is not None
+    found = pipeline.stages(model, job)
+    assert [stage.device for stage in found] == ["GPU 0", "GPU 1", "GPU 2", "GPU 3"]
+    assert all(stage.busy is not None and 0.2 < stage.busy < 0.35 for stage in found)
+    late = pipeline.bottleneck(found, 2.0)
+    assert late is not None
+    assert late[0].rank == 3
+    assert late[1] == pytest.approx(0.004)
+    assert pipeline.bottleneck(found, 50.0) is None
+    paint = Paint(load("signature"))
+    for width in (40, 80, 120, 200):
+        text = pipeline.strip(paint, model, job, found, late, width).text()
+        assert len(text) <= width
+        assert all(f"{stage.step.block}" in text for stage in found)
+    assert "rank 3 on GPU 3" in pipeline.strip(paint, model, job, found, late, 200).text()
+
+
+def test_rows_of_time_show_when_a_stage_worked() -> None:
+    model = Model()
+    for event in Stage(gpus=1).opening():
+        model.apply(event)
+    for n in range(8):  # works half of the time
+        model.apply(StepDone(job=17, rank=0, step=0, block=n, seconds=0.5, t=100.0 + n))
+    job = model.current_job()
+    assert job is not None
+    found = pipeline.stages(model, job)
+    (row,) = pipeline.times(Paint(load("signature")), found, None, 120)
+    text = row.text
+    worked = text.count("█") + text.count("▓")
+    assert worked == pytest.approx(text.count("·"), abs=30)
+    assert worked > 20
+    assert "53 %" in text  # from the first step's begin to the last one's end
+
+
+@pytest.mark.parametrize("stages", [2, 8, 16])
+def test_every_stage_is_told_in_eighty_columns(stages: int) -> None:
+    model = told(Stage(gpus=stages), seconds=30)
+    job = model.current_job()
+    assert job is not None
+    found = pipeline.stages(model, job)
+    text = pipeline.strip(Paint(load("signature")), model, job, found, None, 80).text()
+    assert all(f"{stage.step.block}" in text for stage in found)
+
+
+@pytest.mark.parametrize(("width", "room"), [(80, 12), (120, 22), (200, 26)])
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 8, 12, 16])
+def test_devices_are_laid_out_within_their_room(width: int, room: int, count: int) -> None:
+    grid = arrange(count, width, room)
+    assert grid.height(count) <= room
+    assert width // grid.columns >= 38
+
+
+def test_faults_of_a_device_are_told_when_they_occur() -> None:
+    stage = Stage(gpus=1)
+    model = told(stage)
+    sample = next(e for e in stage.tick(stage.started + 21) if isinstance(e, DevicesSampled))
+    paint = Paint(load("signature"))
+    view = device.View(model.now, 60.0, limits=Thresholds())
+    panel = model.panels()[0]
+    assert "XID" not in device.title(paint, panel, 100, view).text()
+    bad = replace(sample.devices[0], xid=79, ecc_uncorrected=2, throttle=("thermal",),
+                  temperature_c=89.0)  # fmt: skip
+    model.apply(replace(sample, devices=(bad,)))
+    panel = model.panels()[0]
+    title = device.title(paint, panel, 100, view)
+    for text in ("XID 79", "ECC 2", "thermal"):
+        assert text in title.text()
+    assert ("89", "state.act") in [(text.strip(), role) for text, role in title.pieces]
+
+
+def test_a_level_is_drawn_as_its_upper_edge() -> None:
+    paint = Paint(load("signature"))
+    column = (50.0, (("temperature", 50.0),))
+    rows = plot.area(paint, [column, column], 4, 100.0, outline=True)
+    drawn = [row[0][0] for row in rows]
+    assert drawn[0] == " "
+    assert drawn[1] == " "
+    assert drawn[2] != " "
+    assert drawn[3] == " "
