@@ -7,6 +7,7 @@ the script on a CPU.
 from __future__ import annotations
 
 import argparse
+import copy
 import hashlib
 import json
 import time
@@ -70,9 +71,24 @@ def measure(device: torch.device, dim: int, height: int, width: int) -> dict[str
         "seconds": decode,
         "waits": cuda.waits(lambda: stream.decode(latents), device),
         "history_bytes": stream.nbytes,
+        "errors": errors(vae, latents),
         "sha256": [digest(vae, latents) for _ in range(2)],
         "profile": cuda.profile(lambda: stream.decode(latents), device),
     }
+
+
+def errors(vae: VAE, latents: torch.Tensor) -> dict[str, float]:
+    """‖out − ref‖ / ‖ref‖ against the plain definitions in float32 with channels first."""
+    plain = copy.deepcopy(vae).float().set_layout(torch.contiguous_format)
+    wide = copy.deepcopy(vae).float()
+    video = torch.tanh(torch.randn(3, 9, *(8 * side for side in latents.shape[2:]))).to(latents)
+    found = {}
+    for what, given in (("decode", latents), ("encode", video)):
+        exact = getattr(plain, what)(given)
+        for kind, other in (("float32", wide), ("bfloat16", vae)):
+            out = getattr(other, what)(given)
+            found[f"{what} {kind}"] = float((out - exact).norm() / exact.norm())
+    return found
 
 
 def digest(vae: VAE, latents: torch.Tensor) -> str:

@@ -199,6 +199,8 @@ class VAE(nn.Module):
                 parameter.data = parameter.data.contiguous(memory_format=layout)
             elif parameter.dim() == 4 and parameter.shape[-1] > 1:  # no gamma
                 parameter.data = parameter.data.contiguous(memory_format=images)
+            else:  # nothing may keep the memory alive that the others have left
+                parameter.data = parameter.data.clone()
         return self
 
     @torch.no_grad()
