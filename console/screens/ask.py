@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from console import format as fmt
+from console.i18n import n, t
 from console.screens.dialog import Choice, Dialog
 from console.state import Model
 from console.widgets.paint import Paint
@@ -13,31 +14,43 @@ ENDED = END_STATES
 
 def _on_disk(job: JobRow) -> str:
     if job.clip == 0:
-        return "No clip of it is on disk yet."
-    if job.clip == 1:
-        return "1 clip of it is on disk and stays there."
-    return f"{job.clip:,} clips of it are on disk and stay there."
+        return t("No clip of it is on disk yet.")
+    return n(
+        "{count} clip of it is on disk and stays there.",
+        "{count} clips of it are on disk and stay there.",
+        job.clip,
+    )
 
 
 def cancel(model: Model, paint: Paint, job: JobRow) -> Dialog:
     """Cancel one job? The result is ``keep`` or ``cancel``."""
     if job.state in LIVE_STATES:
-        ranks = "Its rank ends" if job.ranks == 1 else f"Its {job.ranks} ranks end"
-        text = [
-            f"Job {job.id} is {job.state}, {job.mode}, {job.size}, clip "
-            f"{min(job.clip + 1, job.clips or job.clip + 1)} of {job.clips or '?'}.",
-            f"{_on_disk(job)} The clip in progress is lost. {ranks} within seconds.",
-        ]
-        return Dialog(
-            model, paint, f"Cancel job {job.id}?", text,
-            [Choice("keep", "Keep it running"),
-             Choice("cancel", f"Cancel job {job.id} and lose the clip in progress", danger=True)],
+        ranks = n(
+            "The clip in progress is lost. Its rank ends within seconds.",
+            "The clip in progress is lost. Its {count} ranks end within seconds.",
+            job.ranks,
+        )
+        at = t(
+            "Job {id} is {state}, {mode}, {size}, clip {clip} of {clips}.",
+            id=job.id, state=fmt.word(job.state), mode=job.mode, size=job.size,
+            clip=min(job.clip + 1, job.clips or job.clip + 1), clips=job.clips or "?",
         )  # fmt: skip
-    text = [f"Job {job.id} is {job.state}; {job.mode}, {job.size}. {_on_disk(job)}"]
+        text = [at, f"{_on_disk(job)} {ranks}"]
+        return Dialog(
+            model, paint, t("Cancel job {id}?", id=job.id), text,
+            [Choice("keep", t("Keep it running")),
+             Choice("cancel", t("Cancel job {id} and lose the clip in progress", id=job.id),
+                    danger=True)],
+        )  # fmt: skip
+    waits = t(
+        "Job {id} is {state}; {mode}, {size}.",
+        id=job.id, state=fmt.word(job.state), mode=job.mode, size=job.size,
+    )  # fmt: skip
+    text = [f"{waits} {_on_disk(job)}"]
     return Dialog(
-        model, paint, f"Cancel job {job.id}?", text,
-        [Choice("keep", "Keep it in the queue"),
-         Choice("cancel", f"Take job {job.id} out of the queue", danger=True)],
+        model, paint, t("Cancel job {id}?", id=job.id), text,
+        [Choice("keep", t("Keep it in the queue")),
+         Choice("cancel", t("Take job {id} out of the queue", id=job.id), danger=True)],
     )  # fmt: skip
 
 
@@ -47,25 +60,25 @@ def leave(model: Model, paint: Paint) -> Dialog:
     parts = []
     if live:
         ids = ", ".join(str(job.id) for job in live)
-        parts.append(f"job {ids} is running" if len(live) == 1 else f"jobs {ids} are running")
+        parts.append(n("Job {ids} is running.", "Jobs {ids} are running.", len(live), ids=ids))
     if queued:
-        parts.append(f"{fmt.plural(len(queued), 'job')} {'waits' if len(queued) == 1 else 'wait'}")
-    sentence = " and ".join(parts)
+        parts.append(n("{count} job waits.", "{count} jobs wait.", len(queued)))
     total = len(live) + len(queued)
-    choices = [Choice("detach", "Detach: the engine works on, avatop comes back to it")]
+    choices = [Choice("detach", t("Detach: the engine works on, avatop comes back to it"))]
     if live:
         choices.append(
             Choice(
-                "after_clip", "Quit once the clip in progress is on disk; the rest is interrupted"
+                "after_clip",
+                t("Quit once the clip in progress is on disk; the rest is interrupted"),
             )
         )
-    what = "it" if total == 1 else f"all {total} jobs"
+    ended = n("Cancel it and quit now", "Cancel all {count} jobs and quit now", total)
     choices += [
-        Choice("stay", "Stay here"),
-        Choice("cancel", f"Cancel {what} and quit now", danger=True),
+        Choice("stay", t("Stay here")),
+        Choice("cancel", ended, danger=True),
     ]
     text = [
-        f"{sentence[0].upper()}{sentence[1:]}. The engine does not need this console.",
-        "What is committed to disk stays in any case.",
+        " ".join([*parts, t("The engine does not need this console.")]),
+        t("What is committed to disk stays in any case."),
     ]
-    return Dialog(model, paint, "Quit while there is work?", text, choices, escape="stay")
+    return Dialog(model, paint, t("Quit while there is work?"), text, choices, escape="stay")

@@ -13,6 +13,7 @@ from textual.strip import Strip
 from console import actions
 from console import format as fmt
 from console.history import Series, column_seconds
+from console.i18n import n, t
 from console.parts import Panel
 from console.state import Model
 from console.widgets.bars import Place, footer, heading
@@ -40,11 +41,12 @@ class HistoryBody(Lines):
     def draw(self, width: int, height: int) -> Sequence[Strip]:
         panel = self.panel
         if panel is None:
-            return [self.paint.row(width).put(" The device is gone.", "soft").strip()]
+            return [self.paint.row(width).put(f" {t('The device is gone.')}", "soft").strip()]
         right = self.model.now - self.back
-        note = self.paint.row(60).put(f"{fmt.duration(self.window)} until ", "soft")
-        note.put("now" if self.back == 0 else fmt.clock(right), "text")
-        name = f"{panel.name}: memory, GiB"
+        note = self.paint.row(60).put(fmt.duration(self.window), "soft")
+        end = t("now") if self.back == 0 else fmt.clock(right)
+        note.put("  " + t("until {time}", time=end), "text")
+        name = t("{device}: memory, GiB", device=panel.name)
         lines = [heading(self.paint, fmt.inert(name), width, True, note)]
         heat = panel.device.temperature if panel.device else None
         room = height - 4
@@ -55,7 +57,7 @@ class HistoryBody(Lines):
                             plan / fmt.GIB if plan else None,
                             capacity / fmt.GIB if capacity else None, "owner.weights")  # fmt: skip
         if low and heat is not None:
-            lines.append(heading(self.paint, "temperature, °C", width, False))
+            lines.append(heading(self.paint, t("temperature, °C"), width, False))
             lines += self._plot(heat, width, low, right, 1.0, None, None, "temperature")
         lines.append(self._facts(panel, width, right))
         lines.append(self.paint.rule(width))
@@ -67,16 +69,17 @@ class HistoryBody(Lines):
         row = self.paint.row(width).put(" ")
         peak = panel.memory.peak(self.model.now, self.window + self.back)
         if peak is not None:
-            row.put("peak ", "soft").raw(fmt.gib(int(peak))).put(" GiB   ", "unit")
+            row.put(t("peak") + " ", "soft").raw(fmt.gib(int(peak))).put(" GiB   ", "unit")
         if panel.predicted is not None:
-            row.put("plan ", "plan").raw(fmt.gib(panel.predicted)).put(" GiB   ", "unit")
+            row.put(t("plan") + " ", "plan").raw(fmt.gib(panel.predicted)).put(" GiB   ", "unit")
         if panel.capacity is not None:
-            row.put("capacity ", "soft").raw(fmt.gib(panel.capacity)).put(" GiB   ", "unit")
+            row.put(t("capacity") + " ", "soft").raw(fmt.gib(panel.capacity)).put(" GiB   ", "unit")
         start = right - self.window
         spikes = [spike for spike in panel.spikes if start <= spike.t <= right]
         if spikes:
             top = max(spikes, key=lambda spike: spike.bytes)
-            row.put(f"▲ {fmt.plural(len(spikes), 'spike')}, largest ", "spike")
+            row.put("▲ " + n("{count} spike", "{count} spikes", len(spikes)) + ", ", "spike")
+            row.put(t("largest") + " ", "spike")
             row.raw(fmt.gib(top.bytes)).put(" GiB ", "unit").outside(f"({top.owner})", "soft")
         return row.strip()
 
@@ -89,7 +92,7 @@ class HistoryBody(Lines):
         columns = series.columns(right, max(int(self.window / seconds), 2), seconds)
         points = [(n, column[0] * scale) for n, column in enumerate(columns) if column is not None]
         if not points or height < 4:
-            text = "  Nothing was seen in this time." if height >= 1 else ""
+            text = "  " + t("Nothing was seen in this time.") if height >= 1 else ""
             blank = [self.paint.blank(width)] * max(height - 1, 0)
             return [self.paint.row(width).put(text, "soft").strip(), *blank][:height]
         edge = (right, plan, capacity, role)

@@ -149,13 +149,18 @@ class ReplayApp(AvatopApp):
     def _to_mark(self, by: int) -> None:
         mark = self.replay.mark(by)
         if mark is None:
-            where = "before" if by < 0 else "after"
-            self.say(f"No spike, alert or error {where} {stamp(self.replay.cursor)}.", "soft")
+            at = stamp(self.replay.cursor)
+            none = (
+                t("No spike, alert or error before {time}.", time=at)
+                if by < 0
+                else t("No spike, alert or error after {time}.", time=at)
+            )
+            self.say(none, "soft")
             return
         self.replay.playing = False
         self.go_to(self.replay.moment_of(mark))
         role = "spike" if mark.kind == "spike" else "state.act"
-        self.say(f"{mark.kind} at {stamp(mark.at)}: {mark.text}", role)
+        self.say(f"{stamp(mark.at)}  {t(mark.kind)}: {mark.text}", role)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Transport keys belong to pages, not to dialogs or a search being typed."""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from textual.strip import Strip
 
 from console import format as fmt
+from console.i18n import n, t
 from console.state import Model
 from console.widgets.lines import Lines
 from console.widgets.paint import Paint, Row
@@ -40,7 +41,7 @@ class ReplayBar(Lines):
 
     def draw(self, width: int, height: int) -> Sequence[Strip]:  # noqa: ARG002
         client = self.client
-        row = self.paint.row(width).put(" RECORDING ", "match.current").put(" ")
+        row = self.paint.row(width).put(f" {t('RECORDING')} ", "match.current").put(" ")
         if getattr(self.console_app, "seeking", False):
             row.put("… ", "state.watch")
         elif client.playing:
@@ -51,14 +52,14 @@ class ReplayBar(Lines):
         right = self.paint.row(width).put(" ").put(f"{client.speed:.0f}×", "accent")
         length = client.recording.end - client.recording.start
         if width >= 100:
-            right.put(f"  of {fmt.duration(length)}", "soft")
+            right.put("  " + t("of {time}", time=fmt.duration(length)), "soft")
             marks = client.recording.marks
             spikes = sum(mark.kind == "spike" for mark in marks)
             if spikes:
-                right.put(f"  {fmt.plural(spikes, 'spike')}", "spike")
+                right.put("  " + n("{count} spike", "{count} spikes", spikes), "spike")
             errors = sum(mark.kind == "error" for mark in marks)
             if errors:
-                right.put(f"  {fmt.plural(errors, 'error')}", "state.act")
+                right.put("  " + n("{count} error", "{count} errors", errors), "state.act")
         right.put(" ")
         self._line(row, row.left - right.x)
         return [row.right(right).strip()]

@@ -7,6 +7,7 @@ from typing import Any
 
 from textual.widgets import Input
 
+from console.i18n import t
 from console.screens.form import Form, Pick, entry
 from console.state import Model
 from console.widgets.paint import Paint
@@ -29,8 +30,8 @@ class SubmitForm(Form):
 
     def __init__(self, model: Model, paint: Paint, environ: Mapping[str, str]) -> None:
         super().__init__(
-            model, paint, "Submit a job",
-            "Enter submits · Esc leaves · ↑ ↓ go between fields · ← → change a choice",
+            model, paint, t("Submit a job"),
+            t("Enter submits · Esc leaves · ↑ ↓ go between fields · ← → change a choice"),
         )  # fmt: skip
         self.environ = environ
         paint = self.paint
@@ -42,14 +43,14 @@ class SubmitForm(Form):
         self.preset = Pick(
             model, paint, [(p.name, p.purpose) for p in presets], presets[0].name, id="preset"
         )
-        modes = [(AUTO, "what the devices and flags mean")]
+        modes = [(AUTO, t("what the devices and flags mean"))]
         modes += [(mode, "") for mode in params.MODES_NOW]
         asked = before.get("mode") or AUTO
         self.mode = Pick(model, paint, modes, str(asked), id="mode")
         hints = {
-            "image": "portrait, at least 512×512", "audio": "speech, any sample rate",
-            "prompt": "empty: a neutral talking head", "ckpt": "directory of the checkpoint",
-            "ranks": "empty: as many as the mode wants",
+            "image": t("portrait, at least 512×512"), "audio": t("speech, any sample rate"),
+            "prompt": t("empty: a neutral talking head"), "ckpt": t("directory of the checkpoint"),
+            "ranks": t("empty: as many as the mode wants"),
         }  # fmt: skip
         kept = ("image", "audio", "prompt", "ckpt")
         self.inputs: dict[str, Input] = {}
@@ -83,10 +84,15 @@ class SubmitForm(Form):
         """Show what the preset brings where nothing is typed."""
         values = self.presets[self.preset.value].values
         for name in ("size", "clips", "steps"):
-            self.inputs[name].placeholder = f"{values[PARAMETERS[name]]}, from the preset"
+            self.inputs[name].placeholder = t(
+                "{value}, from the preset", value=values[PARAMETERS[name]]
+            )
         preset = self.presets[self.preset.value]
-        length = f"{preset.predicted_frames:,} frames, {preset.predicted_seconds:.1f} s at 25 fps"
-        self.about.say([("", "text"), (f"If the sound lasts: {length}.", "soft")])
+        said = t(
+            "If the sound lasts: {frames} frames, {seconds} s at 25 fps.",
+            frames=f"{preset.predicted_frames:,}", seconds=f"{preset.predicted_seconds:.1f}",
+        )  # fmt: skip
+        self.about.say([("", "text"), (said, "soft")])
 
     def values(self) -> dict[str, Any]:
         """What was typed, under the parameters' names."""
@@ -103,7 +109,7 @@ class SubmitForm(Form):
         if field is None:
             return problem.text
         if problem.reason == "is required":
-            return f"{field} is required."
+            return t("{field} is required.", field=field)
         said = f"{field}: {problem.reason}."
         advice = problem.suggestion
         end = "" if advice.endswith("?") else "."

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from textual.widgets import Input
 
 from console import format as fmt
+from console.i18n import t
 from console.screens.form import Form, Pick, entry
 from console.state import Model
 from console.widgets.paint import Paint
@@ -18,10 +19,13 @@ class ThresholdForm(Form):
 
     def __init__(self, model: Model, paint: Paint, job: JobRow) -> None:
         super().__init__(
-            model, paint, f"Spike threshold of job {job.id}", "Enter sets it · Esc leaves"
+            model,
+            paint,
+            t("Spike threshold of job {id}", id=job.id),
+            t("Enter sets it · Esc leaves"),
         )
         self.job = job
-        self.gib = entry("", "empty: the plan's own", "gib")
+        self.gib = entry("", t("empty: the plan's own"), "gib")
 
     def fields(self) -> Sequence[tuple[str, Input | Pick]]:
         return [("GiB", self.gib)]
@@ -29,11 +33,11 @@ class ThresholdForm(Form):
     def ready(self) -> None:
         plan = self.model.plans.get(self.job.id) or {}
         known = [b for b in plan.get("spike_threshold_bytes", ()) if isinstance(b, int)]
-        text = "A rise above the threshold is marked ▲ and logged."
+        text = t("A rise above the threshold is marked ▲ and logged.")
         if known:
             least, most = fmt.gib(min(known)), fmt.gib(max(known))
-            span = least if least == most else f"{least} to {most}"
-            text += f" The plan's own: {span} GiB."
+            span = least if least == most else f"{least} … {most}"
+            text = f"{text} {t('The plan says {span} GiB.', span=span)}"
         self.about.say([("", "text"), (text, "soft")])
         self.gib.focus()
 
@@ -47,7 +51,9 @@ class ThresholdForm(Form):
         except ValueError:
             value = -1.0
         if not 0 < value < 1e6:
-            sentence = f"{self.gib.value!r} is not a number of GiB above 0, such as 1.5."
+            sentence = t(
+                "{text} is not a number of GiB above 0, such as 1.5.", text=repr(self.gib.value)
+            )
             self.problems.say([("", "text"), (sentence, "state.act")])
             return
         self.dismiss((int(value * fmt.GIB),))

@@ -9,6 +9,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
 
+from console.i18n import t
 from console.parts import Preview
 from console.widgets.bars import heading
 from console.widgets.lines import Lines
@@ -88,14 +89,14 @@ class NewestFrame(Lines):
     def draw(self, width: int, height: int) -> Sequence[Strip]:
         preview = self.model.preview
         if preview is None:
-            lines = [heading(self.paint, "Newest frame", width, False)]
-            text = "  appears with the first block"
-            return [*lines, self.paint.row(width).put(text, "soft").strip()]
-        text = f"clip {preview.clip + 1}"
+            lines = [heading(self.paint, t("Newest frame"), width, False)]
+            row = self.paint.row(width).put("  ")
+            return [*lines, row.put(t("appears with the first block"), "soft").strip()]
+        text = t("clip {number}", number=preview.clip + 1)
         if width >= 34:
-            text = f"job {preview.job} {text}"
+            text = f"{t('job {id}', id=preview.job)} {text}"
         if width >= 48:
-            text += f" block {preview.block}"
+            text += f" {t('block {number}', number=preview.block)}"
         note = self.paint.row(40).put(text, "soft")
-        lines = [heading(self.paint, "Newest frame", width, False, note)]
+        lines = [heading(self.paint, t("Newest frame"), width, False, note)]
         return lines + half_blocks(self.paint, preview, width, height - 1)

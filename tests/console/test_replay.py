@@ -136,7 +136,7 @@ async def test_transport_keys(taped: tuple[Recording, list[Event], Stage]) -> No
         assert client.cursor == stage.started + 5
         await replay.press("right_square_bracket")
         assert 0 < client.cursor - spikes[0] < 0.1
-        assert "spike at" in replay.text()
+        assert "spike: " in replay.text()
         await replay.press("right_square_bracket")
         assert 0 < client.cursor - spikes[1] < 0.1
         await replay.press("left_square_bracket")
