@@ -1,4 +1,4 @@
-"""The sample checkpoint, and a copy of it that a test may damage."""
+"""The small checkpoint, and a copy of it that a test may damage."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-SAMPLE = Path(__file__).resolve().parents[2] / "sample_data" / "ckpt"
+from tests.tiny import tiny_ckpt
 
 
 @pytest.fixture
 def sample() -> Path:
-    return SAMPLE
+    return tiny_ckpt()
 
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """A private copy of the sample."""
-    return Path(shutil.copytree(SAMPLE, tmp_path / "ckpt"))
+    return Path(shutil.copytree(tiny_ckpt(), tmp_path / "ckpt"))

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from console import cli
-from engine.resources import sample_data
 from tests.bad_inputs import base_argv, make_files
 from tests.checkpoint.test_damaged import DAMAGES, LORA
+from tests.tiny import tiny_ckpt
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def test_a_job_on_it_is_refused(
 ) -> None:
     monkeypatch.setenv("AVATOP_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setenv("AVATOP_CACHE_DIR", str(tmp_path / "cache"))
-    copy = Path(shutil.copytree(sample_data() / "ckpt", tmp_path / "ckpt"))
+    copy = Path(shutil.copytree(tiny_ckpt(), tmp_path / "ckpt"))
     damage, file, tensor, told = DAMAGES[name]
     damage(copy)
     lora = ("--load_lora", "--lora_path_dmd", str(copy / LORA)) if file == LORA else ()

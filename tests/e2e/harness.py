@@ -17,7 +17,7 @@ import psutil
 from engine.engine import InProcessClient, start_engine
 from engine.jobs.paths import Places
 from engine.messages import Command, Event, JobChanged, JobRow, Reply, Submit
-from engine.resources import sample_data
+from tests.tiny import tiny_ckpt
 
 ROOT = Path(__file__).resolve().parents[2]
 PROMPT = "A young woman with dark hair in a blue suit, office, smiling warmly, soft light"
@@ -30,7 +30,7 @@ def job_flags(inputs: Path, **changes: Any) -> dict[str, str]:
     flags = {
         "image": inputs / "good.png",
         "audio": inputs / "good.wav",
-        "ckpt_dir": sample_data() / "ckpt",
+        "ckpt_dir": tiny_ckpt(),
         "prompt": PROMPT,
         "size": "64*64",
         "num_clip": 2,

@@ -25,10 +25,10 @@ from engine.messages import (
     RankChanged,
     StepDone,
 )
-from engine.resources import sample_data
 from engine.services import Services
 from tests.bad_inputs import voice, write_wav
 from tests.e2e.harness import Driven, gone, job_flags
+from tests.tiny import tiny_ckpt
 
 pytestmark = [pytest.mark.ranks, pytest.mark.xdist_group("e2e")]
 
@@ -123,7 +123,7 @@ def test_a_checkpoint_that_changes_under_a_job_is_told_and_the_job_pauses(
     engine: Driven, inputs: Path, long_audio: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "ckpt"
-    shutil.copytree(sample_data() / "ckpt", folder)
+    shutil.copytree(tiny_ckpt(), folder)
     flags = {"mode": "single", "num_clip": 50, "audio": long_audio, "ckpt_dir": folder}
     job = engine.submit(job_flags(inputs, **flags))
     engine.wait(_of(BlockDone, job))

@@ -13,8 +13,8 @@ import pytest
 from engine import preflight as module
 from engine.params import Request
 from engine.preflight import Machine, PreflightError, prepare
-from engine.resources import sample_data
 from tests.bad_inputs import make_files
+from tests.tiny import tiny_ckpt
 
 MACHINE = Machine(host_total=16 << 30, host_available=12 << 30)
 
@@ -32,7 +32,7 @@ def request_of(inputs: Path) -> Callable[..., Request]:
         values = {
             "image": str(inputs / "good.png"),
             "audio": str(inputs / "good.wav"),
-            "ckpt_dir": str(sample_data() / "ckpt"),
+            "ckpt_dir": str(tiny_ckpt()),
             "size": "128*128",
             "num_clip": 5,
             "gpus": "cpu",
@@ -82,7 +82,7 @@ def test_a_damaged_checkpoint_is_found_with_the_file(
     request_of: Callable[..., Request], tmp_path: Path
 ) -> None:
     broken = tmp_path / "ckpt"
-    shutil.copytree(sample_data() / "ckpt", broken)
+    shutil.copytree(tiny_ckpt(), broken)
     shard = sorted(broken.glob("*.safetensors"))[0]
     with shard.open("r+b") as stream:
         stream.truncate(shard.stat().st_size - 1000)
@@ -95,11 +95,11 @@ def test_what_is_missing_is_named_with_its_remedy(
     request_of: Callable[..., Request], tmp_path: Path
 ) -> None:
     without = tmp_path / "ckpt"
-    shutil.copytree(sample_data() / "ckpt", without)
+    shutil.copytree(tiny_ckpt(), without)
     (without / "Wan2.1_VAE.pth").unlink()
     with pytest.raises(PreflightError, match=r"Wan2\.1_VAE\.pth.*--vae_path"):
         prepare(request_of(ckpt_dir=str(without)), MACHINE)
-    vae = str(sample_data() / "ckpt" / "Wan2.1_VAE.pth")
+    vae = str(tiny_ckpt() / "Wan2.1_VAE.pth")
     assert prepare(request_of(ckpt_dir=str(without), vae_path=vae), MACHINE).plan.fits
 
 
@@ -107,7 +107,7 @@ def test_a_folder_s_own_lora_is_left_alone_unless_it_is_asked_for(
     request_of: Callable[..., Request],
 ) -> None:
     assert "lora" not in prepare(request_of(), MACHINE).layout.paths()
-    lora = str(sample_data() / "ckpt" / "liveavatar.safetensors")
+    lora = str(tiny_ckpt() / "liveavatar.safetensors")
     asked = prepare(request_of(load_lora=True, lora_path_dmd=lora), MACHINE)
     assert asked.layout.paths()["lora"] == lora
 

@@ -9,7 +9,6 @@ import tempfile
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 from engine.checkpoint.layout import find
@@ -18,8 +17,9 @@ from engine.parameters.modes import ModeReading
 from engine.parameters.request import Request
 from engine.placement.plan import DType, Lead, Mode, Plan, Stage, Weights
 from engine.placement.solve import DeviceOffer, solve
+from tests.tiny import tiny_ckpt
 
-CKPT = Path(__file__).parents[2] / "sample_data" / "ckpt"
+CKPT = tiny_ckpt()
 SIZE = (128, 64)  # width, height: 16 × 8 latent cells
 
 

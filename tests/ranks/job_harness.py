@@ -22,8 +22,9 @@ from engine.parameters.modes import ModeReading
 from engine.parameters.request import Request
 from engine.placement.solve import DeviceOffer, solve
 from engine.ranks.protocol import RankSpec
+from tests.tiny import tiny_ckpt
 
-CKPT = Path(__file__).parents[2] / "sample_data" / "ckpt"
+CKPT = tiny_ckpt()
 RATE = 16_000
 
 

@@ -1,0 +1,37 @@
+"""A small random checkpoint in the real layout: for tests that look at mechanics, not at pictures.
+
+The checkpoint that is shipped may change its shape with any training; this one never does.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from engine.checkpoint.synth import synth
+
+SEED = 20250
+#: Environment variable that names it.
+NAME = "TINY_CKPT"
+
+
+@functools.cache
+def tiny_ckpt() -> Path:
+    """Made once per test process, and removed when that ends; its children find it by ``NAME``."""
+    known = os.environ.get(NAME)
+    if known is not None and Path(known).is_dir():
+        return Path(known)
+    folder = Path(tempfile.mkdtemp(prefix="avatop-tiny-"))
+    atexit.register(_remove, folder, os.getpid())
+    synth("tiny", folder / "ckpt", SEED)
+    os.environ[NAME] = str(folder / "ckpt")
+    return folder / "ckpt"
+
+
+def _remove(folder: Path, owner: int) -> None:
+    if os.getpid() == owner:  # not in a fork of it
+        shutil.rmtree(folder, ignore_errors=True)
