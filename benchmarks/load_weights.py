@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -18,10 +19,12 @@ import torch
 
 from benchmarks import cuda
 from engine.checkpoint.layout import find
+from engine.checkpoint.onrank.files import TensorReader
 from engine.checkpoint.onrank.load import load_dit
 from engine.checkpoint.shapes import SHAPES
 from engine.checkpoint.synth import synth
 from engine.model.config import Numerics
+from engine.model.dit import DiT
 
 GIB = 1 << 30
 
@@ -50,6 +53,7 @@ def measure(root: Path, device: torch.device) -> dict[str, Any]:
     limit = link(device)
     found: dict[str, Any] = {"copy_limit_gb_per_second": limit}
     size = sum(Path(path).stat().st_size for path in find(root).dit_files)
+    os.sync()  # what was just written is not written out while it is read
     for path in find(root).dit_files:  # into the page cache, if it is not there
         with Path(path).open("rb") as file:
             while file.read(GIB // 4):
@@ -64,6 +68,8 @@ def measure(root: Path, device: torch.device) -> dict[str, Any]:
         cuda.wait(device)
         spent = time.perf_counter() - began
         held = sum(p.nbytes for p in dit.parameters())
+        if not fp8:
+            found["tensors_compared"] = compare(dit, root)
         found[name] = {
             "seconds": spent,
             "file_bytes": size,
@@ -75,6 +81,19 @@ def measure(root: Path, device: torch.device) -> dict[str, Any]:
             found[name]["above_held_bytes"] = torch.cuda.max_memory_allocated() - held
         del dit
     return found
+
+
+def compare(dit: DiT, root: Path) -> int:
+    """How many tensors were read again, on the host, and found equal.
+
+    Raises ``ValueError`` for one that is not.
+    """
+    wanted = dict(list(dit.named_parameters())[::50])
+    with TensorReader(find(root).dit_header()) as reader:
+        for name, parameter in wanted.items():
+            if not torch.equal(parameter.cpu(), reader.read(name).to(parameter.dtype)):
+                raise ValueError(f"{name} is not what the file holds")
+    return len(wanted)
 
 
 def link(device: torch.device) -> float | None:

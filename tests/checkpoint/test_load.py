@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import struct
 import weakref
@@ -16,8 +17,9 @@ from engine.checkpoint.errors import CheckpointError
 from engine.checkpoint.expected import unit_params
 from engine.checkpoint.layout import find
 from engine.checkpoint.lora import read_lora
+from engine.checkpoint.onrank import files
 from engine.checkpoint.onrank.encoders import load_vae
-from engine.checkpoint.onrank.files import state_dict
+from engine.checkpoint.onrank.files import TensorReader, state_dict
 from engine.checkpoint.onrank.load import DiTSource, load_dit
 from engine.checkpoint.onrank.slab import ALIGNMENT, allocate
 from engine.model import lora as merging
@@ -244,3 +246,31 @@ def test_a_file_cut_off_between_check_and_read_is_told(copy: Path) -> None:
         path.write_bytes(raw[: 8 + struct.unpack("<Q", raw[:8])[0] + 100])
         with pytest.raises(CheckpointError, match="truncated"):
             source.fill(dit, "cpu")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_pieces_read_ahead_by_threads_make_the_same_tensors(
+    sample: Path, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "PIECE", 1000)  # many pieces to a tensor, the last one short
+    layout = find(sample)
+    wanted = stored(sample)
+    with TensorReader(layout.dit_header(), ahead=("cpu",)) as reader:
+        targets = {name: torch.empty(t.shape, dtype=dtype) for name, t in wanted.items()}
+        arrived = [name for name, _ in reader.each(targets.items())]
+    assert arrived == list(targets)
+    for name, target in targets.items():
+        assert torch.equal(target, wanted[name].to(dtype)), name
+
+
+def test_a_file_cut_short_while_it_is_read_ahead_is_told(sample: Path, tmp_path: Path) -> None:
+    header = find(sample).dit_header()
+    name = next(name for name, info in header.items() if info.bytes > 1000)
+    short = tmp_path / "short.safetensors"
+    short.write_bytes(Path(header[name].file).read_bytes()[: header[name].offset + 10])
+    info = dataclasses.replace(header[name], file=str(short))
+    with (
+        TensorReader({name: info}, ahead=("cpu",)) as reader,
+        pytest.raises(CheckpointError, match="truncated"),
+    ):
+        reader.read(name)

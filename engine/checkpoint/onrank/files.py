@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,11 +60,15 @@ class TensorReader:
     """Reads tensors by their place in files.
 
     A tensor that the target can take as it is (host memory, same dtype) is read straight into it.
-    What goes to a GPU is read by several threads into pinned pieces, ahead of the copies.
+    What goes to a GPU is read by several threads into pinned pieces, ahead of the copies; so is
+    what goes to any kind of device named in ``ahead``.
     """
 
-    def __init__(self, tensors: Mapping[str, TensorInfo]) -> None:
+    def __init__(
+        self, tensors: Mapping[str, TensorInfo], ahead: Collection[str] = ("cuda",)
+    ) -> None:
         self.tensors = tensors
+        self._ahead = ahead
         self._open: dict[str, int] = {}
         self._staging: Tensor | None = None
         self._free: deque[_Buffer] = deque()
@@ -117,7 +121,7 @@ class TensorReader:
         """
         under_way: deque[_Piece] = deque()
         for name, target in wanted:
-            if target.device.type != "cuda" or not target.numel():
+            if target.device.type not in self._ahead or not target.numel():
                 while under_way:
                     yield from self._arrive(under_way)
                 self._straight(name, target)
@@ -180,7 +184,8 @@ class TensorReader:
         piece = under_way.popleft()
         piece.done.result()
         piece.into.copy_(piece.buffer.bytes[: len(piece.into)], non_blocking=True)
-        piece.buffer.copied = torch.cuda.current_stream(piece.into.device).record_event()
+        if piece.into.is_cuda:
+            piece.buffer.copied = torch.cuda.current_stream(piece.into.device).record_event()
         self._free.append(piece.buffer)
         if piece.last is not None:
             yield piece.last()
@@ -214,7 +219,7 @@ class TensorReader:
 
 
 def _pinned() -> _Buffer:
-    return _Buffer(torch.empty(PIECE, dtype=torch.uint8, pin_memory=True))
+    return _Buffer(torch.empty(PIECE, dtype=torch.uint8, pin_memory=torch.cuda.is_available()))
 
 
 def _unreadable(info: TensorInfo, error: OSError) -> CheckpointError:
