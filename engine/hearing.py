@@ -21,10 +21,10 @@ class Hearing:
     def __init__(
         self,
         bus: Bus,
+        places: JobPlaces,
         progress: Progress,
         ledger: RowKeeper,
         committer: Committer,
-        places: JobPlaces,
     ) -> None:
         self._bus, self._progress, self._ledger = bus, progress, ledger
         self._committer, self._places = committer, places

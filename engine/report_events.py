@@ -108,6 +108,15 @@ class Progress:
         self.blocks = blocks
         self.ranks = [Tally(device=d.device, device_uuid=d.uuid) for d in plan.devices]
 
+    @property
+    def held_bytes(self) -> dict[str | None, int]:
+        """Memory that the ranks hold, by device UUID; None: the host's."""
+        held: dict[str | None, int] = {}
+        for tally in self.ranks:
+            uuid = tally.device_uuid if tally.device.startswith("cuda") else None
+            held[uuid] = held.get(uuid, 0) + tally.bytes
+        return held
+
     def change(self, **fields: Any) -> None:
         """Replace fields of the row."""
         self.row = dataclasses.replace(self.row, **fields)

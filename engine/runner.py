@@ -7,18 +7,17 @@ threads, so events and other jobs go on meanwhile.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-import shutil
 import time
 import traceback
 from pathlib import Path
 from typing import Final, Protocol
 
 from engine.bus import Bus
+from engine.closing import Closing, Ended
 from engine.committer import Committer
-from engine.guard.lease import Lease, LeaseHeld, take_all
+from engine.guard.lease import LeaseHeld
 from engine.guard.limits import Limits
-from engine.guard.ports import Port, reserve
+from engine.guard.ports import Port
 from engine.hearing import Hearing
 from engine.jobs.kept import Kept, StateError
 from engine.jobs.manifest import ManifestError, Seam
@@ -28,9 +27,7 @@ from engine.learning import Learning
 from engine.media.findings import MediaError
 from engine.messages import JobRow, PlanMade
 from engine.nightwatch.jobguard import JobGuard
-from engine.nightwatch.words import quality_raised
 from engine.onward import MirrorHold, Onward, Turn
-from engine.outcome import Video, finish_video, result_of, write_result
 from engine.placement.history import History
 from engine.preflight import Machine, PreflightError, Prepared, prepare
 from engine.ranks.group import RankGroup
@@ -40,7 +37,7 @@ from engine.ranks.server import RankServer, RankServerError
 from engine.report_events import Progress
 from engine.retry.desk import Again, Desk
 from engine.rowkeeper import RowKeeper
-from engine.specs import rank_specs
+from engine.specs import rank_specs, reserve_for
 
 #: Seconds a cancelled group has to end by itself.
 CANCEL_GRACE: Final = 1.0
@@ -65,16 +62,6 @@ class Host(Protocol):
 
     async def machine(self) -> Machine:
         """The host at this moment."""
-
-
-class Ended(Exception):  # noqa: N818 - an end, which need not be an error
-    """The job is over: its end state and why."""
-
-    def __init__(self, state: str, reason: str, level: str = "ERROR") -> None:
-        super().__init__(reason)
-        self.state = state
-        self.reason = reason
-        self.level = level
 
 
 class JobRun:
@@ -103,13 +90,12 @@ class JobRun:
         self._guard: JobGuard | None = None
         #: The next attempt, where a fault may pass: the queue starts it.
         self.again: Again | None = None
-        self._broken_video: str | None = None  # written, and not what was asked for
         self._onward = Onward(
             Kept(host.places.state, self._places, row.id), host.bus, self._progress
         )
-        self._hearing = Hearing(
-            host.bus, self._progress, self._ledger, self._committer, self._places
-        )
+        told = (host.bus, self._places, self._progress, self._ledger, self._committer)
+        self._hearing = Hearing(*told)
+        self._closing = Closing(*told, self._learning, self._onward)
 
     @property
     def row(self) -> JobRow:
@@ -146,11 +132,7 @@ class JobRun:
     @property
     def held_bytes(self) -> dict[str | None, int]:
         """Memory that its ranks hold, by device UUID; None: the host's."""
-        held: dict[str | None, int] = {}
-        for tally in self._progress.ranks:
-            uuid = tally.device_uuid if tally.device.startswith("cuda") else None
-            held[uuid] = held.get(uuid, 0) + tally.bytes
-        return held
+        return self._progress.held_bytes
 
     @property
     def mirror(self) -> MirrorHold | None:
@@ -229,7 +211,7 @@ class JobRun:
     async def _launch(self) -> GroupResult:
         """One group of ranks, from its leases to its end."""
         plan = self._prepared.plan
-        leases, port = self._reserve()
+        leases, port = reserve_for(plan)
         try:
             if self.row.state == "preflight":
                 await self._ledger.change(state="loading")
@@ -305,17 +287,6 @@ class JobRun:
         self._progress.replan(prepared.plan, prepared.blocks)
         self._bus.publish(PlanMade(job=self.row.id, plan=prepared.plan.to_dict()))
 
-    def _reserve(self) -> tuple[list[Lease], Port | None]:
-        """This job's devices, and a rendezvous for its ranks."""
-        plan = self._prepared.plan
-        leases = take_all(d.uuid for d in plan.devices if d.uuid is not None)
-        try:
-            return leases, reserve() if plan.world_size > 1 else None
-        except OSError as error:
-            for lease in leases:
-                lease.release()
-            raise Ended("failed", str(error)) from error
-
     async def _run_group(self, port: Port | None, state: StateSpec) -> GroupResult:
         self._stopping = None
         committing = self._loop.create_task(
@@ -388,66 +359,17 @@ class JobRun:
 
     async def _finish(self) -> None:
         self._joining = True
-        await self._ledger.change(state="decoding")
-        manifest = self._committer.manifest
-        video = await asyncio.to_thread(
-            finish_video, manifest, self._prepared, Path(str(self.row.output)), self._finishing
-        )
-        for finding in video.findings:
-            level = "ERROR" if finding.level == "error" else "WARNING"
-            self._bus.log(level, finding.sentence, self.row.id)
-        told = [finding.to_dict() for finding in video.findings]
-        for event in quality_raised(self.row.id, "video", told):
-            self._bus.publish(event)
-        if video.broken:
-            self._broken_video = str(self.row.output)
-            raise Ended("failed", f"the video is not as it must be: {video.broken}")
-        await asyncio.to_thread(self._committer.finish, "completed")
-        if not self._finishing:
-            await asyncio.to_thread(self._learning.done, self._prepared, self._progress)
-        await self._write_result("done", None, video)
-        await asyncio.to_thread(self._onward.kept.forget)
-        await self._ledger.change(state="done", eta_seconds=None, resumable=None, error=None)
-        early = f" (finished early: {self.row.clip} of {self.row.clips} clips)"
-        text = f"done: {self.row.output}{'' if self._all_made else early}"
-        self._bus.log("INFO", text, self.row.id)
+        await self._closing.done(self._prepared, early=self._finishing)
 
     async def _end(self, end: Ended) -> None:
-        """An end that is not "done": keep what is committed, leave no litter."""
-        self._bus.log(end.level, f"{end.state}: {end.reason}", self.row.id)
-        if end.state != "cancelled":
-            resumable = await self._onward.settle(paused=end.state == "paused")
-            self._progress.change(resumable=resumable)
+        await self._closing.settle(end)
         if self._broken_group is not None and self._guard is not None:
             failures = tuple(self._progress.failures)
             fault = await asyncio.to_thread(self._guard.fault, self._broken_group, failures)
             peaks = {n: tally.peak_bytes for n, tally in enumerate(self._progress.ranks)}
             measured = {rank: peak for rank, peak in peaks.items() if peak}
             self.again = await self._host.desk.decide(self.row, self._prepared, fault, measured)
-        try:
-            await asyncio.to_thread(self._committer.finish, end.state)
-            if self.row.clip and self.again is None:
-                await self._write_result(end.state, end.reason, None)
-        except (OSError, ManifestError) as error:  # a full disk, a folder that is read-only now
-            self._bus.log("ERROR", f"the end could not be written: {error}", self.row.id)
-        if self.again is None and end.state in ("cancelled", "failed"):
-            await asyncio.to_thread(self._onward.kept.forget)
-            self._progress.change(resumable=None)
-        if not self.row.clip and self.row.resumable is None:
-            await asyncio.to_thread(self._onward.kept.forget)
-            await asyncio.to_thread(shutil.rmtree, self._places.folder, ignore_errors=True)
-        if self.again is not None:  # no end: the queue takes it up again
-            await self._ledger.change(state="queued", eta_seconds=None, **self.again.fields)
-            return
-        await self._ledger.end(
-            state=end.state, error=end.reason, output=self._broken_video, eta_seconds=None
-        )
-
-    async def _write_result(self, state: str, error: str | None, video: Video | None) -> None:
-        """The result goes to disk before its state is told, so that who hears of it finds it."""
-        row = dataclasses.replace(self.row, state=state, error=error, ended=time.time())
-        body = result_of(row, self._prepared, self._progress, self._committer.manifest, video)
-        await asyncio.to_thread(write_result, self._places, body)
+        await self._closing.end(self._prepared, end, self.again)
 
     def _obey(self) -> None:
         if self._stop is not None:

@@ -1,13 +1,32 @@
-"""A checked job → what each of its ranks is told."""
+"""A checked job → what its ranks need: devices, a rendezvous, and what each of them is told."""
 
 from __future__ import annotations
 
 import dataclasses
 
-from engine.guard.ports import Port
+from engine.closing import Ended
+from engine.guard.lease import Lease, take_all
+from engine.guard.ports import Port, reserve
 from engine.jobs.paths import JobPlaces, Places
+from engine.placement.plan import Plan
 from engine.preflight import Prepared
 from engine.ranks.protocol import RankSpec, StateSpec
+
+
+def reserve_for(plan: Plan) -> tuple[list[Lease], Port | None]:
+    """A plan's devices, and a rendezvous for its ranks.
+
+    Raises:
+        LeaseHeld: a device is another engine's.
+        Ended: there is no port.
+    """
+    leases = take_all(d.uuid for d in plan.devices if d.uuid is not None)
+    try:
+        return leases, reserve() if plan.world_size > 1 else None
+    except OSError as error:
+        for lease in leases:
+            lease.release()
+        raise Ended("failed", str(error)) from error
 
 
 def rank_specs(
