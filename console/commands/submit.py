@@ -30,9 +30,17 @@ CHECK_SECONDS: Final = 600.0
     metavar="TOML",
     help="Parameters from a TOML file, below flags and environment.",
 )
+@click.option(
+    "--release",
+    "release",
+    metavar="VERSION",
+    help="Run by this release; none: by no release (default: as the rollout assigns).",
+)
 @json_option
 @parameter_options
-def submit(preset: str | None, file: Path | None, as_json: bool, **flags: Any) -> None:
+def submit(
+    preset: str | None, file: Path | None, release: str | None, as_json: bool, **flags: Any
+) -> None:
     """Check one request, queue it and return at once. Takes the flags of "run".
 
     The running engine gets it; where none runs, one is started that ends with its last job.
@@ -48,7 +56,7 @@ def submit(preset: str | None, file: Path | None, as_json: bool, **flags: Any) -
     except (EngineNotStarted, OSError) as error:
         raise exits.Failed(str(error)) from error
     with contextlib.closing(client):
-        command = Submit(request=resolved.request.to_dict())
+        command = Submit(request=resolved.request.to_dict(), version=release)
         reply = client.send(command).result(CHECK_SECONDS)
     if not reply.ok:
         errors = {"refused": exits.Refused, "bad_input": exits.BadInput}

@@ -17,6 +17,7 @@ from engine.release.assign import LIVE, Assigned, Assigner
 from engine.release.store import ReleaseStore, Rollout
 
 _ANSWER_SECONDS: Final = 60.0
+_SPOILT: Final = frozenset({"failed", "interrupted", "cancelled"})
 _LEFT: Final = frozenset({"queued", "paused", "interrupted", "failed", *LIVE_STATES})
 
 
@@ -41,7 +42,7 @@ async def drain(
             else:
                 refused[row.id] = reply.message
         elif one.requeue and one.replaced_by is None:
-            reply = await _anew(client, one, row, bad.version)
+            reply = await _anew(client, store.jobs, one, row, bad.version)
             if reply.ok and reply.job is not None:
                 assigner.replaced(row.id, reply.job)
                 requeued[row.id] = reply.job
@@ -56,13 +57,16 @@ async def drain(
     }
 
 
-async def _anew(client: EngineClient, one: Assigned, row: JobRow, version: str) -> Reply:
+async def _anew(
+    client: EngineClient, jobs: JobStore, one: Assigned, row: JobRow, version: str
+) -> Reply:
     """End a job of the withdrawn version and ask for the same once more, under stable."""
     if row.state in LIVE_STATES:
         reason = f"version {version} was withdrawn; the job is done anew under stable"
         ended = await _ask(client, Cancel(job=row.id, reason=reason))
-        if not ended.ok:
-            return ended
+        now = _row(jobs, row.id)
+        if not ended.ok and (now is None or now.state not in _SPOILT):
+            return ended  # it is done, or its clips are being joined
     return await _ask(client, Submit(request=one.asked, batch=row.batch))
 
 

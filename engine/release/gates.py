@@ -97,7 +97,12 @@ def paired(
         _paired_row(gate, samples, settings, armed.get(gate, False), same_numerics)
         for gate in ("time_per_clip", "peak_memory", "psnr", "ssim")
     ]
-    return (*rows, error_row(samples, settings.error_paired, armed.get("error_rate", False)))
+    errors = error_row(samples, settings.error_paired, armed.get("error_rate", False))
+    base = next((s.error for s in samples if s.role == STABLE and not s.ok), None)
+    if base is not None and errors.verdict == FAIL:  # what stable cannot do is no fault of this one
+        note = f"stable failed as well: {base}. {errors.note}"
+        errors = _replaced(errors, verdict=ERROR, note=note)
+    return (*rows, errors)
 
 
 def communication(

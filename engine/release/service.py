@@ -308,13 +308,15 @@ class ReleaseService:
                     self._hard(job, why)
             case JobChanged():
                 row = event.job
-                if row.id in self._texts and (row.state in END_STATES or row.state == "queued"):
+                over, why = row.state in END_STATES, None
+                if row.id in self._texts and (over or row.state == "queued"):
                     why = hard_breach(row, self._texts[row.id])
-                    if why is not None:
-                        self._hard(row.id, why)
-                if row.state in END_STATES:
+                if over:
                     self._note_end(row)
                     self._texts.pop(row.id, None)
+                if why is not None:
+                    self._hard(row.id, why)
+                elif over:
                     self.conductor.consider()
             case _:
                 pass

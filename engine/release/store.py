@@ -319,14 +319,19 @@ class ReleaseStore:
             db.execute("UPDATE releases SET withdrawn = 1 WHERE digest = ?", (bad.digest,))
             self._change(db, last.id, state="rolled_back", note=why, ended=self.clock(),
                          follow=dump(follow))  # fmt: skip
-            if follow.get("running") == "requeue":
-                # A batch takes up its own items: a cancelled one would count as failed there.
-                db.execute(
-                    "UPDATE release_jobs SET requeue = 1 WHERE digest = ? AND purpose = 'live' "
-                    "AND batch IS NULL AND job IN (SELECT id FROM jobs WHERE state IN "
-                    "('preflight', 'loading', 'running', 'decoding'))",
-                    (bad.digest,),
-                )
+            # What the version spoilt is done anew; what it still does, where the policy says so. A
+            # batch takes up its own items: a cancelled one would count as failed there.
+            live = "'preflight', 'loading', 'running', 'decoding'"
+            states = live if follow.get("running") == "requeue" else "''"
+            db.execute(
+                "UPDATE release_jobs SET requeue = 1 WHERE digest = ? AND t >= ? "
+                "AND purpose = 'live' AND batch IS NULL AND (job IN "
+                f"(SELECT id FROM jobs WHERE state IN ({states})) OR job IN "
+                "(SELECT id FROM jobs WHERE state = 'failed') OR (job IN "
+                "(SELECT id FROM jobs WHERE state = 'interrupted') "
+                "AND json_extract(outcome, '$.ok') = 0))",
+                (bad.digest, last.started),
+            )
             write_log(
                 self.clock(),
                 db,

@@ -17,6 +17,19 @@ def _gate(here: World, name: str) -> GateRow:
     return next(row for row in now.gates if row.gate == name)
 
 
+def _lost(here: World) -> list[int]:
+    """Users' jobs that neither are done nor were done anew."""
+    assigned = here.service.assigner
+    found = []
+    for row in here.jobs.list():
+        one = assigned.get(row.id)
+        if one is None or one.purpose != "live" or row.state == "done":
+            continue
+        if one.replaced_by is None or here.jobs.get(one.replaced_by).state != "done":
+            found.append(row.id)
+    return found
+
+
 async def _rolled_out(here: World) -> None:
     assert await here.validated("1.1") == "passed"
     await here.good("start", "1.1")
@@ -122,6 +135,7 @@ async def test_R1_one_that_crashes_only_under_load_is_stopped_by_its_error_rate(
     assert row.verdict == "FAIL"
     assert row.candidate == 0.5
     assert "10 of 20 jobs failed" in row.note
+    await here.until(lambda: not _lost(here))
     assert set(await here.traffic(5)) == {"1.0"}
 
 
@@ -148,6 +162,7 @@ async def test_R1_a_hard_breach_goes_back_at_once_and_its_work_is_done_anew(
     await here.until(lambda: store.rollout().follow is None)
     lost = [one for one in here.service.assigner.of_release(store.get("1.1").digest)
             if one.job in hanging]  # fmt: skip
+    await here.until(lambda: not _lost(here))
     anew = [here.jobs.get(one.replaced_by) for one in lost]
     assert [row.version for row in anew] == ["1.0"] * 3
     assert [row.state for row in anew] == ["done"] * 3

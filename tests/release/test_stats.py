@@ -71,6 +71,12 @@ def test_R4_unarmed_gates_and_missing_data_never_pass() -> None:
     short = [s for s in _pairs(random, 0.0) if s.stratum < "input 5"]
     row = paired(short, SETTINGS, ARMED, same_numerics=True)[0]
     assert (row.verdict, row.n) == ("INCONCLUSIVE", 5)
+    unfit = [
+        Sample(n, role, False, f"input {n}", error="does not fit")
+        for n in range(8)
+        for role in ("stable", "candidate")
+    ]
+    assert paired(unfit, SETTINGS, ARMED, same_numerics=True)[-1].verdict == "ERROR"
     same = [Sample(n, role, True, f"input {n}", 1.0, 1 << 30)
             for n in range(8) for role in ("stable", "candidate")]  # fmt: skip
     assert paired(same, SETTINGS, ARMED, same_numerics=True)[0].verdict == "INCONCLUSIVE"
