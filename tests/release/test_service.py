@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from engine.jobs.manifest import ManifestError, ManifestWriter, read_manifest
 from engine.release.export import nginx, weights
 from engine.release.model import ReleaseError
 from engine.release.settings import load, of
@@ -211,3 +212,16 @@ def test_R2_what_of_an_environment_differs_is_told(tmp_path: Path) -> None:
     ]  # fmt: skip
     with pytest.raises(ReleaseError, match=str(tmp_path)):
         git_tag(tmp_path)
+
+
+def test_R7_a_manifest_takes_no_clips_of_a_second_version(tmp_path: Path) -> None:
+    request = {"prompt": "x"}
+    writer = ManifestWriter(tmp_path, "1.0", request)
+    temporary = tmp_path / "clip.part"
+    temporary.write_bytes(b"video")
+    writer.commit(0, temporary, frames=45, seconds=1.0, fps=45.0, sha256="0" * 64)
+    with pytest.raises(ManifestError, match="another request or version"):
+        ManifestWriter(tmp_path, "1.1", request)
+    kept = read_manifest(tmp_path)
+    assert (kept.version, len(kept.clips)) == ("1.0", 1)
+    assert {"version", "clips", "status"} <= set(kept.to_dict())
