@@ -9,6 +9,8 @@ lacks a translation; ``--fill FILE`` takes translations from a JSON object, mess
 from __future__ import annotations
 
 import argparse
+import ast
+import datetime
 import json
 import sys
 from collections.abc import Iterator, Mapping
@@ -16,26 +18,37 @@ from pathlib import Path
 from typing import Any, Final
 
 from babel.messages.catalog import Catalog, Message
-from babel.messages.extract import extract_from_dir
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po, write_po
 
 from console.i18n import DOMAIN, LANGUAGES, folder
 
 SOURCE: Final = Path(__file__).resolve().parents[1]
-#: What marks a message: t(message), N_(message), n(one, many, count).
-KEYWORDS: Final[dict[str, Any]] = {"t": None, "N_": None, "n": (1, 2)}
+#: What marks a message, and how many texts it has: t(message), N_(message), n(one, many, count).
+KEYWORDS: Final = {"t": 1, "N_": 1, "n": 2}
+#: The header tells no moment, so that nothing is written anew where nothing changed.
+WRITTEN: Final = datetime.datetime(2025, 1, 1, tzinfo=datetime.UTC)
+
+
+def marked(text: str) -> Iterator[str | tuple[str, str]]:
+    """The messages of one module, those within f-strings too."""
+    for node in ast.walk(ast.parse(text)):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+            continue
+        count = KEYWORDS.get(node.func.id, 0)
+        found = [a.value for a in node.args[:count] if isinstance(a, ast.Constant)]
+        texts = [value for value in found if isinstance(value, str) and value]
+        if count and len(texts) == count:
+            yield texts[0] if count == 1 else (texts[0], texts[1])
 
 
 def extracted(source: Path = SOURCE) -> Catalog:
     """Every marked message of the source."""
     catalog = Catalog(domain=DOMAIN, charset="utf-8")
-    method: list[tuple[str, str]] = [("**.py", "python")]
-    for file, _line, message, _comments, _context in extract_from_dir(
-        source, method_map=method, keywords=KEYWORDS
-    ):
-        if message and message != ("",):
-            catalog.add(message, locations=[(file, 0)])
+    for file in sorted(source.rglob("*.py")):
+        for message in marked(file.read_text(encoding="utf-8")):
+            name = str(file.relative_to(source.parent))
+            catalog.add(message, locations=[(name, 0)])
     return catalog
 
 
@@ -82,7 +95,9 @@ def update(language: str, fill: Mapping[str, Any]) -> None:
     """Write the ``.po`` anew from the source, its translations and ``fill``; compile it."""
     before = read(language)
     after = Catalog(
-        locale=language, domain=DOMAIN, charset="utf-8", project="avatop", fuzzy=False,
+        locale=language, domain=DOMAIN, charset="utf-8", project="avatop", version="1", fuzzy=False,
+        msgid_bugs_address="",
+        creation_date=WRITTEN, revision_date=WRITTEN, last_translator="", language_team="",
         header_comment="# Words of the console. Written by python -m console.i18n.catalogue",
     )  # fmt: skip
     for message in messages(extracted()):
@@ -91,11 +106,13 @@ def update(language: str, fill: Mapping[str, Any]) -> None:
         said = fill.get(key, known.string if known is not None else None)
         if isinstance(message.id, tuple) and isinstance(said, str):
             said = (said,) * after.num_plurals
-        after.add(message.id, tuple(said) if isinstance(said, list) else said)
+        after.add(
+            message.id, tuple(said) if isinstance(said, list) else said, locations=message.locations
+        )
     file = path(language)
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("wb") as stream:
-        write_po(stream, after, sort_output=True, omit_header=False, width=96)
+        write_po(stream, after, sort_output=True, include_lineno=False, width=96)
     with path(language, "mo").open("wb") as stream:
         write_mo(stream, after)
 

@@ -1,0 +1,100 @@
+"""Is every word of the console translated, and does a screen in Chinese keep its columns?"""
+
+from __future__ import annotations
+
+import ast
+import gettext
+import re
+from pathlib import Path
+
+import pytest
+from rich.cells import cell_len
+
+from console import i18n
+from console.i18n import catalogue
+from tests.console.conftest import COLOURS, Opener, updating
+from tests.console.fake_client import Stage
+
+SNAPSHOTS = Path(__file__).parent / "snapshots"
+
+
+@pytest.mark.parametrize("language", catalogue.languages())
+def test_no_message_is_missing(language: str) -> None:
+    """Write them with: python -m console.i18n.catalogue --fill FILE.json"""
+    assert catalogue.missing(language) == []
+
+
+@pytest.mark.parametrize("language", catalogue.languages())
+def test_the_compiled_catalogue_is_that_of_the_text(language: str) -> None:
+    with catalogue.path(language, "mo").open("rb") as stream:
+        compiled = gettext.GNUTranslations(stream)
+    for message in catalogue.messages(catalogue.read(language)):
+        if isinstance(message.id, tuple):
+            for count in (1, 2):
+                assert compiled.ngettext(*message.id, count) in message.string
+        else:
+            assert compiled.gettext(message.id) == message.string
+
+
+@pytest.mark.parametrize("language", catalogue.languages())
+def test_translations_name_the_same_places(language: str) -> None:
+    def places(text: str) -> set[str]:
+        return set(re.findall(r"\{(\w+)\}", text))
+
+    wrong = []
+    for message in catalogue.messages(catalogue.read(language)):
+        forms = (message.id,) if isinstance(message.id, str) else message.id
+        said = (message.string,) if isinstance(message.string, str) else message.string
+        known = set().union(*(places(form) for form in forms))
+        wrong += [text for text in said if places(text) != known and not places(text) <= {"count"}]
+    assert wrong == []
+
+
+def test_messages_are_whole_constants() -> None:
+    """A call with a variable, or with an f-string, would never be found in the catalogue."""
+    wrong = []
+    for file in sorted(catalogue.SOURCE.rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                count = catalogue.KEYWORDS.get(node.func.id, 0)
+                if any(isinstance(a, ast.JoinedStr) for a in node.args[:count]):
+                    wrong.append(f"{file.name}:{node.lineno}")
+    assert wrong == []
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 50)], ids=lambda s: f"{s[0]}x{s[1]}")
+async def test_the_overview_in_chinese(opened: Opener, size: tuple[int, int]) -> None:
+    async with opened(Stage(gpus=4), size=size, lang="zh_CN", seconds=45) as console:
+        lines = console.lines()
+    text = "\n".join(lines) + "\n"
+    path = SNAPSHOTS / f"overview-zh-{size[0]}x{size[1]}.txt"
+    if updating():
+        path.write_text(text, encoding="utf-8")
+    assert text == path.read_text(encoding="utf-8")
+    assert "运行中" in text
+    assert all(cell_len(line) <= size[0] for line in lines)
+
+
+async def test_dialogs_and_help_speak_chinese(opened: Opener) -> None:
+    async with opened(Stage(gpus=1), lang="zh_CN", seconds=2, size=(80, 24)) as console:
+        await console.press("c")
+        assert "取消任务 17？" in console.text()
+        await console.press("escape", "question_mark")
+        assert "所有按键" in console.text()
+
+
+async def test_a_terminal_without_unicode_stays_english(opened: Opener) -> None:
+    environ = {**COLOURS, "AVATOP_ASCII": "1"}
+    async with opened(Stage(gpus=1), lang="zh_CN", environ=environ, seconds=2) as console:
+        assert "running" in console.text()
+        assert console.text().isascii()
+
+
+def test_a_language_holds_where_it_was_chosen() -> None:
+    import contextvars
+
+    inside = contextvars.copy_context()
+    inside.run(i18n.use, "zh_CN")
+    assert inside.run(i18n.t, "Jobs") == "任务"
+    assert i18n.t("Jobs") == "Jobs"
+    assert i18n.n("{count} job waits.", "{count} jobs wait.", 1200) == "1,200 jobs wait."
