@@ -7,6 +7,7 @@ takes a thread and no device: the driver's list is the last one sampled.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -24,6 +25,8 @@ from engine.messages import Audited, ProcessClass, ProcessesSurveyed, ProcessRea
 from engine.telemetry.processes import ProcessTable
 
 SURVEY_SECONDS: Final = 10.0
+#: On a host of thousands of processes a look takes longer: so many times that is rested.
+_REST: Final = 40.0
 #: Start times come by two ways whose rounding differs; a number is not used again so soon.
 _SAME_START: Final = 1.5
 
@@ -62,8 +65,10 @@ class Survey:
         if not self._read_only:
             await self.reap_own()
         while True:
+            began = time.monotonic()
             await self.look()
-            await asyncio.sleep(SURVEY_SECONDS)
+            took = time.monotonic() - began
+            await asyncio.sleep(max(SURVEY_SECONDS, _REST * took))
 
     async def look(self) -> None:
         """One look; told when something is different from the last."""
