@@ -12,9 +12,9 @@ from typing import Any, Final
 from engine.jobs.store import StoreError
 from engine.messages import END_STATES, JobRow
 from engine.parameters.problems import ParamError
-from engine.parameters.request import Request
+from engine.parameters.request import DEFAULTS, Request
 from engine.preflight import Work
-from engine.release.model import ReleaseError, model_key, runner_of
+from engine.release.model import Release, ReleaseError, model_key, runner_of
 from engine.release.rollout import stratum, takes_candidate
 from engine.release.settings import Settings
 from engine.release.store import (
@@ -88,6 +88,8 @@ class Assigner:
         if name is None:
             return row, prepared
         release = get_release(db, name)
+        if before is None and row.version not in (None, release.version):
+            asked = _without(asked, get_release(db, str(row.version)))
         changed = release.changed()
         if changed is not None:
             raise ReleaseError(f"release {release.version}: {changed}", "refused")
@@ -127,6 +129,8 @@ class Assigner:
         if row.version is not None:
             purpose = expected.purpose if expected else PINNED
             release = get_release(db, row.version)
+            if before is None and expected is None and stable and _withdrawn(db, release.digest):
+                return stable, STABLE, LIVE, None, None  # a job of it that was asked for again
             role = STABLE if release.digest == stable else CANDIDATE
             return release.digest, role, purpose, None, None
         if stable is None or not self._participates(db, prepared):
@@ -144,14 +148,12 @@ class Assigner:
         self, db: sqlite3.Connection, row: JobRow, before: Assigned, stable: str | None
     ) -> tuple[str, str, str, int | None, int | None]:
         """A retry keeps its version, unless that was withdrawn."""
-        gone = db.execute(
-            "SELECT version FROM releases WHERE digest = ? AND withdrawn = 1", (before.digest,)
-        ).fetchone()
-        if gone is None or stable is None:
+        if stable is None or not _withdrawn(db, before.digest):
             return before.digest, before.role, LIVE, before.rollout, before.stage
         if row.clip:
+            gone = get_release(db, before.digest).version
             raise ReleaseError(
-                f"its {row.clip} clips are of version {gone[0]}, which was withdrawn; clips of two "
+                f"its {row.clip} clips are of version {gone}, which was withdrawn; clips of two "
                 f"versions are never mixed in one output. Join them (finish {row.id}), or submit "
                 "it anew under stable",
                 "refused",
@@ -278,6 +280,22 @@ def _of(row: tuple[Any, ...]) -> Assigned:
         requeue=bool(requeue),
         replaced_by=replaced,
     )
+
+
+def _withdrawn(db: sqlite3.Connection, digest: str) -> bool:
+    found = db.execute(
+        "SELECT 1 FROM releases WHERE digest = ? AND withdrawn = 1", (digest,)
+    ).fetchone()
+    return found is not None
+
+
+def _without(asked: dict[str, Any], release: Release) -> dict[str, Any]:
+    """A request that a version had been applied to, as it was before."""
+    own = release.parameters | {"gpu_memory_cap": release.memory_cap}
+    return {
+        name: DEFAULTS[name] if name in own and own[name] == value else value
+        for name, value in asked.items()
+    }
 
 
 def _with(prepared: Work, request: Request) -> Work:

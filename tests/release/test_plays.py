@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from engine.messages import GateRow
+from engine.messages import GateRow, Submit
 from engine.release.gates import observes
 from tests.release.world import Behaviour, World
 
@@ -222,7 +222,7 @@ async def test_R7_unfinished_work_is_paused_and_put_before_the_operator(here: Wo
 
 
 async def test_R7_a_queued_retry_without_clips_goes_to_stable(here: World) -> None:
-    await here.two()
+    await here.two(parameters={"sample_shift": 2.0})
     await _rolled_out(here)
     await here.traffic(2)
     mine = next(one.job for one in here.service.assigner.of_release(
@@ -232,6 +232,13 @@ async def test_R7_a_queued_retry_without_clips_goes_to_stable(here: World) -> No
         db.execute("UPDATE jobs SET state = 'queued', clip = 0 WHERE id = ?", (mine,))
     here.client.begin(here.jobs.get(mine))
     assert here.jobs.get(mine).version == "1.0"
+    # A relaunch carries the withdrawn version's name and parameters: neither is kept.
+    old = here.service.store.get("1.1")
+    asked = old.apply(here.jobs.get(mine).request).to_dict()
+    reply = here.client.send(Submit(request=asked, version="1.1")).result()
+    await here.until(lambda: here.jobs.get(reply.job).state == "done")
+    row = here.jobs.get(reply.job)
+    assert (row.version, row.request["sample_shift"]) == ("1.0", 3.0)
 
 
 async def test_R1_a_restart_goes_on_where_it_stood(here: World) -> None:
