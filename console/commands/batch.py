@@ -17,6 +17,7 @@ from console.commands.batch_page import page
 from console.commands.common import parameter_options, resolve_flags
 from console.commands.say import json_option, print_json, tell
 from engine.batch import report as reports
+from engine.batch.post import check as check_post
 from engine.batch.rows import BatchRow
 from engine.batch.sizes import DEFAULT_TABLE, SizeTableError, parse_sizes
 from engine.batch.spec import OWN_FIELDS, BatchSpec, SpecError, spec_from_dict
@@ -236,6 +237,7 @@ def _spec(options: dict[str, Any]) -> BatchSpec:
     manifest = own["manifest"]
     try:
         post = tuple(shlex.split(own["post_command"] or ""))
+        check_post(post)
         return spec_from_dict(
             {
                 **{f: str(own[f].absolute()) for f in ("audio_dir", "image_dir", "out_dir")},

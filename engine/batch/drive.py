@@ -39,6 +39,8 @@ from engine.jobs.paths import Places
 POOL: Final = 2
 #: Items prepared ahead of every line.
 AHEAD: Final = 2
+#: Retries that a request may ask its job for; the batch goes on counting beyond.
+MOST_RETRIES: Final = 10
 #: Seconds until a line whose device another engine holds is looked at again.
 BUSY_SECONDS: Final = 5.0
 
@@ -307,7 +309,7 @@ class BatchRun:
             **claim.request,
             "audio": str(ready.audio),
             "output": claim.temporary,
-            "retries": max(0, self.desk.spec.retries + 1 - claim.attempts),
+            "retries": min(MOST_RETRIES, max(0, self.desk.spec.retries + 1 - claim.attempts)),
             **line.changes,
         }
         job = await self._jobs.submit(request, self.desk.spec.version)

@@ -169,6 +169,14 @@ def as_markdown(report: Mapping[str, Any], earlier: Mapping[str, Any] | None = N
     if report["remarks"]:
         lines += ["", "## Left out, or worth a look", ""]
         lines += [f"- {_text(entry['text'])}" for entry in report["remarks"]]
+    looks = [
+        f"- {_text(item['name'])}: {_text(finding['text'])}"
+        for item in report["items"]
+        for finding in item["findings"]
+        if item["state"] == DONE and finding.get("level") == "warning"
+    ]
+    if looks:
+        lines += ["", "## Done, with a remark", "", *looks]
     if earlier is not None:
         lines += ["", f"## Beside {earlier.get('name') or earlier.get('batch')}", ""]
         lines += ["| | earlier | now | change |", "|---|---|---|---|"]

@@ -133,13 +133,13 @@ async def bench(
     folder: Path,
     script: Script = all_done,
     *,
-    seconds: float = 0.0,
+    together: int = 1,
     reached: Callable[[str, str], None] | None = None,
 ) -> AsyncIterator[Bench]:
     """A service under ``folder`` until the block ends."""
     places = Places(folder / "state", folder / "cache")
     jobs = JobStore(places.database)
-    double = Double(jobs, script, seconds)
+    double = Double(jobs, script, together)
     bus = Bus()
 
     async def machine() -> Machine:

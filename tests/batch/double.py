@@ -44,15 +44,16 @@ def video() -> Path:
 
 
 class Double:
-    """Commands in, events out; every job takes ``seconds``, some side by side."""
+    """Commands in, events out. No job ends before ``together`` were at work side by side."""
 
-    def __init__(self, jobs: JobStore, script: Script = all_done, seconds: float = 0.0) -> None:
+    def __init__(self, jobs: JobStore, script: Script = all_done, together: int = 1) -> None:
         self.sent: list[Command] = []
         self.submitted: Counter[str] = Counter()
         self.side_by_side = 0
         self._jobs = jobs
         self._script = script
-        self._seconds = seconds
+        self._together = together
+        self._enough = asyncio.Event()
         self._listeners: list[Listener] = []
         self._live: dict[int, asyncio.Task[None]] = {}
         self._loop = asyncio.get_running_loop()
@@ -92,13 +93,15 @@ class Double:
         row = self._jobs.update(row.id, batch=command.batch, version=command.version)
         self._live[row.id] = self._loop.create_task(self._work(row, end))
         self.side_by_side = max(self.side_by_side, len(self._live))
+        if self.side_by_side >= self._together:
+            self._enough.set()
         return Reply(True, "", row.id, "queued")
 
     async def _work(self, row: JobRow, end: str) -> None:
         self._tell(dataclasses.replace(row, state="running", started=time.time()))
         if end == "hang":
             return
-        await asyncio.sleep(self._seconds)
+        await self._enough.wait()
         if end == "done":
             shutil.copyfile(video(), str(row.request["output"]))
             self._end(row.id, "done", None)

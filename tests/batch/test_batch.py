@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from engine.batch.lines import Line, Lines
 from engine.batch.publish import WORK, sidecar_of
 from engine.media.audio import audio_info
 from engine.messages import Submit
-from tests.bad_inputs import write_wav
+from tests.bad_inputs import voice, write_wav
 from tests.batch.bench import bench, make_pair
 
 OOM = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 4.17 GiB."
@@ -152,7 +153,7 @@ async def test_B1_independent_lines_work_side_by_side_each_on_its_device(
     for n in range(6):
         make_pair(tmp_path, f"item{n}")
     monkeypatch.setattr(drive, "held_by_others", lambda devices: None)
-    async with bench(tmp_path, seconds=0.05) as b:
+    async with bench(tmp_path, together=3) as b:
 
         async def lay_out(*_: Any) -> Lines:
             lines = [Line(n, (f"GPU-{n}",), {"gpus": f"GPU-{n}"}) for n in range(3)]
@@ -302,10 +303,17 @@ async def test_B5_too_many_failures_stop_it_and_retry_does_only_what_failed(
 async def test_B5_pause_finishes_what_is_on_the_device_and_resume_goes_on(tmp_path: Path) -> None:
     for n in range(3):
         make_pair(tmp_path, f"p{n}")
-    async with bench(tmp_path, seconds=0.05) as b:
+    asked: list[asyncio.Task[Any]] = []
+
+    def reached(step: str, name: str) -> None:
+        if (step, name) == ("submitted", "p0"):
+            asked.append(asyncio.create_task(b.ask("pause", b.bus.events[0].batch)))
+
+    async with bench(tmp_path, together=99, reached=reached) as b:
         batch = await b.start()
-        await b.bus.until(lambda e: e.counts.get("running"))
-        assert (await b.ask("pause", batch)).ok
+        await b.bus.until(lambda e: e.state == "paused")
+        assert (await asked[0]).ok
+        b.double._enough.set()
         await b.bus.until(lambda e: e.state == "paused" and e.counts.get("done"))
         assert sum(b.double.submitted.values()) == 1
         assert (await b.ask("resume", batch)).ok
@@ -352,6 +360,34 @@ async def test_B6_a_broken_video_is_made_again(tmp_path: Path) -> None:
         assert (item["state"], item["attempts"]) == ("done", 2)
         assert item["tries"][0]["cause"] == "bad_output"
         assert "cannot be played" in item["tries"][0]["error"]
+
+
+async def test_B6_a_disk_that_is_full_at_publication_is_waited_for(tmp_path: Path) -> None:
+    make_pair(tmp_path, "a")
+    full = True
+
+    def reached(step: str, _name: str) -> None:
+        nonlocal full
+        if step == "noted" and full:
+            full = False
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    async with bench(tmp_path, reached=reached) as b:
+        row = await b.whole()
+        (item,) = b.report(row)["items"]
+        assert (item["state"], item["attempts"]) == ("done", 2)
+        assert (item["tries"][0]["cause"], item["tries"][0]["origin"]) == ("disk_full", "external")
+        assert not (tmp_path / "out" / WORK).exists()
+
+
+async def test_B5_silence_is_told_beside_what_is_done(tmp_path: Path) -> None:
+    make_pair(tmp_path, "late")
+    sound = np.concatenate([np.zeros((16_000, 1)), voice(2.2, 16_000)])
+    write_wav(tmp_path / "audio" / "late.wav", sound, 16_000)
+    async with bench(tmp_path) as b:
+        row = await b.whole()
+        assert row.state == "done", b.bus.lines
+        assert "late.wav begins with 1.00 s of silence" in report.as_markdown(b.report(row))
 
 
 async def test_B7_a_post_command_gets_each_output_and_its_failure_harms_nothing(
