@@ -18,7 +18,7 @@ from engine.nightwatch.words import altered
 from engine.parameters.problems import ParamError
 from engine.parameters.request import Request
 from engine.preflight import PreflightError, Prepared, Work
-from engine.retry.replan import next_plan
+from engine.retry.replan import changes_to, next_plan, placed_freely
 from engine.telemetry.devices import DeviceSelectionError
 
 if TYPE_CHECKING:
@@ -236,18 +236,35 @@ class Orders:
                 raise OrderError(f"{row.size} is as small as it gets")
             wanted["size"] = "{}*{}".format(*lower)
         if wanted.pop("plan", None) is not None:
-            prepared = await self._queue.prepare(Request.from_dict(row.request))
-            if not isinstance(prepared, Prepared):
-                raise OrderError("an external command has no plan of ours")
-            machine = await self._host.machine()
-            try:
-                found = await asyncio.to_thread(next_plan, prepared, machine)
-            except DeviceSelectionError as error:
-                raise OrderError(str(error)) from error
-            if found is None:
-                raise OrderError("no other plan fits that leaves the output as it is")
-            wanted |= found.changes
+            wanted |= await self._next_fitting(Request.from_dict(row.request))
         return wanted
+
+    async def _next_fitting(self, request: Request) -> dict[str, Any]:
+        """What to change so that the same work fits.
+
+        Raises:
+            OrderError, PreflightError: nothing fits that leaves the output as it is.
+        """
+        try:
+            prepared = await self._queue.prepare(request)
+        except PreflightError as error:
+            if error.kind != "refused":
+                raise
+            # Measured since, its plan is known not to fit: whatever does is the next.
+            free = await self._queue.prepare(placed_freely(request))
+            if not isinstance(free, Prepared):
+                raise
+            return changes_to(request, free.plan)
+        if not isinstance(prepared, Prepared):
+            raise OrderError("another program does its work: it has no plan")
+        machine = await self._host.machine()
+        try:
+            found = await asyncio.to_thread(next_plan, prepared, machine)
+        except DeviceSelectionError as error:
+            raise OrderError(str(error)) from error
+        if found is None:
+            raise OrderError("no other plan fits that leaves the output as it is")
+        return found.changes
 
     # -- inside --------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from typing import Any
 from engine.parameters.request import Request
 from engine.placement.alternatives import Alternative, title
 from engine.placement.nearest import nearest_plans
+from engine.placement.plan import Plan
 from engine.preflight import Machine, Prepared, question_of
 
 #: Placement flags that would contradict another placement.
@@ -60,9 +61,14 @@ def next_plan(
     return None
 
 
-def _changes(request: Request, other: Alternative) -> dict[str, Any]:
-    """The request's fields that differ for a plan."""
-    plan = other.plan
+def placed_freely(request: Request) -> Request:
+    """The same work, wherever the planner likes it best."""
+    fields = {**_FREED, "mode": "auto", "variant": None, "kv_home": None}
+    return request.replace(**fields, enable_vae_parallel=False)
+
+
+def changes_to(request: Request, plan: Plan) -> dict[str, Any]:
+    """The request's placement fields that differ for a plan."""
     own = plan.vae_rank not in {stage.rank for stage in plan.stages}
     wanted: dict[str, Any] = {
         **_FREED,
@@ -72,10 +78,16 @@ def _changes(request: Request, other: Alternative) -> dict[str, Any]:
         "enable_vae_parallel": own,
         "kv_home": "host" if plan.kv == "host" else None,
     }
-    if "dtype" in other.alters_output:
-        wanted["fp8"] = plan.dtype == "fp8"
-    if "KV precision" in other.alters_output:
-        wanted["kv_dtype"] = plan.kv_dtype
-    if "size" in other.alters_output:
-        wanted["size"] = "{}*{}".format(*other.size)
     return {name: value for name, value in wanted.items() if getattr(request, name) != value}
+
+
+def _changes(request: Request, other: Alternative) -> dict[str, Any]:
+    """Those of the placement, and of what changes the output."""
+    changes = changes_to(request, other.plan)
+    if "dtype" in other.alters_output:
+        changes["fp8"] = other.plan.dtype == "fp8"
+    if "KV precision" in other.alters_output:
+        changes["kv_dtype"] = other.plan.kv_dtype
+    if "size" in other.alters_output:
+        changes["size"] = "{}*{}".format(*other.size)
+    return changes

@@ -19,9 +19,10 @@ from engine.messages import (
 )
 from engine.orders import Orders
 from engine.parameters.request import Request
-from engine.preflight import Machine
+from engine.preflight import Machine, PreflightError
 from engine.queue import JobQueue
 from engine.retry.desk import Again
+from engine.retry.replan import Next
 from tests.engine.test_queue import FakeRun, Host, _end, _started, _submit, host
 
 __all__ = ["host"]  # a fixture
@@ -176,8 +177,6 @@ async def test_a_job_to_be_tried_again_keeps_its_place_and_tells_what_changes(ho
 
 
 async def test_a_retry_that_cannot_be_planned_any_more_ends_the_job(host: Host) -> None:
-    from engine.preflight import PreflightError
-
     queue, _, events = _made(host)
     job = await _submit(queue, "0")
     run = FakeRun.made[0]
@@ -208,3 +207,33 @@ def test_a_drained_gpu_is_left_out_or_refused_by_name(gpus: str | None) -> None:
             module._undrained(request, both)
     else:
         assert module._undrained(request, machine) == readings
+
+
+async def test_the_next_fitting_plan_is_worked_out_and_told(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue, orders, _ = _made(host)
+    job = await _submit(queue, "0")
+    await _end(job)
+    host.store.update(job, state="failed")
+
+    def following(prepared: Any, machine: Any) -> Next:
+        return Next({"kv_home": "host"}, "single, KV on the host", (), 1)
+
+    monkeypatch.setattr("engine.orders.next_plan", following)
+    reply = await orders.relaunch(job, {"plan": "next_fitting"}, {}, "operator")
+    assert reply.data["changes"] == {"kv_home": "host"}
+    assert "kv_home becomes host" in reply.message
+    # Measured since, the old plan itself is refused: whatever fits is the next.
+    whole = queue.prepare
+
+    async def by_mode(request: Request) -> Any:
+        if request.mode is None:
+            raise PreflightError("does not fit", "refused")
+        found = await whole(request)
+        return dataclasses.replace(found, plan=dataclasses.replace(found.plan, kv="host"))
+
+    monkeypatch.setattr(queue, "prepare", by_mode)
+    reply = await orders.relaunch(job, {"plan": "next_fitting"}, {}, "operator")
+    assert reply.data["changes"] == {"mode": "single", "kv_home": "host"}
+    await queue.close("over")
