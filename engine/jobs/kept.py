@@ -57,7 +57,13 @@ def essence(request: Mapping[str, Any]) -> dict[str, Any]:
 
 def mirror_root() -> Path:
     """The folder that mirrors lie in."""
-    return Path(os.environ.get(ENVIRONMENT) or _SHARED_MEMORY)
+    asked = os.environ.get(ENVIRONMENT)
+    if not asked:
+        return _SHARED_MEMORY
+    root = Path(asked)
+    with contextlib.suppress(OSError):  # said again, and told, when it is used
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return root
 
 
 @dataclass(frozen=True)

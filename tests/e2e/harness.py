@@ -54,6 +54,7 @@ def environment(folder: Path) -> dict[str, str]:
         "AVATOP_STATE_DIR": str(folder / "state"),
         "AVATOP_CACHE_DIR": str(folder / "cache"),
         "AVATOP_LEASE_DIR": str(folder / "locks"),
+        "AVATOP_MIRROR_DIR": str(folder / "mirrors"),
         "PYTHONPATH": str(ROOT),
     }
 

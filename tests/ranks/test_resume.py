@@ -1,0 +1,94 @@
+"""Does a job that was killed go on to the same bytes, under its own plan and under others?"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from engine.placement.cut import RING_BLOCKS
+from engine.placement.statefile import EMPTY, StateFile
+from tests.ranks.job_harness import RankReports
+from tests.ranks.resume_harness import go_on, kept_cut, kill_at
+
+pytestmark = [pytest.mark.ranks, pytest.mark.xdist_group("ranks")]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("resume")
+    (made / "mirror").mkdir()
+    return made
+
+
+@pytest.fixture(scope="module")
+def whole(folder: Path) -> RankReports:
+    """The job, undisturbed."""
+    return go_on(folder, "single", None)
+
+
+@pytest.fixture
+def fresh(folder: Path, whole: RankReports) -> Path:
+    """The folder of a job that has not begun."""
+    for name in ("mirror", "segments"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "step", "block", "then"),
+    [
+        ("single", 1, 3, "single"),
+        ("offload", 3, 2, "offload"),
+        ("tpp", 1, 4, "tpp"),  # its first rank: the others are behind it
+        ("tpp", 3, 1, "ring"),
+        ("fsdp", 3, 3, "fsdp"),
+        ("ring", 2, 4, "balanced"),
+    ],
+)
+def test_a_killed_rank_s_job_goes_on_to_the_same_latents(
+    fresh: Path, whole: RankReports, name: str, step: int, block: int, then: str
+) -> None:
+    kill_at(fresh, name, step, block)
+    cut = kept_cut(fresh)
+    assert cut is not None
+    assert cut.blocks[step] >= block  # at most the block in work is made again
+    resumed = go_on(fresh, then, cut)
+    assert resumed.result["latents_sha256"] == whole.result["latents_sha256"]
+    assert [c["sha256"] for c in resumed.of("clip")] == [c["sha256"] for c in whole.of("clip")]
+
+
+def test_committed_clips_are_not_made_again_and_later_ones_are_the_same(
+    fresh: Path, whole: RankReports
+) -> None:
+    kill_at(fresh, "single", 3, 5)
+    resumed = go_on(fresh, "single", kept_cut(fresh), committed=1)
+    assert [c["clip"] for c in resumed.of("clip")] == [1, 2]
+    assert [c["sha256"] for c in resumed.of("clip")] == [c["sha256"] for c in whole.of("clip")][1:]
+    assert resumed.result["latents_sha256"] == whole.result["latents_sha256"]
+    # Without the decoder's memory it is built again, and comes out the same.
+    shutil.rmtree(fresh / "mirror")
+    (fresh / "mirror").mkdir()
+    replayed = go_on(fresh, "single", None, committed=1)
+    assert [c["sha256"] for c in replayed.of("clip")] == [c["sha256"] for c in whole.of("clip")][1:]
+    assert replayed.result["latents_sha256"] == whole.result["latents_sha256"]
+
+
+def test_a_torn_block_costs_one_block_and_changes_nothing(fresh: Path, whole: RankReports) -> None:
+    kill_at(fresh, "single", 0, 4)
+    before = kept_cut(fresh)
+    assert before is not None
+    newest = before.blocks[0] - 1
+    for path in (fresh / "mirror").glob("kv.step0.*"):
+        with StateFile.open(path, writable=True) as file:
+            assert file.slots == RING_BLOCKS + 1
+            slot = newest % file.slots
+            for name in file.entries:
+                if name != "tags":
+                    file.write(name, slot, memoryview(b"\xff" * file.place(name, slot)[1]))
+            file.tag(slot, EMPTY)
+    after = kept_cut(fresh)
+    assert after is not None
+    assert after.blocks[0] == newest
+    assert go_on(fresh, "single", after).result["latents_sha256"] == whole.result["latents_sha256"]
