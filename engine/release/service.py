@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from engine.bus import Bus
+from engine.checkpoint.errors import CheckpointError
 from engine.client import EngineClient
 from engine.geometry import DEFAULT_FPS
 from engine.jobs.paths import Places
@@ -44,6 +45,10 @@ TICK_SECONDS: Final = 15.0
 _TEXTS: Final = 50
 #: Ends that say nothing of a version: the operator's, or the engine's own.
 _NO_FAULT: Final = ("stopped", "the engine ", "asked to")
+
+
+#: What may come between a validation and its end; its own fault is told, never a pass.
+_TROUBLES: Final = (OSError, ValueError, KeyError, RuntimeError, CheckpointError, HardBreach)
 
 
 @dataclass(frozen=True)
@@ -224,9 +229,7 @@ class ReleaseService:
         try:
             with host.held():
                 state, rows = await validate(tools, release, stable, hardware, drills)
-        except asyncio.CancelledError:
-            raise
-        except (OSError, ValueError, HardBreach, TimeoutError) as error:
+        except _TROUBLES as error:
             state, rows = "inconclusive", (check("validation", None, note=str(error)),)
         self.evidence.set_validation(release, hardware, state, rows, by)
         level = "INFO" if state == "passed" else "WARNING"

@@ -188,6 +188,25 @@ async def test_R6_one_command_takes_back_any_stage_and_what_was_promoted(here: W
     assert here.service.store.live_at(here.now) == "1.0"
 
 
+async def test_R6_a_hard_breach_soon_after_promotion_goes_back_by_itself(here: World) -> None:
+    await here.two()
+    await here.good("start", "1.1", force=True)
+    await here.good("promote", force=True)
+    bad = Behaviour(line="clip 0: the latents are not finite", fails=lambda n: "failed")
+    here.client.behaviour["1.1"] = bad
+    here.now += here.settings.watch_minutes * 60 + 1
+    await here.traffic(1)
+    assert here.stable == "1.1"  # so late it is an alert's matter, and a person's
+    await here.good("rollback")
+    here.client.behaviour.clear()
+    await here.good("start", "1.1", force=True)
+    await here.good("promote", force=True)
+    here.client.behaviour["1.1"] = bad
+    await here.traffic(1)
+    await here.until(lambda: here.stable == "1.0")
+    await here.until(lambda: not _lost(here))
+
+
 async def test_R6_the_configuration_comes_back_with_the_version(here: World) -> None:
     config = here.folder / "avatop.toml"
     config.write_text("good = true\n")
