@@ -146,6 +146,7 @@ class Table(Lines, Generic[R], can_focus=True):
 
     def _arranged(self, rows: list[R], words: str) -> list[R]:
         columns = {c.name.casefold(): c for c in self.COLUMNS if c.value is not None}
+        columns |= {t(c.name).casefold(): c for c in columns.values()}  # in one's own language too
         terms = filters.parse(words, columns)
         if terms:
             rows = [item for item in rows if self._passes(item, terms, columns)]
