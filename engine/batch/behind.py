@@ -84,9 +84,12 @@ class Behind:
         """Give twins of what is done their names; those of what failed fail."""
         for item in list(self._desk.items.values()):
             twin = self._desk.items.get(item.alias_of or "")
-            if item.state != ALIAS or twin is None or item.output or item.key in self._desk.doing:
+            if item.state != ALIAS or item.output or item.key in self._desk.doing:
                 continue
-            if twin.state == DONE:
+            if twin is None:
+                error = "what it is the same as is no longer in the batch"
+                self._desk.settle(item, state=FAILED, error=error, cause="bad_input")
+            elif twin.state == DONE:
                 self._desk.doing[item.key] = VERIFYING
                 self._desk.spawn(self._alias(item, twin))
             elif twin.state in (FAILED, QUARANTINED):

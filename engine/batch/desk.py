@@ -58,7 +58,7 @@ class Desk:
         self.log = teller.log
         self._publish = teller.publish
         self.out = Path(spec.out_dir)
-        self.work = self.out / WORK
+        self.work = self.out / WORK / row.id
         self.items = {item.key: item for item in store.items(row.id)}
         self.doing: dict[str, str] = {}  # key → what is done with it, where the store says less
         self.stopping: str | None = None

@@ -128,12 +128,13 @@ class BatchRun:
             await self._loop()
         finally:
             renewing.cancel()
-            if self.desk.tasks:
+            while self.desk.tasks:  # what ends may leave more to do (a video to publish)
                 await asyncio.wait(self.desk.tasks)
+                await asyncio.sleep(0)
             self._jobs.close()
             self._before.shutdown(wait=False)
             self._behind.close()
-        sweep(self.desk.out)
+        sweep(self.desk.work)
         return self._finish()
 
     async def _loop(self) -> None:

@@ -14,6 +14,7 @@ from engine.batch.pairs import Pairing, Remark, pair_up
 from engine.batch.prepare import lint_item
 from engine.batch.rows import WAITING, ItemRow, NoteRow
 from engine.batch.spec import BatchSpec, SpecError
+from engine.batch.store import BatchStore
 from engine.geometry import blocks_per_clip
 from engine.jobs.store import JobStore
 from engine.release.store import STABLE, get_release, pointer
@@ -38,6 +39,25 @@ def frozen(jobs: JobStore, batch: str, spec: BatchSpec) -> tuple[Pairing, list[I
     # What lies in an inbox already may be half copied: it enters once it is seen to be whole.
     pairs = () if spec.watch else found.pairs
     return found, freeze(batch, spec, pairs, made_by)
+
+
+def mend(jobs: JobStore, store: BatchStore, spec: BatchSpec, items: Sequence[ItemRow]) -> None:
+    """Freeze items again whose files are not what they were: somebody may have mended them.
+    Blocks.
+
+    Raises:
+        PairError, CheckpointError, ReleaseError: folders or weights that cannot be read.
+    """
+    table = Path(spec.manifest) if spec.manifest else None
+    pairs = {p.name: p for p in pair_up(Path(spec.audio_dir), Path(spec.image_dir), table).pairs}
+    made_by = weights(jobs, spec)
+    for item in items:
+        if item.name not in pairs:
+            continue  # it fails again, and says why
+        others = [i for i in store.items(item.batch) if i.key != item.key]
+        (new,) = freeze(item.batch, spec, [pairs[item.name]], made_by, others)
+        if new.key != item.key:
+            store.refreeze(item, new)
 
 
 def weights(jobs: JobStore, spec: BatchSpec) -> str:

@@ -136,10 +136,11 @@ def taken(final: Path) -> str | None:
     return None
 
 
-def sweep(folder: Path) -> None:
-    """Remove the temporary folder if nothing is left in it."""
+def sweep(work: Path) -> None:
+    """Remove a batch's temporary folder, and the one it lies in, if nothing is left in them."""
     try:
-        (folder / WORK).rmdir()
+        work.rmdir()
+        work.parent.rmdir()
     except OSError:
         return  # in use by another batch, or not there
 

@@ -36,6 +36,8 @@ from engine.telemetry.devices import DeviceSelectionError
 CLOSE_SECONDS: Final = 10.0
 #: Batches of earlier runs that a first picture shows.
 PAST: Final = 10
+#: Failures that somebody may have mended in the files themselves.
+_INPUT_CAUSES: Final = frozenset({"bad_input", "changed_input"})
 #: Request fields by which a request says itself how many ranks a job takes.
 _PLACED: Final = (
     *("mode", "num_gpus_dit", "single_gpu", "dit_fsdp", "offload_model", "enable_vae_parallel"),
@@ -306,6 +308,10 @@ class BatchService:
         again = self.store.reset(row.id)
         if not again:
             return Reply(False, f"batch {row.id} has no failed item", state=row.state)
+        inputs = [item for item in again if item.cause in _INPUT_CAUSES]
+        if inputs:
+            spec = spec_from_dict(row.spec)
+            await asyncio.to_thread(manifest.mend, self._jobs, self.store, spec, inputs)
         names = ", ".join(item.name for item in again)
         self.store.note(row.id, "retried", f"begun again: {names}")
         if run is not None:

@@ -275,6 +275,16 @@ class BatchStore:
                 _update(db, "batch_items", fields, "batch = ? AND key = ?", (batch, row.key))
         return rows
 
+    def refreeze(self, old: ItemRow, new: ItemRow) -> None:
+        """An unclaimed item's files were mended: it is another item in the same place."""
+        fields = {f.name: getattr(new, f.name) for f in dataclasses.fields(new)}
+        fields |= {"seq": old.seq, "fence": old.fence}
+        with self._jobs.writing() as db:
+            where = f"batch = ? AND key = ? AND state NOT IN {CLAIMED!r}"
+            if _update(db, "batch_items", fields, where, (old.batch, old.key)):
+                moved = "batch = ? AND key = ?"
+                _update(db, "batch_attempts", {"key": new.key}, moved, (old.batch, old.key))
+
     # -- history -------------------------------------------------------------------------------
 
     def attempts(self, batch: str) -> tuple[AttemptRow, ...]:

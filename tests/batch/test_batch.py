@@ -62,7 +62,7 @@ async def test_B1_the_job_hears_16_khz_mono_and_the_file_keeps_its_own_sound(
         b.double._submit = look  # type: ignore[method-assign]
         await b.whole()
     path, info = heard["studio"]
-    assert (info.rate, info.channels, path.parent.name) == (16_000, 1, WORK)
+    assert (info.rate, info.channels, path.parent.parent.name) == (16_000, 1, WORK)
     assert heard["plain"][0] == tmp_path / "audio" / "plain.wav"  # it is that already
 
 
@@ -298,6 +298,30 @@ async def test_B5_too_many_failures_stop_it_and_retry_does_only_what_failed(
         assert dict(b.double.submitted) == {f"p{n}": 1 for n in range(1, 9)}
         kinds = [entry["kind"] for entry in b.report(row)["interventions"]]
         assert kinds == ["halted", "retried", "resumed"]
+
+
+async def test_B5_a_mended_file_is_made_by_retry(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        make_pair(tmp_path, name)
+    torn = tmp_path / "audio" / "b.wav"
+    whole = torn.read_bytes()
+    torn.write_bytes(b"RIFF\x00\x00not a sound")
+    (tmp_path / "image" / "c.png").write_bytes(b"not a picture")
+    async with bench(tmp_path) as b:
+        row = await b.whole()
+        assert {i.name: i.state for i in b.items(row).values()} == {
+            "a": "done", "b": "failed", "c": "failed"
+        }  # fmt: skip
+        torn.write_bytes(whole)
+        reply = await b.ask("retry", row.id)
+        assert reply.ok, reply.message
+        row = await b.end_of(row.id)
+        items = b.items(row)
+        assert [(i.state, i.seq) for i in items.values()] == [
+            *(("done", 0), ("done", 1), ("failed", 2)),
+        ]
+        assert dict(b.double.submitted) == {"a": 1, "b": 1}
+        assert items["b"].audio_seconds == pytest.approx(2.2)
 
 
 async def test_B5_pause_finishes_what_is_on_the_device_and_resume_goes_on(tmp_path: Path) -> None:
