@@ -16,16 +16,9 @@ from engine.parameters.request import DEFAULTS, Request
 from engine.preflight import Work
 from engine.release.model import Release, ReleaseError, model_key, runner_of
 from engine.release.rollout import stratum, takes_candidate
+from engine.release.rows import CANDIDATE, STABLE, dump, get_release, get_rollout, pointer
 from engine.release.settings import Settings
-from engine.release.store import (
-    CANDIDATE,
-    STABLE,
-    ReleaseStore,
-    dump,
-    get_release,
-    get_rollout,
-    pointer,
-)
+from engine.release.store import ReleaseStore
 
 LIVE: Final = "live"
 PINNED: Final = "pinned"

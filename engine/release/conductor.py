@@ -22,8 +22,9 @@ from engine.release.gates import CANDIDATE, Sample
 from engine.release.inputs import fixed_inputs, sizes
 from engine.release.model import Release, ReleaseError
 from engine.release.player import HardBreach, Player
+from engine.release.rows import Rollout
 from engine.release.settings import Settings, Stage
-from engine.release.store import ReleaseStore, Rollout
+from engine.release.store import ReleaseStore
 from engine.release.validate import Bench
 
 #: Who acts where no person did.

@@ -14,7 +14,8 @@ from engine.jobs.store import JobStore, StoreError
 from engine.messages import LIVE_STATES, Cancel, JobRow, Pause, Reply, Submit
 from engine.release import snapshot
 from engine.release.assign import LIVE, Assigned, Assigner
-from engine.release.store import ReleaseStore, Rollout
+from engine.release.rows import Rollout
+from engine.release.store import ReleaseStore
 
 _ANSWER_SECONDS: Final = 60.0
 _SPOILT: Final = frozenset({"failed", "interrupted", "cancelled"})

@@ -12,7 +12,7 @@ from engine.jobs.store import JobStore
 from engine.messages import GateRow
 from engine.release.gates import Arming
 from engine.release.model import Release
-from engine.release.store import dump, load_gates, write_log
+from engine.release.rows import dump, load_gates, write_log
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import getpass
 import hashlib
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -405,11 +404,3 @@ class ReleaseService:
         machine = await self._host.machine()
         names = sorted(f"{d.name} {d.uuid}" for d in machine.devices)
         return "; ".join([*names, f"driver {await asyncio.to_thread(snapshot.driver)}"])
-
-
-def operator() -> str:
-    """Who gives an order, by the system's name of the user."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a user id without a name, as in some containers
-        return "operator"
