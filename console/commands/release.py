@@ -93,8 +93,10 @@ def add(
 
     Takes the flags of "run" that say which model runs and how. --gpu_memory_cap is its cap.
     """
+    from engine.parameters.request import DEFAULT_PROMPT
     from engine.release.model import JOB_ONLY, MODEL
 
+    flags["prompt"] = DEFAULT_PROMPT  # a job's own: no remark about its absence
     resolved = resolve_flags(flags, file, preset, required=("ckpt_dir",))
     for remark in resolved.remarks:
         tell(f"note: {remark}")
