@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol, TypedDict
 
+from engine.checkpoint import demonstration
 from engine.checkpoint import layout as layouts
 from engine.checkpoint.errors import CheckpointError
 from engine.checkpoint.layout import Layout
@@ -141,6 +142,7 @@ def prepare(request: Request, machine: Machine, folders: Sequence[Path] = ()) ->
         layout = _layout(request)
         lint = _lint(request, layout)
         remarks = [finding.sentence for finding in lint.warnings]
+        remarks += demonstration.remarks(layout.config, request.size, request.sample_steps)
         seen = _forecast(request, layout, lint)
         plan = _plan(request, layout, seen, machine)
     except (CheckpointError, ParamError, DeviceSelectionError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -121,3 +122,20 @@ def test_a_device_that_is_not_there_is_bad_input(request_of: Callable[..., Reque
 def test_a_request_without_inputs_is_told(request_of: Callable[..., Request]) -> None:
     with pytest.raises(PreflightError, match="--audio"):
         prepare(dataclasses.replace(request_of(), audio=None), MACHINE)
+
+
+def test_a_demonstration_model_says_what_it_is_and_what_it_was_made_for(
+    request_of: Callable[..., Request], tmp_path: Path
+) -> None:
+    assert not any("sample model" in r for r in prepare(request_of(), MACHINE).remarks)
+    told = Path(shutil.copytree(tiny_ckpt(), tmp_path / "ckpt"))
+    config = json.loads((told / "config.json").read_text())
+    config["avatop_demonstration"] = {"size": "128*128", "steps": 4}
+    (told / "config.json").write_text(json.dumps(config))
+    (one,) = [r for r in prepare(request_of(ckpt_dir=str(told)), MACHINE).remarks if "sample" in r]
+    assert "demonstration" in one
+    assert "Wan2.2-S2V-14B" in one
+    other = request_of(ckpt_dir=str(told), size="192*192", sample_steps=3)
+    said = " ".join(prepare(other, MACHINE).remarks)
+    assert "at 192*192 its faces may smear" in said
+    assert "for 4 steps, not 3" in said
