@@ -16,19 +16,19 @@ from engine.geometry import FrameGeometry, blocks_per_clip, predicted_frames
 from engine.parameters.request import Request
 from engine.placement import verdict
 from engine.placement.calibration import Corrections, Setting
+from engine.placement.conditions import epochs, leads, together
 from engine.placement.hardware import DeviceOffer, HostOffer
 from engine.placement.hostmem import host_plan
 from engine.placement.memory import (
     RankLoad,
     Shapes,
-    Unit,
     by_owner,
-    held_units,
     layer_bytes,
     margin_bytes,
 )
-from engine.placement.plan import DevicePlan, DType, HostPlan, Lead, Plan, UnshardPlan
+from engine.placement.plan import DevicePlan, DType, HostPlan, Plan, UnshardPlan
 from engine.placement.presets import Choice, Layout, cells_of, lay_out, layers_of
+from engine.placement.units import Unit, held_units
 
 #: Units gathered ahead of their use: copies hide behind compute on a GPU; gloo has no such stream.
 PREFETCH: Final[dict[str, int]] = {"cuda": 1, "cpu": 0}
@@ -149,19 +149,11 @@ def _options(question: Question, choice: Choice, shapes: Shapes) -> Iterator[Cho
     free_cut = choice.variant in ("ring", "balanced") and not choice.own_vae
     for share in _SHARES if free_cut else (choice.vae_share,):
         for slots in range(choice.slots, 1, -1) if choice.streams else (choice.slots,):
-            for lead in _leads(choice):
+            for lead in leads(choice):
                 cut = dataclasses.replace(choice, vae_share=share, slots=slots, lead=lead)
                 if cut.streams and cut.resident_layers is None:
                     cut = dataclasses.replace(cut, resident_layers=_resident(question, cut, shapes))
                 yield cut
-
-
-def _leads(choice: Choice) -> tuple[Lead, ...]:
-    """One for all rings saves memory where a rank has a layer for several steps."""
-    several = choice.mode == "offload" or choice.variant == "ring"
-    if choice.kv == "host" or choice.kv_dtype == "fp8":
-        return ("shared", "single") if several else ("shared",)
-    return ("own", "shared", "single") if several else (choice.lead,)
 
 
 def _resident(question: Question, choice: Choice, shapes: Shapes) -> int:
@@ -282,39 +274,13 @@ def _loads(question: Question, choice: Choice, layout: Layout) -> list[RankLoad]
                 talks=talks,
                 encodes=rank == layout.encoder_rank and not (request.t5_cpu and kind == "cuda"),
                 several_clips=question.clips > 1,
-                epochs=_epochs(question, choice, layout, rank),
+                epochs=epochs(request, choice, layout, rank, several_clips=question.clips > 1),
                 wrap=choice.wrap,
                 lead=choice.lead,
-                together=_together(choice, request.sample_steps),
+                together=together(choice, request.sample_steps),
             )
         )
     return loads
-
-
-def _together(choice: Choice, steps: int) -> bool:
-    """Whether all items of a rank go through its layers in one walk, as weights come and go."""
-    if choice.variant == "streamed":
-        return choice.dit_ranks <= steps
-    return choice.mode in ("offload", "fsdp")
-
-
-def _epochs(question: Question, choice: Choice, layout: Layout, rank: int) -> int:
-    """Conditioning epochs that a rank holds at once.
-
-    A pipeline does a rank's older blocks first, so a rank that a block passes once is done with
-    clip 0 when clip 1 is conditioned; in a ring blocks come again. Where all ranks walk together,
-    a rank's first step meets clip 1 while its last step may still have blocks of clip 0.
-    """
-    steps = [n for s in layout.stages if s.rank == rank for n in range(*s.steps)]
-    alone = layout.order == "sequential" or choice.lead == "single"
-    if not steps or question.clips < 2 or alone:
-        return 1
-    if not _together(choice, question.request.sample_steps):
-        return 2 if choice.variant == "ring" else 1
-    per_clip = blocks_per_clip(question.request.infer_frames)
-    # Clip 1 enters with its turn, and not before block 0 is finished.
-    enters = max(per_clip, question.request.sample_steps)
-    return 2 if enters + min(steps) <= per_clip - 1 + max(steps) else 1
 
 
 def unit_bytes(shape: DiTShape, shapes: Shapes) -> int:

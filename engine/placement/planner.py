@@ -16,13 +16,13 @@ from engine.placement.alternatives import (
     title,
 )
 from engine.placement.built import unbuilt
-from engine.placement.memory import units
 from engine.placement.nearest import choice_of_plan
 from engine.placement.place import Question, place
 from engine.placement.plan import Plan, UnshardPlan
 from engine.placement.presets import Choice
 from engine.placement.solve import choice_of
 from engine.placement.ulysses import ulysses_refusal
+from engine.placement.units import units
 from engine.placement.verdict import measured_misfit
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from engine.placement.hardware import FP8_CAPABILITY, DeviceOffer
-from engine.placement.memory import DTYPE_BYTES
 from engine.placement.plan import DevicePlan, HostPlan
 from engine.placement.presets import Choice
+from engine.placement.units import DTYPE_BYTES
 
 
 def gib(size: int | float | None) -> str:

@@ -18,7 +18,7 @@ from engine.checkpoint.verify import verify
 from engine.model.config import FP8, Numerics
 from engine.model.dit import DiT
 from engine.model.fp8 import Linear8, quantise_weight
-from engine.placement.memory import units
+from engine.placement.units import units
 
 NUMERICS = Numerics(compute=torch.bfloat16, fp8=True)
 

@@ -10,8 +10,8 @@ import pytest
 
 from engine.checkpoint.expected import DiTShape
 from engine.checkpoint.layout import find
-from engine.placement.memory import held_units, units
 from engine.placement.plan import PeerGather
+from engine.placement.units import held_units, units
 from tests.placement.harness import CKPT, Case, Outcome, plan_for, run
 
 pytestmark = [pytest.mark.ranks, pytest.mark.xdist_group("ranks")]

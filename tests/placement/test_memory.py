@@ -11,15 +11,14 @@ from engine.placement.memory import (
     RankLoad,
     Shapes,
     conditioning_bytes,
-    held_units,
     kv_bytes,
     layer_bytes,
     ring_bytes,
-    units,
 )
 from engine.placement.place import place
 from engine.placement.plan import HostStream
 from engine.placement.presets import Choice, layers_of
+from engine.placement.units import held_units, units
 from tests.placement.questions import FOURTEEN_B, GIB, question
 
 BF16 = Shapes(FOURTEEN_B, FrameGeometry(704, 384), "bf16", "bf16")

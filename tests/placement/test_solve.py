@@ -9,9 +9,9 @@ import pytest
 from engine.checkpoint.expected import DiTShape
 from engine.parameters.modes import ModeReading
 from engine.parameters.request import Request
-from engine.placement.memory import DTYPE_BYTES, held_units, units
 from engine.placement.plan import PeerGather, Plan, plan_from_dict
 from engine.placement.solve import DeviceOffer, cut_steps, solve
+from engine.placement.units import DTYPE_BYTES, held_units, units
 
 FOURTEEN_B = DiTShape(
     dim=5120,
