@@ -34,13 +34,14 @@ class Canvas:
         self.image = torch.lerp(self.image, colour, alpha)
 
 
-def _ellipse(x: Tensor, y: Tensor, rx: Tensor | float, ry: Tensor | float) -> Tensor:
+def ellipse(x: Tensor, y: Tensor, rx: Tensor | float, ry: Tensor | float) -> Tensor:
+    """Distance to an ellipse around the origin, about."""
     k = torch.sqrt((x / rx) ** 2 + (y / ry) ** 2 + 1e-12)
     slope = torch.sqrt((x / rx**2) ** 2 + (y / ry**2) ** 2 + 1e-12)
     return k * (k - 1) / slope
 
 
-def _segment(x: Tensor, y: Tensor, half: Tensor | float, slope: Tensor | float) -> Tensor:
+def segment(x: Tensor, y: Tensor, half: Tensor | float, slope: Tensor | float) -> Tensor:
     """Distance to a bar along x of half length ``half``, bent by ``slope``."""
     t = x.clamp(-half, half) if not isinstance(half, Tensor) else x.clamp(min=-half, max=half)
     return torch.sqrt((x - t) ** 2 + (y - slope * t) ** 2 + 1e-12)
@@ -90,19 +91,19 @@ def render(who: Identity, controls: Tensor, size: int = 128) -> Tensor:
     crown = (crown - 1) * 0.95
 
     dark = who.hair * 0.75
-    long_hair = _ellipse(hx, hy - 0.45, width * 1.2 + wave, 1.55 + wave)
+    long_hair = ellipse(hx, hy - 0.45, width * 1.2 + wave, 1.55 + wave)
     canvas.lay(long_hair, dark, (who.long_hair > 0).float())
     neck = torch.maximum((bx.abs() - 0.42), -(by - 0.6))
-    body = _ellipse(bx, by - 2.35, 1.65, 1.05)
+    body = ellipse(bx, by - 2.35, 1.65, 1.05)
     canvas.lay(neck, who.skin * 0.82, 1.0)
     canvas.lay(body, who.cloth)
-    collar = _ellipse(bx, by - 1.32, 0.5, 0.3 + 0.35 * one(who.collar))
+    collar = ellipse(bx, by - 1.32, 0.5, 0.3 + 0.35 * one(who.collar))
     canvas.lay(torch.maximum(collar, body - 0.02), who.skin * 0.86, (who.collar > 0.5).float())
     strip = torch.maximum(bx.abs() - 0.09, body)
     canvas.lay(strip, who.cloth2, (who.collar <= 0.5).float())
 
     ear_x = hx.abs() - width * 0.98
-    canvas.lay(_ellipse(ear_x, hy - 0.05, 0.14 * one(who.ear), 0.22 * one(who.ear)), who.skin * 0.9)
+    canvas.lay(ellipse(ear_x, hy - 0.05, 0.14 * one(who.ear), 0.22 * one(who.ear)), who.skin * 0.9)
 
     shade = 1 + one(who.light) * (one(who.light_x) * hx - one(who.light_y) * -hy)
     shade = shade - 0.12 * (radius - 0.75).clamp(min=0)
@@ -112,19 +113,19 @@ def render(who: Identity, controls: Tensor, size: int = 128) -> Tensor:
 
     # What lies on the face turns with it a little further.
     fx, fy = hx - 0.03 * sway, hy - 0.03 * nod
-    cheek = _ellipse(fx.abs() - 0.52, fy - 0.32, 0.22, 0.15)
+    cheek = ellipse(fx.abs() - 0.52, fy - 0.32, 0.22, 0.15)
     glow = (0.5 - cheek / 0.25).clamp(0, 1) * one(who.blush)
     canvas.lay(cheek * 0 - 1, (who.skin * who.skin.new_tensor([1.0, 0.6, 0.6])).clamp(0, 1), glow)
     _eyes(canvas, who, fx, fy, blink, brow, one)
     nose = one(who.nose)
-    canvas.lay(_ellipse(fx, fy - 0.2, 0.13 * nose, 0.075 * nose), who.skin * 0.8)
-    canvas.lay(_ellipse(fx + 0.01, fy - 0.165, 0.11 * nose, 0.07 * nose), face)
+    canvas.lay(ellipse(fx, fy - 0.2, 0.13 * nose, 0.075 * nose), who.skin * 0.8)
+    canvas.lay(ellipse(fx + 0.01, fy - 0.165, 0.11 * nose, 0.07 * nose), face)
 
     beard = torch.maximum(head, -(fy - 0.42 + 0.9 * (fx.abs() - 0.75).clamp(max=0) * 0.25))
     canvas.lay(beard, dark, who.beard)
-    bar = _segment(fx, fy - one(who.mouth_y) + 0.16, 0.26, 0.0) - 0.055
+    bar = segment(fx, fy - one(who.mouth_y) + 0.16, 0.26, 0.0) - 0.055
     canvas.lay(bar + 0.25 * fx.abs() * 0.3, who.hair, who.moustache)
-    _mouth(canvas, who, fx, fy, opened, wide, smile, one)
+    mouth(canvas, who, fx, fy, opened, wide, smile, one)
 
     edge = one(who.hairline) + 0.22 * (fx - one(who.hair_part)) ** 2 + 2.5 * wave
     cap = torch.maximum(crown, fy - edge)
@@ -152,25 +153,25 @@ def _eyes(
     side = torch.sign(fx)
     ex, ey = fx.abs() - one(who.eye_x), fy - one(who.eye_y)
     lid = (1 - 0.93 * blink).clamp(min=0.06)
-    white = _ellipse(ex, ey, 0.165 * size, 0.115 * size * lid)
+    white = ellipse(ex, ey, 0.165 * size, 0.115 * size * lid)
     canvas.lay(white - 0.02, who.skin * 0.5)
     canvas.lay(white, who.skin.new_tensor([[0.97, 0.97, 0.96]]).expand(len(who), 3))
     for radius, colour in ((0.088, who.iris), (0.045, who.iris * 0.15)):
-        canvas.lay(torch.maximum(_ellipse(ex, ey, radius * size, radius * size), white), colour)
-    spark = _ellipse(ex * side - 0.03, ey + 0.03, 0.022, 0.022)
+        canvas.lay(torch.maximum(ellipse(ex, ey, radius * size, radius * size), white), colour)
+    spark = ellipse(ex * side - 0.03, ey + 0.03, 0.022, 0.022)
     canvas.lay(torch.maximum(spark, white), torch.ones_like(who.skin))
     lash = torch.maximum(white.abs() - 0.025, ey - 0.03 * blink)
     canvas.lay(lash, who.hair * 0.4)
     by = ey + 0.28 * size + 0.07 * brow
-    bar = _segment(ex, by, 0.17, one(who.brow_tilt)) - one(who.brow_thick)
+    bar = segment(ex, by, 0.17, one(who.brow_tilt)) - one(who.brow_thick)
     canvas.lay(bar, who.hair * 0.7)
     roundness = one(who.glasses_round)
-    ring = _ellipse(ex, ey, 0.235, 0.17 + 0.06 * roundness).abs() - 0.022
+    ring = ellipse(ex, ey, 0.235, 0.17 + 0.06 * roundness).abs() - 0.022
     bridge = torch.maximum(fx.abs() - (one(who.eye_x) - 0.22), (ey + 0.04).abs() - 0.022)
     canvas.lay(torch.minimum(ring, bridge), who.frame_colour, who.glasses)
 
 
-def _mouth(
+def mouth(
     canvas: Canvas,
     who: Identity,
     fx: Tensor,
@@ -180,6 +181,7 @@ def _mouth(
     smile: Tensor,
     one: Callable[[Tensor], Tensor],
 ) -> None:
+    """Lips, teeth and tongue; ``fx``, ``fy`` are the face's coordinates."""
     smile = smile + 0.2
     half = one(who.mouth_width) * (1 + 0.28 * wide + 0.15 * smile - 0.08 * opened)
     bow = 0.13 * smile * (fx / half) ** 2
@@ -187,15 +189,15 @@ def _mouth(
     lift = (fx / half).abs() < 1.6
     my = fy - one(who.mouth_y) - 0.35 * drop + torch.where(lift, bow, bow.clamp(max=0.3))
     lip = one(who.lip_thick)
-    inner = _ellipse(fx, my, half, 0.012 + drop)
-    canvas.lay(_ellipse(fx, my, half + 0.6 * lip, 0.012 + drop + lip), who.lips)
+    inner = ellipse(fx, my, half, 0.012 + drop)
+    canvas.lay(ellipse(fx, my, half + 0.6 * lip, 0.012 + drop + lip), who.lips)
     dark = who.lips * who.lips.new_tensor([0.38, 0.2, 0.2])
     canvas.lay(inner, dark)
     teeth = torch.maximum(inner + 0.012, my + 0.42 * drop)
     ivory = who.skin.new_tensor([[0.95, 0.94, 0.9]]).expand(len(who), 3)
     canvas.lay(teeth, ivory, ((opened - 0.12) * 8).clamp(0, 1))
     tongue = torch.maximum(
-        inner + 0.012, _ellipse(fx, my - 0.95 * drop, 0.62 * half, 0.5 * drop + 1e-3)
+        inner + 0.012, ellipse(fx, my - 0.95 * drop, 0.62 * half, 0.5 * drop + 1e-3)
     )
     canvas.lay(
         tongue, who.lips * who.lips.new_tensor([0.95, 0.6, 0.6]), ((opened - 0.3) * 4).clamp(0, 1)
@@ -210,7 +212,7 @@ def _hat(
     band = torch.maximum(crown - 0.1, (fy + 0.7).abs() - 0.13)
     canvas.lay(band, who.hat_colour * 0.75, (who.hat == 1).float())
     tall = torch.maximum(fx.abs() - width * 0.95, (fy + 1.15).abs() - 0.42)
-    brim = _segment(fx, fy + 0.74, 1.35, 0.0) - 0.075
+    brim = segment(fx, fy + 0.74, 1.35, 0.0) - 0.075
     canvas.lay(tall, who.hat_colour, (who.hat == 2).float())
     canvas.lay(brim, who.hat_colour * 0.8, (who.hat == 2).float())
 
@@ -228,8 +230,8 @@ def _background(who: Identity, gx: Tensor, gy: Tensor) -> Tensor:
     size, kind = one(who.back_size), one(who.back_kind)
     soft = 0.06
     discs = torch.minimum(
-        _ellipse(gx - 0.7 * cos, gy - 0.7 * sin, 0.25 + 0.2 * size, 0.25 + 0.2 * size),
-        _ellipse(gx + 0.8 * cos, gy + 0.5 * sin, 0.35 - 0.2 * size, 0.35 - 0.2 * size),
+        ellipse(gx - 0.7 * cos, gy - 0.7 * sin, 0.25 + 0.2 * size, 0.25 + 0.2 * size),
+        ellipse(gx + 0.8 * cos, gy + 0.5 * sin, 0.35 - 0.2 * size, 0.35 - 0.2 * size),
     )
     stripes = torch.sin((gx * cos + gy * sin) * (4 + 6 * size)) * 0.15
     horizon = -(gy - 0.3 * (size - 0.3)) + 0.04 * torch.sin(

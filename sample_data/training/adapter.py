@@ -25,7 +25,7 @@ class Adapter(nn.Module):
         return self.linear.bias
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.linear(x) + F.linear(F.linear(x, self.a), self.b)
+        out: Tensor = self.linear(x) + F.linear(F.linear(x, self.a.to(x.dtype)), self.b.to(x.dtype))
         return out
 
 

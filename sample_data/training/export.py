@@ -1,6 +1,6 @@
 """Writes trained parts as a checkpoint in the real layout.
 
-python -m sample_data.training.export STATE OUT
+python -m sample_data.training.export STATE OUT [--pictured]
 """
 
 from __future__ import annotations
@@ -14,25 +14,32 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from engine.checkpoint.demonstration import KEY
 from engine.checkpoint.expected import dit_tensors, lora_tensors
 from engine.checkpoint.layout import LORA_FILE, STEMS, VAE_FILE, WAV2VEC_DIR
+from engine.model.vae import VAE
+from engine.model.vae_blocks import Upsample
 from sample_data.training import vae_stage
 
 HERE = Path(__file__).resolve().parent
 SHARDS = 2
+#: What the weights are for.
+TRAINED = {"size": "128*128", "steps": 4}
 
 
-def export(state: Path, out: Path) -> None:
+def export(state: Path, out: Path, pictured: bool) -> None:
     """Replace DiT, VAE, wav2vec2 and LoRA of the checkpoint in ``out``, which must exist.
 
-    ``state`` holds ``dit.safetensors``, ``vae.safetensors`` and ``audio.safetensors``, as the
-    stages leave them. The text encoder and its tokenizer stay.
+    ``state`` holds what the stages leave: ``dit``, ``vae`` and ``audio``, each one file or several
+    numbered ones. The text encoder and its tokenizer stay. ``pictured`` says that the VAE codes
+    pictures one by one: its decoder is then told to pass evenly from one to the next.
     """
     config = json.loads((HERE / "dit_config.json").read_text())
+    config[KEY] = TRAINED
     (out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    _dit(load_file(state / "dit.safetensors"), config, out)
-    torch.save(_vae(state), out / VAE_FILE)
-    _ears(load_file(state / "audio.safetensors"), out / WAV2VEC_DIR)
+    _dit(_found(state, "dit"), config, out)
+    torch.save(_vae(state, pictured), out / VAE_FILE)
+    _ears(_found(state, "audio"), out / WAV2VEC_DIR)
     # The base needs no few-step LoRA: it is trained at the few steps. This one changes nothing.
     neutral = {
         name: torch.zeros(shape, dtype=torch.bfloat16)
@@ -45,15 +52,29 @@ def export(state: Path, out: Path) -> None:
         shutil.copyfile(style, out.parent / "lora" / "pencil.safetensors")
 
 
-def _vae(state: Path) -> dict[str, Tensor]:
-    """With the decoder that was trained by itself, or one that moves evenly between latents."""
-    fitted = state / "vae.decoder.safetensors"
-    weights = load_file(fitted if fitted.is_file() else state / "vae.safetensors")
-    vae = vae_stage.build(weights["encoder.conv1.weight"].shape[0])
-    vae.load_state_dict(weights)
-    if not fitted.is_file():
-        vae_stage.interpolate(vae)
+def _found(state: Path, name: str) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
+    for path in sorted([*state.glob(f"{name}.safetensors"), *state.glob(f"{name}-*.safetensors")]):
+        tensors |= load_file(path)
+    return tensors
+
+
+def _vae(state: Path, pictured: bool) -> dict[str, Tensor]:
+    vae = vae_stage.like(_found(state, "vae"))
+    if pictured:
+        _interpolate(vae)
     return {name: tensor.float().contiguous() for name, tensor in vae.state_dict().items()}
+
+
+def _interpolate(vae: VAE) -> None:
+    for m in vae.decoder.modules():
+        if isinstance(m, Upsample) and m.temporal:
+            channels = m.time_conv.weight.shape[1]
+            m.time_conv.weight.data.zero_()
+            m.time_conv.bias.data.zero_()
+            for n in range(channels):
+                m.time_conv.weight.data[n, n, 1:] = 0.5
+                m.time_conv.weight.data[n + channels, n, -1] = 1
 
 
 def _dit(weights: dict[str, Tensor], config: dict[str, object], out: Path) -> None:
@@ -92,4 +113,4 @@ def _ears(weights: dict[str, Tensor], folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    export(Path(sys.argv[1]), Path(sys.argv[2]))
+    export(Path(sys.argv[1]), Path(sys.argv[2]), "--pictured" in sys.argv)

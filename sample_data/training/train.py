@@ -1,84 +1,218 @@
-"""Runs stages of the training: ``python -m sample_data.training.train STAGE=SECONDS …``.
+"""Trains the sample model on one GPU: ``python -m sample_data.training.train STAGE=SECONDS …``.
 
-State and pictures go to ``--out``; what is found in ``--state`` is continued.
+Stages, in this order: ``audio`` (speech encoder), ``vae``, ``dit``, ``lora`` (the pencil style).
+Each continues from what it finds in ``--state`` and writes to ``--out``; ``--small`` makes
+everything tiny, to try the program out. ``--state`` also holds ``prompts.safetensors``
+(``python -m sample_data.training.texts``) and ``speech.npz`` (``sample_data.faces.speech``).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
-from sample_data.training import audio_stage, vae_stage
+from engine.model.config import DiTConfig
+from engine.model.dit import DiT
+from sample_data.training import audio_stage, beginning, dit_stage, people, vae_stage
+from sample_data.training.adapter import adapt, pairs
+from sample_data.training.sequence import Walker
 from sample_data.training.sound import Tracks
 
-CKPT = Path(__file__).resolve().parents[1] / "ckpt"
-WAV2VEC = CKPT / "wav2vec2-large-xlsr-53-english" / "config.json"
+HERE = Path(__file__).resolve().parent
+PART = 15_000_000
+
+
+class Course:
+    """The stages, and the state that goes from one to the next."""
+
+    def __init__(self, given: argparse.Namespace) -> None:
+        self.given = given
+        self.small: bool = given.small
+        self.out: Path = given.out
+        self.out.mkdir(parents=True, exist_ok=True)
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.begin = time.time()
+        self.log = (self.out / "log.jsonl").open("a")
+        self.dit: DiT | None = None
+        self._casting: people.Casting | None = None
+
+    def tell(self, **values: Any) -> None:
+        line = json.dumps({"at": round(time.time() - self.begin, 1)} | {
+            k: round(v, 5) if isinstance(v, float) else v for k, v in values.items()})  # fmt: skip
+        print(line, flush=True)
+        self.log.write(line + "\n")
+        self.log.flush()
+
+    def found(self, name: str) -> dict[str, Tensor] | None:
+        """Weights of a stage, the newest."""
+        for folder in (self.out, self.given.state):
+            tensors: dict[str, Tensor] = {}
+            for part in sorted(folder.glob(f"{name}-*.safetensors")):
+                tensors |= load_file(part)
+            if tensors:
+                return tensors
+        return None
+
+    def keep(self, name: str, tensors: dict[str, Tensor], dtype: torch.dtype) -> None:
+        """In files of at most ``PART`` bytes."""
+        shards: list[dict[str, Tensor]] = [{}]
+        filled = 0
+        for key, tensor in tensors.items():
+            kept = tensor.detach().to("cpu", dtype).contiguous()
+            if filled + kept.nbytes > PART:
+                shards.append({})
+                filled = 0
+            shards[-1][key] = kept
+            filled += kept.nbytes
+        for n, shard in enumerate(shards):
+            save_file(shard, self.out / f"{name}-{n}.safetensors")
+
+    @property
+    def tracks(self) -> Tracks:
+        return Tracks(self.given.state / "speech.npz", self.device, int(time.time()))
+
+    @property
+    def casting(self) -> people.Casting:
+        if self._casting is None:
+            weights, ears = self.found("vae"), self.found("audio")
+            if weights is None or ears is None:
+                raise SystemExit("train audio and vae first")
+            vae = vae_stage.like(weights).to(self.device)
+            config = json.loads((HERE / "wav2vec2_config.json").read_text())
+            model = audio_stage.build(config).to(self.device)
+            model.load_state_dict(ears)
+            model.eval().requires_grad_(False)
+            held = load_file(self.given.state / "prompts.safetensors")
+            self._casting = people.Casting(vae, model, self.tracks, held["context"],
+                                           held["smile"], self.device)  # fmt: skip
+        return self._casting
+
+    def audio(self, seconds: float) -> None:
+        config = json.loads((HERE / "wav2vec2_config.json").read_text())
+        model = audio_stage.train(self.tracks, config, seconds, self.device, self.tell,
+                                  self.found("audio"))  # fmt: skip
+        self.keep("audio", model.state_dict(), torch.float32)
+
+    def vae(self, seconds: float) -> None:
+        weights = self.found("vae")
+        vae = vae_stage.build() if weights is None else vae_stage.like(weights)
+        path = self.given.state / "pictures.npz"
+        more = None
+        if path.is_file():
+            more = torch.from_numpy(np.load(path)["pictures"]).to(self.device)
+        sizes = {"count": 4, "shrink": 64} if self.small else {"count": 800}
+        vae_stage.train(vae, seconds, self.device, self.tell, more=more,
+                        resumed=weights is not None,
+                        peak=self.given.peak or 1.5e-3,
+                        **sizes)  # fmt: skip
+        self.keep("vae", vae.state_dict(), torch.bfloat16)
+        self._casting = None
+
+    def _pools(self, style: str, count: int) -> tuple[people.Pool, people.Pool]:
+        if self.small:
+            held = self.casting.pool(4, 77_000_000, 4, style)
+            return held, self.casting.pool(16, int(time.time()), 4, style)
+        held = self.casting.pool(48, 77_000_000, 16, style)
+        pool = self.casting.pool(count, 100_000, 16, style)
+        self.tell(stage="people", drawn=count)
+        return held, pool
+
+    def _network(self) -> DiT:
+        if self.dit is None:
+            config = json.loads((HERE / "dit_config.json").read_text())
+            self.dit = DiT(DiTConfig.from_dict(config))
+            weights = self.found("dit")
+            if weights is None:
+                beginning.start(self.dit)
+                ears = self.found("listener")
+                if ears is not None:
+                    self.dit.casual_audio_encoder.load_state_dict(
+                        {k: v.float() for k, v in ears.items()}
+                    )
+            else:
+                self.dit.load_state_dict({k: v.float() for k, v in weights.items()})
+            self.dit.to(self.device)
+        return self.dit
+
+    def train_dit(self, seconds: float) -> None:
+        dit = self._network()
+        held, pool = self._pools("own", self.given.people)
+        walker = self._walker(dit)
+        dit_stage.train(dit, self.casting, pool, held, seconds, self.tell, walker=walker,
+                        size=2 if self.small else self.given.size,
+                        peak=self.given.peak or 1e-3)  # fmt: skip
+        self.keep("dit", dit.state_dict(), torch.bfloat16)
+        self._sheet(walker, held, "sheet")
+
+    def lora(self, seconds: float) -> None:
+        dit = self._network()
+        dit.requires_grad_(False)
+        adapters = {k: a.to(self.device) for k, a in adapt(dit, 16).items()}
+        held, pool = self._pools("pencil", self.given.people // 4)
+        walker = self._walker(dit)
+        parameters = [p for a in adapters.values() for p in (a.a, a.b)]
+        dit_stage.train(dit, self.casting, pool, held, seconds, self.tell, walker=walker,
+                        size=2 if self.small else self.given.size, peak=2e-3,
+                        parameters=parameters, renew=10**9, style="pencil")  # fmt: skip
+        style = {k: v.cpu() for k, v in pairs(adapters).items()}
+        save_file(style, self.out / "pencil.safetensors", {"format": "pt", "lora_alpha": "16"})
+        self._sheet(walker, held, "pencil")
+
+    def _walker(self, dit: DiT) -> Walker:
+        cuda = self.device.type == "cuda"
+        return Walker(dit, fast=cuda and not self.given.eager,
+                      dtype=torch.bfloat16 if cuda else torch.float32)  # fmt: skip
+
+    @torch.no_grad()
+    def _sheet(self, walker: Walker, held: people.Pool, name: str, count: int = 4) -> None:
+        """People one above another; per person the truth, then what was generated."""
+        from PIL import Image
+
+        motion, true, made = dit_stage.examples(walker, held, min(count, len(held)))
+        rows = []
+        for latents in (true, made):
+            video = people.shown(self.casting.vae, torch.cat([motion, latents.to(motion)], dim=2))
+            rows.append(video[:, 8::4][:, :14])
+        both = torch.stack(rows, dim=1).flatten(0, 1)  # [2·count, 14, 3, H, W]
+        picture = both.permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1)
+        array = ((picture.float().cpu() + 1) * 127.5).byte().numpy()
+        Image.fromarray(array).save(self.out / f"{name}.png")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("stages", nargs="+")
-    parser.add_argument("--pack", type=Path, default=Path(".sample/speech.npz"))
-    parser.add_argument("--state", type=Path)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--dim", type=int, default=8)
-    parser.add_argument("--videos", type=int, default=12000)
-    parser.add_argument("--vae-peak", type=float, default=1.5e-3)
+    parser.add_argument("--state", type=Path, default=Path(".sample/state"))
+    parser.add_argument("--out", type=Path, default=Path(".sample/state"))
+    parser.add_argument("--people", type=int, default=1280)
+    parser.add_argument("--size", type=int, default=32, help="sequences a step of the DiT takes")
+    parser.add_argument("--peak", type=float, help="highest learning rate")
+    parser.add_argument("--small", action="store_true")
+    parser.add_argument("--eager", action="store_true", help="compile nothing")
     given = parser.parse_args()
-    given.out.mkdir(parents=True, exist_ok=True)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.backends.cuda.matmul.allow_tf32 = True
     torch.backends.cudnn.allow_tf32 = True
     torch.backends.cudnn.benchmark = True
-    torch.manual_seed(1)
-    begin = time.time()
-    log = (given.out / "log.jsonl").open("a")
-
-    def tell(**values: object) -> None:
-        line = json.dumps({"at": round(time.time() - begin, 1)} | {
-            k: round(v, 5) if isinstance(v, float) else v for k, v in values.items()})  # fmt: skip
-        print(line, flush=True)
-        log.write(line + "\n")
-        log.flush()
-
-    tracks = Tracks(given.pack, device)
-    state = {}
-    if given.state is not None:
-        for file in sorted(given.state.glob("*.safetensors")):
-            state.setdefault(file.stem.split("-")[0], {}).update(load_file(file))
+    torch.manual_seed(int(time.time()))
+    course = Course(given)
+    stages = {"audio": course.audio, "vae": course.vae, "dit": course.train_dit,
+              "lora": course.lora}  # fmt: skip
     for stage in given.stages:
         name, _, seconds = stage.partition("=")
-        _run(name, float(seconds), given, tracks, state, device, tell)
-    tell(stage="end")
-
-
-def _run(name, seconds, given, tracks, state, device, tell) -> None:  # type: ignore[no-untyped-def]
-    if name in ("vae", "films"):
-        start = None
-        if "vae" in state:
-            start = vae_stage.build(state["vae"]["encoder.conv1.weight"].shape[0])
-            start.load_state_dict(state["vae"])
-        moving = name == "films"
-        peak = given.vae_peak if start is not None else 2e-3
-        count = given.videos // 12 if moving else given.videos
-        batch = 24 if moving else 96
-        vae = vae_stage.train(given.dim, seconds, device, tell, start, moving, count, batch, peak)
-        state["vae"] = {k: v.cpu().contiguous() for k, v in vae.state_dict().items()}
-        save_file(state["vae"], given.out / "vae.safetensors")
-    elif name == "audio":
-        config = json.loads(WAV2VEC.read_text())
-        model = audio_stage.train(tracks, config, seconds, device, tell, state.get("audio"))
-        state["audio"] = {k: v.cpu().contiguous() for k, v in model.state_dict().items()}
-        save_file(state["audio"], given.out / "audio.safetensors")
-    else:
-        raise SystemExit(f"no stage {name}: vae, films, audio")
+        if name not in stages:
+            raise SystemExit(f"no stage {name}: {', '.join(stages)}")
+        course.tell(stage=name, begins=True)
+        stages[name](float(seconds))
+    course.tell(stage="end")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -6,6 +6,8 @@ convolution over the three frames' channels side by side.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -28,6 +30,8 @@ def _images(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding
 
 
 def _causal(m: CausalConv3d, x: Tensor) -> Tensor:
+    if x.shape[1] == 1:  # before a picture lies nothing
+        return _images(x, m.weight[:, :, -1], m.bias, 1, m.weight.shape[-1] // 2)
     padded = F.pad(x, (0, 0, 0, 0, 0, 0, 2, 0))
     frames = x.shape[1]
     x = torch.cat([padded[:, k : k + frames] for k in range(3)], dim=-1)
@@ -43,11 +47,15 @@ def _norm(m: RMSNorm, x: Tensor) -> Tensor:
     return F.rms_norm(x.float(), (x.shape[-1],), m.gamma.flatten(), 1e-8).to(x.dtype)
 
 
+def _chain(modules: Iterable[nn.Module], x: Tensor) -> Tensor:
+    for m in modules:
+        x = _apply(m, x)
+    return x
+
+
 def _apply(m: nn.Module, x: Tensor) -> Tensor:
     if isinstance(m, ResidualBlock):
-        y = x
-        for inner in m.residual:
-            y = _apply(inner, y)
+        y = _chain(m.residual, x)
         short = m.shortcut
         if isinstance(short, nn.Conv3d):
             x = F.linear(x, short.weight.flatten(1), short.bias)
@@ -88,17 +96,24 @@ def moments(vae: VAE, video: Tensor) -> Tensor:
     """``[B, T, 3, H, W]`` → mean of the latents before normalising ``[B, T', z, h, w]``."""
     x = _apply(vae.encoder.conv1, video.permute(0, 1, 3, 4, 2))
     for part in (vae.encoder.downsamples, vae.encoder.middle, vae.encoder.head):
-        for m in part:
-            x = _apply(m, x)
+        x = _chain(part, x)
     x = F.linear(x, vae.conv1.weight.flatten(1), vae.conv1.bias)
     return x[..., : vae.cfg.z_dim].permute(0, 1, 4, 2, 3)
 
 
 def pixels(vae: VAE, mean: Tensor) -> Tensor:
     """``[B, T', z, h, w]`` → ``[B, T, 3, H, W]``, unclamped."""
+    return finish(vae, begin(vae, mean))
+
+
+def begin(vae: VAE, mean: Tensor) -> Tensor:
+    """The decoder up to its narrowest part's end, ``[B, T', h, w, C]``."""
     x = F.linear(mean.permute(0, 1, 3, 4, 2), vae.conv2.weight.flatten(1), vae.conv2.bias)
-    x = _apply(vae.decoder.conv1, x)
-    for part in (vae.decoder.middle, vae.decoder.upsamples, vae.decoder.head):
-        for m in part:
-            x = _apply(m, x)
+    return _chain(vae.decoder.middle, _apply(vae.decoder.conv1, x))
+
+
+def finish(vae: VAE, x: Tensor) -> Tensor:
+    """What ``begin`` gave → pixels."""
+    for part in (vae.decoder.upsamples, vae.decoder.head):
+        x = _chain(part, x)
     return x.permute(0, 1, 4, 2, 3)
