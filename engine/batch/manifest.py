@@ -17,7 +17,7 @@ from engine.batch.spec import BatchSpec, SpecError
 from engine.batch.store import BatchStore
 from engine.geometry import blocks_per_clip
 from engine.jobs.store import JobStore
-from engine.release.store import STABLE, get_release, pointer
+from engine.release.rows import STABLE, get_release, pointer
 
 #: Items looked at for one that the planner may be asked about.
 _SAMPLED: Final = 20
