@@ -84,7 +84,7 @@ class Table(Lines, Generic[R], can_focus=True):
         self.words = ""  # the filter
         self.prompt = Prompt()
         self.held = False  # rows keep their places until this is taken back
-        self._places: list[Hashable] = []  # keys as drawn last, for holding
+        self._places: dict[Hashable, int] = {}  # key → place as drawn last, also for holding
         self._top = 0
         self._known: tuple[object, ...] = ()  # what _shown was made from
         self._shown: list[R] = []
@@ -137,7 +137,7 @@ class Table(Lines, Generic[R], can_focus=True):
         if made_from != self._known or self._source is not rows:
             self._known, self._source = made_from, rows
             self._shown = self._arranged(list(rows), words or "")
-            self._places = [self.key(item) for item in self._shown]
+            self._places = {self.key(item): at for at, item in enumerate(self._shown)}
         return self._shown
 
     _source: object = None
@@ -159,7 +159,7 @@ class Table(Lines, Generic[R], can_focus=True):
         elif self.backwards:
             rows.reverse()
         if self.held:
-            place = {key: at for at, key in enumerate(self._places)}
+            place = self._places
             rows.sort(key=lambda item: place.get(self.key(item), len(place)))
         return rows
 
@@ -182,10 +182,10 @@ class Table(Lines, Generic[R], can_focus=True):
 
     def _at(self, rows: Sequence[R]) -> int:
         """Index of the row under the cursor; where it stood, if it is gone."""
-        for at, item in enumerate(rows):
-            if self.key(item) == self.chosen:
-                self._last_at = at
-                return at
+        at = self._places.get(self.chosen)
+        if at is not None:
+            self._last_at = at
+            return at
         return min(max(self._last_at, 0), max(len(rows) - 1, 0))
 
     _last_at = 0
@@ -290,10 +290,10 @@ class Table(Lines, Generic[R], can_focus=True):
 
     def choose(self, key: Hashable) -> None:
         """Put the cursor on a row by its key; nothing happens if it is not shown."""
-        for at, item in enumerate(self.shown()):
-            if self.key(item) == key:
-                self.go(at)
-                return
+        self.shown()
+        at = self._places.get(key)
+        if at is not None:
+            self.go(at)
 
     def action_move(self, by: int) -> None:
         self.go(self._at(self.shown()) + by)
