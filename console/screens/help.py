@@ -46,7 +46,8 @@ def help_lines(paint: Paint, width: int, place: Place | None = None) -> list[Str
         row = paint.row(width).put("  ").put(text, "title.focus")
         out.append(row.put(f"   {t('here')}" if here else "", "accent").strip())
 
-    near = [scope for scope in place.scopes if scope in actions.SCOPES]
+    ordered = (*place.scopes[-2:-1], *place.scopes[:-2], *place.scopes[-1:])  # the page first
+    near = [scope for scope in ordered if scope in actions.SCOPES]
     for scope in (*near, *(s for s in actions.SCOPES if s not in near)):
         found = actions.in_scope(scope)
         if not found:

@@ -68,7 +68,7 @@ def header(paint: Paint, model: Model, width: int, *, read_only: bool = False) -
 def pages(
     paint: Paint, here: str, entries: Sequence[PageEntry], width: int, marks: dict[str, str]
 ) -> Row:
-    """The row of pages on the rule below the header; where there is little room, keys alone.
+    """The row of pages on the rule below the header; with little room the words are cut short.
 
     Args:
         here: name of the page shown. marks: page → sign of what waits there.
@@ -78,16 +78,24 @@ def pages(
         return row.put("─" * row.left, "rule")
     labels = {entry.name: t(entry.label) for entry in entries}
     extra = sum(fmt.cells(mark) + 1 for mark in marks.values())
-    whole = sum(fmt.cells(label) + 4 for label in labels.values()) + extra
+
+    def needed(longest: int, gaps: int) -> int:
+        cut = (size if name == here else min(size, longest) for name, size in sizes.items())
+        return sum(cut) + (2 + gaps) * len(entries) + extra + 1
+
+    sizes = {name: fmt.cells(label) for name, label in labels.items()}
+    tries = [(size, gaps) for gaps in (2, 1) for size in range(max(sizes.values()), 2, -1)]
+    longest, gaps = next((one for one in tries if needed(*one) <= width), (0, 1))
     for entry in entries:
         current = entry.name == here
-        row.put(" ", "rule")
-        row.put(entry.key, "title.focus" if current else "key")
-        if current or whole < width:
-            row.put(f" {labels[entry.name]}", "title.focus" if current else "soft")
+        row.put(" ", "rule").put(entry.key, "title.focus" if current else "key")
+        room = sizes[entry.name] if current else min(longest, sizes[entry.name])
+        if room:
+            word = fmt.fit(labels[entry.name], room, "")
+            row.put(f" {word}", "title.focus" if current else "soft")
         if entry.name in marks:
             row.put(f" {marks[entry.name]}", "state.act")
-        row.put(" " if whole < width or current else "", "rule").put("─", "rule")
+        row.put(" " * (gaps - 1), "rule")
     return row.put("─" * row.left, "rule")
 
 

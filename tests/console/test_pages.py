@@ -244,7 +244,7 @@ async def test_help_begins_with_where_one_is(opened: Opener) -> None:
     async with opened(Stage(gpus=1), seconds=2) as console:
         await console.press("question_mark")
         lines = console.lines()
-        assert "Tables" in lines[2]
+        assert "Overview" in lines[2]
         assert "here" in lines[2]
 
 

@@ -7,10 +7,11 @@ from dataclasses import replace
 import pytest
 
 from console.config import Thresholds
+from console.keys.kinds import PageEntry
 from console.screens.overview import Wants, heights
 from console.state import Model
 from console.theme import load
-from console.widgets import alarm, device, pipeline, plot
+from console.widgets import alarm, bars, device, pipeline, plot
 from console.widgets.devices import arrange
 from console.widgets.paint import Paint
 from engine.messages import AlertChanged, DevicesSampled, Event, FindingRaised, StepDone
@@ -145,3 +146,18 @@ def test_a_level_is_drawn_as_its_upper_edge() -> None:
     assert drawn[1] == " "
     assert drawn[2] != " "
     assert drawn[3] == " "
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 120, 200])
+def test_every_page_is_in_the_row_of_pages_and_one_sees_where_one_is(width: int) -> None:
+    names = "overview jobs tune processes logs checkpoint incidents recordings batch release"
+    entries = [
+        PageEntry(name, key, "", name, "")
+        for name, key in zip(names.split(), "1234567890", strict=True)
+    ]
+    row = bars.pages(Paint(load("signature")), "processes", entries, width, {"incidents": "⚠2"})
+    text = row.text()
+    assert len(text) == width
+    assert "4 processes" in text
+    assert "⚠2" in text
+    assert all(f" {entry.key}" in text for entry in entries)
