@@ -17,7 +17,9 @@ from engine.messages import (
     JobChanged,
     LedgerUpdated,
     PlanMade,
+    ProcessesSurveyed,
     RankChanged,
+    ReleaseChanged,
 )
 
 KEPT: Final = 4096  # events of one kind that wait at most
@@ -31,6 +33,10 @@ def _state_key(event: Event) -> Hashable | None:
         return ("plan", event.job)
     if isinstance(event, RankChanged):
         return ("rank", event.job, event.rank)
+    if isinstance(event, ProcessesSurveyed):
+        return ("processes",)
+    if isinstance(event, ReleaseChanged):
+        return ("release", event.release)
     return None
 
 

@@ -4,9 +4,28 @@ from __future__ import annotations
 
 import threading
 
+from console import jobbook, production, trouble
 from console.mailbox import KEPT, Mailbox
 from console.state import LOG_LINES, Model
-from engine.messages import JobChanged, LogLine, RankChanged, Snapshot
+from engine.messages import (
+    AlertChanged,
+    Audited,
+    BatchChanged,
+    BatchItem,
+    CheckpointChanged,
+    ClipCommitted,
+    Event,
+    FindingRaised,
+    JobChanged,
+    LogLine,
+    PlanChanged,
+    ProcessClass,
+    ProcessesSurveyed,
+    ProcessReading,
+    RankChanged,
+    ReleaseChanged,
+    Snapshot,
+)
 from tests.console.fake_client import GIB, Stage, frame, job
 
 
@@ -132,3 +151,74 @@ def test_log_lines_are_bounded_and_found_by_number() -> None:
     last = model.logs[-1].number
     assert [e.number for e in model.log_after(last - 3)] == [last - 2, last - 1, last]
     assert model.log_after(last) == []
+
+
+def batch(name: str, *items: BatchItem) -> BatchChanged:
+    return BatchChanged(batch=name, name=name, state="running", total=9, counts={}, items=items)
+
+
+def test_a_batch_gathers_the_items_of_its_events() -> None:
+    model = Model()
+    model.apply(batch("b", BatchItem(key="1", name="one", state="running")))
+    model.apply(batch("b", BatchItem(key="2", name="two", state="waiting")))
+    model.apply(batch("b", BatchItem(key="1", name="one", state="done")))
+    items = model.production.batches["b"].items
+    assert {key: item.state for key, item in items.items()} == {"1": "done", "2": "waiting"}
+    assert "batches" in model.taken()
+
+
+def test_every_new_kind_of_event_is_kept_and_marked() -> None:
+    process = ProcessClass(process=ProcessReading(pid=9, started=1.0), kind="stray")
+    told: list[tuple[Event, str]] = [
+        (ProcessesSurveyed(processes=(process,), leaked=("/dev/shm/x",)), "processes"),
+        (ReleaseChanged(release="d", version="1.2", role="candidate", state="rolling"), "releases"),
+        (CheckpointChanged(folder="/ckpt", files=("a",)), "checkpoint"),
+        (PlanChanged(job=3, reason="switch", mode="offload"), "plans"),
+        (Audited(action="reap", by="me", target="9", result="ended"), "audits"),
+        (FindingRaised(id="f", finding="x", severity="error", cause="Why.", job=3), "findings"),
+        (AlertChanged(id="a", rule="r", severity="critical", state="firing"), "alerts"),
+    ]
+    model = Model()
+    for event, word in told:
+        model.taken()
+        model.apply(event)
+        assert word in model.taken()
+    assert model.production.processes == (process,)
+    assert model.book.plan_story[3][0].mode == "offload"
+    assert [f.id for f in model.trouble.findings_of(3)] == ["f"]
+
+
+def test_a_week_of_events_stays_bounded() -> None:
+    model = Model()
+    for n in range(jobbook.JOBS + 1200):
+        model.apply(JobChanged(job=job(n, "done")))
+        model.apply(ClipCommitted(job=n, clip=0, frames=48, seconds=1, fps=48, path="x"))
+        model.apply(FindingRaised(id=str(n), finding="x", severity="error", cause="Why."))
+        model.apply(AlertChanged(id=str(n), rule="r", severity="info", state="firing"))
+        model.apply(AlertChanged(id=str(n), rule="r", severity="info", state="resolved"))
+        model.apply(batch(str(n)))
+    assert len(model.jobs) <= jobbook.JOBS * 1.1 + 1
+    assert max(model.jobs) == jobbook.JOBS + 1199  # the newest stay
+    assert len(model.book.clip_story) == jobbook.STORIES
+    assert len(model.trouble.findings) == trouble.FINDINGS
+    assert (len(model.trouble.alerts), len(model.trouble.past)) == (0, trouble.PAST)
+    assert len(model.production.batches) == production.BATCHES
+    assert len(model.clips) <= len(model.jobs)
+
+
+def test_the_snapshot_brings_what_was_told_before() -> None:
+    alert = AlertChanged(id="a", rule="r", severity="warning", state="firing")
+    finding = FindingRaised(id="f", finding="x", severity="error", cause="Why.")
+    model = Model()
+    model.apply_snapshot(Snapshot(alerts=(alert,), findings=(finding,), batches=(batch("b"),)))
+    assert model.trouble.firing() == [alert]
+    assert model.trouble.open_findings() == [finding]
+    assert "b" in model.production.batches
+
+
+def test_of_what_tells_the_present_the_newest_waits() -> None:
+    mailbox = Mailbox()
+    for n in range(50):
+        mailbox.put(ProcessesSurveyed(processes=(), leaked=(str(n),)))
+        mailbox.put(ReleaseChanged(release="d", version=str(n), role="known", state="idle"))
+    assert len(mailbox) == 2
