@@ -39,7 +39,7 @@ from engine.placement.plan import Plan, plan_from_dict
 from engine.ranks.onrank.encode import Embeddings, Encoders, Wanted
 from engine.ranks.onrank.latentlog import LATENT_LOG
 from engine.ranks.onrank.ledger import Ledger
-from engine.ranks.onrank.mirror import Mirror
+from engine.ranks.onrank.mirror import Mirror, Stopping
 from engine.ranks.onrank.observer import RankObserver, Telling
 from engine.ranks.onrank.probe import probe_for
 from engine.ranks.onrank.rendezvous import init_group, leave_group
@@ -50,19 +50,12 @@ from engine.ranks.protocol import RankSpec
 
 #: Seconds after which a collective is given up. The engine notices a dead rank long before.
 COLLECTIVE_SECONDS: Final = 1800.0
-#: Seconds in which an order reaches every rank, once one of them obeys it.
-ORDER_SECONDS: Final = 10.0
 #: What is computed with, by the type of the weights.
 DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp8": torch.bfloat16}
 
 
-class Asked(Protocol):
+class Asked(Stopping, Protocol):
     """Orders of the engine (``engine.ranks.onrank.report.Control``)."""
-
-    @property
-    def stop_after_clip(self) -> Any: ...  # a threading.Event
-    @property
-    def leave_state(self) -> str | None: ...
 
     hold_mirror: Callable[[bool], None] | None
 
@@ -181,7 +174,7 @@ class _Rank:
                 self.observer.phase("decoding", "closing the last segment")
             made, decoded = sink.finish(), decoder.state
         if executor.clips < generation.clips:
-            self._leave(mirror, generation, executor.clips, decoded)
+            mirror.stopped(self.control, generation, executor.clips, decoded)
         mirror.close()
         self._tell_result(made)
         loaded.close()
@@ -202,20 +195,10 @@ class _Rank:
         )
         mirror.begin(generation, groups)
         self.observer.keeper, self.observer.first_block = mirror.keeper, mirror.first_block
-        if mirror.keeper is not None:
-            self.control.hold_mirror = mirror.keeper.hold
+        self.control.hold_mirror = mirror.hold
         if mirror.remark is not None:
             self.report.send("log", level="WARNING", text=mirror.remark, where=None)
         return mirror
-
-    def _leave(
-        self, mirror: Mirror, generation: Generation, clips: int, decoded: list[Tensor] | None
-    ) -> None:
-        """The job was stopped at a clip's end: leave its state, if it is not mirrored anyway."""
-        # The first rank has heard the order, or there would be no end; it is on its way here.
-        self.control.stop_after_clip.wait(ORDER_SECONDS)
-        if mirror.keeper is None and self.control.leave_state is not None:
-            mirror.leave(Path(self.control.leave_state), clips, generation, decoded)
 
     def _begin(self) -> None:
         if self.device.type == "cuda":

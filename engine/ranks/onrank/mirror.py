@@ -8,9 +8,9 @@ stopped to be continued.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Protocol
 
 import torch
 from torch import Tensor
@@ -24,6 +24,18 @@ from engine.placement.statefile import StateFile, StateFileError
 from engine.ranks.onrank.latentlog import LatentLog
 from engine.ranks.onrank.segments import QUEUE_BLOCKS
 from engine.ranks.protocol import StateSpec
+
+#: Seconds in which an order reaches every rank, once one of them obeys it.
+ORDER_SECONDS: Final = 10.0
+
+
+class Stopping(Protocol):
+    """The order to stop (``engine.ranks.onrank.report.Control``)."""
+
+    @property
+    def stop_after_clip(self) -> Any: ...  # a threading.Event
+    @property
+    def leave_state(self) -> str | None: ...
 
 
 def boundaries(per_clip: int) -> int:
@@ -182,10 +194,32 @@ class Mirror:
             return None
         return decoder_state(Path(self.spec.source), clip, device)
 
+    @property
+    def hold(self) -> Callable[[bool], None] | None:
+        """Holds the mirror still, or lets it go on; None where nothing is mirrored."""
+        return None if self.keeper is None else self.keeper.hold
+
     def decoded(self, clip: int, state: Sequence[Tensor]) -> None:
         """``clip`` clips of the whole video are decoded, and this is the decoder's memory."""
         if self.decoder is not None:
             self.decoder.keep(clip - self.spec.seam, state)
+
+    def stopped(
+        self,
+        control: Stopping,
+        generation: Generation,
+        clips: int,
+        decoded: Sequence[Tensor] | None,
+    ) -> None:
+        """The job was stopped at a clip's end: leave its state, if it is not mirrored anyway.
+
+        Raises:
+            OSError: no room for it.
+        """
+        # The first rank has heard the order, or there would be no end; it is on its way here.
+        control.stop_after_clip.wait(ORDER_SECONDS)
+        if self.keeper is None and control.leave_state is not None:
+            self.leave(Path(control.leave_state), clips, generation, decoded)
 
     def leave(
         self, folder: Path, clips: int, generation: Generation, state: Sequence[Tensor] | None

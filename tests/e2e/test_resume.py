@@ -1,0 +1,281 @@
+"""Does a job go on to the same bytes after deaths, pauses and switches, and is it told?"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from safetensors.numpy import load_file
+
+from engine import runner
+from engine.jobs.kept import ENVIRONMENT
+from engine.messages import (
+    BlockDone,
+    ClipCommitted,
+    Event,
+    Finish,
+    JobRow,
+    LogLine,
+    Mirror,
+    Pause,
+    PlanChanged,
+    RankChanged,
+    Resume,
+    Switch,
+)
+from engine.outcome import read_result
+from tests.bad_inputs import voice, write_wav
+from tests.e2e.harness import PATIENCE, Driven, argv, engine_under, job_flags, start_cli, until
+
+pytestmark = [pytest.mark.ranks, pytest.mark.xdist_group("e2e")]
+
+#: Clips of one block: there is always a boundary soon. A tour of all modes needs many.
+CLIPS, TOUR = 16, 140
+MODES: dict[str, dict[str, Any]] = {
+    "single": {"mode": "single"},
+    "offload": {"mode": "offload"},
+    "tpp": {"mode": "tpp", "num_gpus_dit": 2},
+    "fsdp": {"mode": "fsdp", "num_gpus_dit": 2},
+    "ring": {"mode": "tpp", "num_gpus_dit": 2, "variant": "ring"},
+    "balanced": {"mode": "tpp", "num_gpus_dit": 3, "variant": "balanced"},
+}
+
+
+@pytest.fixture(scope="module")
+def driven(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driven]:
+    folder = tmp_path_factory.mktemp("resume")
+    patch = pytest.MonkeyPatch()
+    patch.setenv(ENVIRONMENT, str(folder / "mirrors"))
+    with engine_under(folder) as engine:
+        yield engine
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def flags(inputs: Path) -> dict[str, str]:
+    audio = inputs / "minute.wav"
+    write_wav(audio, voice(70.0, 16_000), 16_000)
+    return job_flags(inputs, audio=audio, infer_frames=12, num_clip=CLIPS, retries=0)
+
+
+def digests(engine: Driven, job: int) -> list[str]:
+    text = (engine.places.job(job).segments / "manifest.jsonl").read_text()
+    lines = [json.loads(line) for line in text.splitlines()]
+    return [line["sha256"] for line in lines if line["event"] == "clip"]
+
+
+def latents(engine: Driven, row: JobRow) -> Any:
+    return read_result(engine.places.job(row.id), row)["latents_sha256"]
+
+
+def made(job: int, block: int) -> Any:
+    return lambda e: isinstance(e, BlockDone) and e.job == job and e.block >= block
+
+
+def changed(job: int) -> Any:
+    """The first block after a resume or a switch, which tells how long it took."""
+    return lambda e: isinstance(e, PlanChanged) and e.job == job and e.seconds is not None
+
+
+@dataclass(frozen=True)
+class Whole:
+    """The longest job undisturbed: any shorter one is its beginning."""
+
+    blocks: Any  # latents, [blocks, 16, 3, h, w]
+    segments: list[str]
+
+    def latents(self, clips: int) -> str:
+        return hashlib.sha256(self.blocks[:clips].astype("<f4").tobytes()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def whole(driven: Driven, flags: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    dump = tmp_path_factory.mktemp("whole") / "latents.safetensors"
+    job = driven.submit({**flags, "num_clip": str(TOUR), "dump_latents": str(dump)})
+    row = driven.row(job, "done", "failed", "interrupted")
+    assert row.state == "done", row.error
+    made = Whole(load_file(dump)["latents"], digests(driven, job))
+    assert made.latents(TOUR) == latents(driven, row)
+    return made
+
+
+def same(driven: Driven, job: int, whole: Whole) -> JobRow:
+    """The job's row, once it is done and has come out as the undisturbed one."""
+    row = driven.row(job, "done", "failed", "interrupted")
+    assert row.state == "done", row.error
+    assert latents(driven, row) == whole.latents(row.clips)
+    assert digests(driven, job) == whole.segments[: row.clips]
+    assert not list(Path(os.environ[ENVIRONMENT]).iterdir()), "state of a job that is done"
+    assert not (driven.places.job(job).segments / "latents.bin").exists()
+    return row
+
+
+def test_a_group_killed_whole_goes_on_under_its_number(
+    driven: Driven, flags: dict[str, str], whole: Whole
+) -> None:
+    job = driven.submit({**flags, "mode": "tpp", "num_gpus_dit": "2"})
+    driven.wait(made(job, 4))
+    born = {e.pid for e in driven.seen if isinstance(e, RankChanged) and e.job == job}
+    for process in [psutil.Process(pid) for pid in born if psutil.pid_exists(pid)]:
+        process.kill()
+    row = driven.row(job, "interrupted", "failed", "done")
+    assert (row.state, row.resumable) == ("interrupted", "mirror")
+    assert driven.ask(Resume(job=job)).ok
+    told = driven.wait(changed(job))
+    assert isinstance(told, PlanChanged)
+    assert told.reason == "resume"
+    row = same(driven, job, whole)
+    assert row.attempt == 2
+    assert row.resumable is None
+
+
+def test_a_paused_job_leaves_the_host_and_goes_on(
+    driven: Driven, flags: dict[str, str], whole: Whole
+) -> None:
+    job = driven.submit({**flags, "mode": "fsdp", "num_gpus_dit": "2", "mirror": "off"})
+    driven.wait(made(job, 1))
+    assert driven.ask(Mirror(job=job)).state == "refused"
+    assert driven.ask(Pause(job=job)).ok
+    row = driven.row(job, "paused", "failed", "done")
+    assert (row.state, row.resumable) == ("paused", "mirror")
+    assert not driven.ask(Resume(job=job, how="sideways")).ok
+    assert driven.ask(Resume(job=job)).ok
+    driven.wait(changed(job))
+    assert same(driven, job, whole).attempt == 1
+
+
+def test_state_is_copied_to_disk_while_the_job_works_on(
+    driven: Driven, flags: dict[str, str], whole: Whole
+) -> None:
+    job = driven.submit(flags)
+    driven.wait(made(job, 2))
+    reply = driven.ask(Mirror(job=job))
+    assert reply.ok, reply.message
+    assert reply.data["bytes"] > 0
+    assert driven.ask(Pause(job=job)).ok
+    driven.row(job, "paused")
+    assert not list(Path(os.environ[ENVIRONMENT]).iterdir())
+    assert driven.ask(Resume(job=job, how="mirror")).ok
+    same(driven, job, whole)
+
+
+def test_a_seam_is_announced(driven: Driven, flags: dict[str, str]) -> None:
+    job = driven.submit({**flags, "mirror": "off"})
+    driven.wait(lambda e: isinstance(e, ClipCommitted) and e.job == job and e.clip == 3)
+    pids = [e.pid for e in driven.seen if isinstance(e, RankChanged) and e.job == job]
+    os.kill(pids[-1], signal.SIGKILL)
+    row = driven.row(job, "interrupted", "done")
+    assert row.resumable == "replay"
+    reply = driven.ask(Resume(job=job, how="mirror"))
+    assert not reply.ok
+    assert "nothing was kept" in reply.message
+    before = digests(driven, job)
+    assert driven.ask(Resume(job=job, how="seam")).ok
+    row = driven.row(job, "done", "failed", "interrupted")
+    assert row.state == "done", row.error
+    manifest = json.loads((driven.places.job(job).segments / "manifest.json").read_text())
+    assert [seam["clip"] for seam in manifest["seams"]] == [len(before)]
+    assert digests(driven, job)[: len(before)] == before
+    assert len(digests(driven, job)) == CLIPS
+
+
+def test_what_is_committed_can_be_joined_before_its_time(
+    driven: Driven, flags: dict[str, str]
+) -> None:
+    job = driven.submit(flags)
+    driven.wait(lambda e: isinstance(e, ClipCommitted) and e.job == job and e.clip == 2)
+    assert driven.ask(Finish(job=job)).ok
+    row = driven.row(job, "done", "failed", "interrupted")
+    assert row.state == "done", row.error
+    assert row.clip >= 3
+    assert read_result(driven.places.job(job), row)["frames"] == 12 * row.clip - 3
+
+
+def test_a_switch_that_fails_leaves_the_job_in_its_old_mode(
+    driven: Driven,
+    flags: dict[str, str],
+    whole: Whole,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    specs = runner.rank_specs
+
+    def broken(job: int, prepared: Any, *rest: Any) -> Any:
+        every = specs(job, prepared, *rest)
+        for spec in every if prepared.plan.mode == "fsdp" else ():
+            spec.layout["vae"] = "/nowhere/vae.pth"
+        return every
+
+    monkeypatch.setattr(runner, "rank_specs", broken)
+    job = driven.submit({**flags, "mode": "single"})
+    driven.wait(made(job, 1))
+    refused = driven.ask(Switch(job=job, changes={"mode": "tpp", "dtype": "bf16"}))
+    assert not refused.ok
+    assert "alter the output" in refused.message
+    assert driven.ask(Switch(job=job, changes=MODES["fsdp"])).ok
+    told = driven.wait(lambda e: isinstance(e, LogLine) and "the switch to fsdp failed" in e.text)
+    assert isinstance(told, LogLine)
+    assert "goes on in mode single" in told.text
+    assert same(driven, job, whole).mode == "single"
+
+
+def test_switches_visit_every_ordered_pair_of_modes(
+    driven: Driven, flags: dict[str, str], whole: Whole
+) -> None:
+    tour = every_pair(list(MODES))
+    begun = {k: str(v) for k, v in MODES[tour[0]].items()}
+    job = driven.submit({**flags, **begun, "num_clip": str(TOUR)})
+    ended: list[Event] = []
+    driven.wait(made(job, 0))
+    for name in tour[1:]:
+        reply = driven.ask(Switch(job=job, changes=MODES[name]))
+        assert reply.ok, f"{name}: {reply.message}"
+        ended.append(driven.wait(changed(job)))
+    assert len(ended) == len(MODES) * (len(MODES) - 1)
+    same(driven, job, whole)
+
+
+def every_pair(names: list[str]) -> list[str]:
+    """A closed walk that goes from each name to each other exactly once (Hierholzer)."""
+    left = {name: [other for other in names if other != name] for name in names}
+    stack, walk = [names[0]], list[str]()
+    while stack:
+        if left[stack[-1]]:
+            stack.append(left[stack[-1]].pop())
+        else:
+            walk.append(stack.pop())
+    pairs = set(itertools.pairwise(walk))
+    assert len(pairs) == len(walk) - 1 == len(names) * (len(names) - 1)
+    return walk[::-1]
+
+
+def test_an_engine_killed_with_its_ranks_leaves_a_job_that_goes_on(
+    tmp_path: Path, inputs: Path, flags: dict[str, str], whole: Whole
+) -> None:
+    run = start_cli(["run", "--json", *argv(flags)], tmp_path)
+    segments = tmp_path / "state" / "jobs" / "000001" / "segments"
+    until(lambda: (segments / "clip_0002.mp4").exists() or run.poll() is not None)
+    run.kill()
+    run.wait(PATIENCE)
+
+    def ask(*args: str) -> Any:
+        process = start_cli([*args, "--json"], tmp_path)
+        out, err = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0, err
+        return json.loads(out)
+
+    assert ask("resume", "1")["state"] == "queued"
+    over = ("done", "failed")
+    row = until(lambda: next((r for r in ask("jobs")["jobs"] if r["state"] in over), None))
+    assert row["state"] == "done", row["error"]
+    result = json.loads((tmp_path / "state" / "jobs" / "000001" / "result.json").read_text())
+    assert result["latents_sha256"] == whole.latents(CLIPS)
+    assert not list((tmp_path / "mirrors").iterdir())
