@@ -175,7 +175,8 @@ def _read_env(
         name, value = found[0]
         given[parameter.name] = _Given(value, f"environment {name}", name, here)
     names = {name for parameter in PARAMETERS for name in parameter.env_names}
-    other = {"AVATOP_PRESET", "AVATOP_STATE_DIR", "AVATOP_CACHE_DIR", "AVATOP_GOLDEN"}
+    other = {"AVATOP_PRESET", "AVATOP_GOLDEN"}
+    other |= {f"AVATOP_{place}_DIR" for place in ("STATE", "CACHE", "LEASE", "MIRROR")}
     for name in sorted(env):
         if name.startswith("AVATOP_") and name not in names | other:
             near = get_close_matches(name, sorted(names), n=1, cutoff=0.8)
