@@ -36,7 +36,11 @@ from engine.outcome import read_result
 from tests.bad_inputs import voice, write_wav
 from tests.e2e.harness import PATIENCE, Driven, argv, engine_under, job_flags, start_cli, until
 
-pytestmark = [pytest.mark.ranks, pytest.mark.xdist_group("e2e")]
+pytestmark = [
+    pytest.mark.ranks,
+    pytest.mark.xdist_group("e2e"),
+    pytest.mark.timeout(600),  # thirty-one groups of ranks, one after another
+]
 
 #: Clips of one block: there is always a boundary soon. A tour of all modes needs many.
 CLIPS, TOUR = 16, 140
