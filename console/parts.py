@@ -25,6 +25,8 @@ class LogEntry:
     text: str
     where: str | None = None
     job: int | None = None
+    rank: int | None = None
+    stream: str | None = None
 
 
 @dataclass

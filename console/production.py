@@ -67,8 +67,9 @@ class Production:
     def take_snapshot(self, snapshot: Snapshot, now: float) -> None:
         for event in (*snapshot.batches, *snapshot.releases):
             self.take(event)
-        if snapshot.processes and self.surveyed is None:
-            self.processes, self.surveyed = snapshot.processes, now
+        if (snapshot.processes or snapshot.leaked) and self.surveyed is None:
+            self.processes, self.leaked = snapshot.processes, snapshot.leaked
+            self.surveyed = now
 
 
 def _bound(kept: dict[str, Any], limit: int) -> None:

@@ -117,7 +117,17 @@ class Model:
         level = event.level if event.level in LOG_LEVELS else "INFO"
         self._log_number += 1
         self.logs.append(
-            LogEntry(self._log_number, event.t, level, source, event.text, event.where, event.job)
+            LogEntry(
+                self._log_number,
+                event.t,
+                level,
+                source,
+                event.text,
+                event.where,
+                event.job,
+                event.rank,
+                event.stream,
+            )
         )
         self.dirty.add("logs")
 

@@ -103,6 +103,7 @@ class Bus:
         self._alerts: dict[str, AlertChanged] = {}
         self._findings: dict[str, FindingRaised] = {}
         self._processes: tuple[ProcessClass, ...] = ()
+        self._leaked: tuple[str, ...] = ()
         self._batches: dict[str, BatchChanged] = {}
         self._releases: dict[str, ReleaseChanged] = {}
 
@@ -208,7 +209,7 @@ class Bus:
             case EngineStarted():
                 self._source = event.device_source
             case ProcessesSurveyed():
-                self._processes = event.processes
+                self._processes, self._leaked = event.processes, event.leaked
             case AlertChanged():
                 _keep(self._alerts, event.id, event, event.state == "resolved")
             case FindingRaised():
@@ -248,6 +249,7 @@ class Bus:
             alerts=tuple(self._alerts.values()),
             findings=tuple(self._findings.values()),
             processes=self._processes,
+            leaked=self._leaked,
             batches=tuple(self._batches.values()),
             releases=tuple(self._releases.values()),
         )

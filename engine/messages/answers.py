@@ -42,5 +42,6 @@ class Snapshot:
     alerts: tuple[AlertChanged, ...] = ()
     findings: tuple[FindingRaised, ...] = ()
     processes: tuple[ProcessClass, ...] = ()
+    leaked: tuple[str, ...] = ()  # as of ``ProcessesSurveyed``
     batches: tuple[BatchChanged, ...] = ()
     releases: tuple[ReleaseChanged, ...] = ()

@@ -109,6 +109,9 @@ class ProcessClass:
     evidence: tuple[str, ...] = ()
     protected: bool = False  # a live job's own
     next_command: str | None = None  # where the engine itself cannot act
+    consent: str = ""  # who may have it ended: policy | yes | named | nobody; "": not told
+    children: tuple[int, ...] = ()
+    container: str | None = None  # its control group, where it lives in another PID namespace
 
 
 @dataclass(frozen=True)

@@ -108,6 +108,9 @@ class Survey:
             evidence=verdict.evidence,
             protected=verdict.kind == PROTECTED,
             next_command=verdict.advice or _command(verdict, scene),
+            consent=verdict.consent,
+            children=evidence.children,
+            container=_container(evidence),
         )
 
     # -- deeds ---------------------------------------------------------------------------------
@@ -204,6 +207,14 @@ def _command(verdict: Verdict, scene: Scene) -> str | None:
     if row is not None and row.uid != scene.uid and verdict.consent == NAMED:
         return f"sudo avatop reap --pid {verdict.pid} --yes"
     return None
+
+
+def _container(evidence: Evidence) -> str | None:
+    """The control group of a process in a PID namespace of its own; None for one that is not."""
+    row = evidence.row
+    if row is None or len(row.nspid) < 2:
+        return None
+    return evidence.cgroup or f"PID {row.inner_pid} in another PID namespace"
 
 
 def _essence(seen: ProcessesSurveyed) -> tuple[Any, ...]:

@@ -98,8 +98,8 @@ def events_of(snapshot: Snapshot) -> list[Event]:
     if snapshot.devices:
         told.append(DevicesSampled(devices=snapshot.devices))
     told += [*snapshot.alerts, *snapshot.findings, *snapshot.batches, *snapshot.releases]
-    if snapshot.processes:
-        told.append(ProcessesSurveyed(processes=snapshot.processes))
+    if snapshot.processes or snapshot.leaked:
+        told.append(ProcessesSurveyed(processes=snapshot.processes, leaked=snapshot.leaked))
     return told
 
 
@@ -133,6 +133,7 @@ def snapshot_from_dict(body: dict[str, Any]) -> Snapshot:
         alerts=tuple(e for e in found if isinstance(e, AlertChanged)),
         findings=tuple(e for e in found if isinstance(e, FindingRaised)),
         processes=tuple(p for e in found if isinstance(e, ProcessesSurveyed) for p in e.processes),
+        leaked=tuple(n for e in found if isinstance(e, ProcessesSurveyed) for n in e.leaked),
         batches=tuple(e for e in found if isinstance(e, BatchChanged)),
         releases=tuple(e for e in found if isinstance(e, ReleaseChanged)),
     )
