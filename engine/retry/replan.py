@@ -55,7 +55,7 @@ def next_plan(
     for other in nearest_plans(question, prepared.plan, measured):
         if title(other.plan) in tried or (other.alters_output and not degrade):
             continue
-        changes = _changes(prepared.request, other)
+        changes = changes_for(prepared.request, other)
         fullest = max(device.predicted_bytes for device in other.plan.devices)
         return Next(changes, title(other.plan), other.alters_output, fullest)
     return None
@@ -67,10 +67,10 @@ def placed_freely(request: Request) -> Request:
     return request.replace(**fields, enable_vae_parallel=False)
 
 
-def changes_to(request: Request, plan: Plan) -> dict[str, Any]:
-    """The request's placement fields that differ for a plan."""
+def placement_of(plan: Plan) -> dict[str, Any]:
+    """Every placement field of a request that means this plan."""
     own = plan.vae_rank not in {stage.rank for stage in plan.stages}
-    wanted: dict[str, Any] = {
+    return {
         **_FREED,
         "mode": plan.mode,
         "variant": plan.variant or None,
@@ -78,11 +78,16 @@ def changes_to(request: Request, plan: Plan) -> dict[str, Any]:
         "enable_vae_parallel": own,
         "kv_home": "host" if plan.kv == "host" else None,
     }
+
+
+def changes_to(request: Request, plan: Plan) -> dict[str, Any]:
+    """The request's placement fields that differ for a plan."""
+    wanted = placement_of(plan)
     return {name: value for name, value in wanted.items() if getattr(request, name) != value}
 
 
-def _changes(request: Request, other: Alternative) -> dict[str, Any]:
-    """Those of the placement, and of what changes the output."""
+def changes_for(request: Request, other: Alternative) -> dict[str, Any]:
+    """What an alternative changes of a request: its placement, and what alters the output."""
     changes = changes_to(request, other.plan)
     if "dtype" in other.alters_output:
         changes["fp8"] = other.plan.dtype == "fp8"
