@@ -36,6 +36,7 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "metrics": ("console.commands.metrics:metrics", "Serve Prometheus metrics on 127.0.0.1."),
     "logs": ("console.commands.logs:logs", "Search what was said, by level, rank, class, time."),
     "triage": ("console.commands.triage:triage", "Tell what a log means and what to do."),
+    "shot": ("console.commands.shot:shot", "A page as SVG or text, without a terminal."),
     "replay": ("console.commands.replay:replay", "Open the screens over a recording."),
     "recordings": ("console.commands.recordings:recordings", "List what is recorded."),
     "export": ("console.commands.export:export", "Make an incident bundle, or a CSV log."),

@@ -119,8 +119,16 @@ class TerminalApp(App[Leave]):
         dark = self.look.dark
         ink = self.look.hex("text", "#d6dae1" if dark else "#22272f")
         ground = self.look.base if self.look.base != "default" else "#101010"
+        return shot.svg(self._strips(), ink if ink.startswith("#") else "#d0d0d0", ground)
+
+    def picture_text(self) -> str:
+        """The present screen as text, a line for each row."""
+        rows = ("".join(segment.text for segment in strip).rstrip() for strip in self._strips())
+        return "".join(f"{row}\n" for row in rows)
+
+    def _strips(self) -> list[Strip]:
+        """What the terminal shows: the screen, and what lies dimmed beneath it."""
         update = self.screen._compositor.render_update(
             full=True, screen_stack=self._background_screens
         )
-        lines = [Strip.join(line) for line in getattr(update, "strips", ())]
-        return shot.svg(lines, ink if ink.startswith("#") else "#d0d0d0", ground)
+        return [Strip.join(line) for line in getattr(update, "strips", ())]
