@@ -81,6 +81,7 @@ class Series:
         self.first: float | None = None
         self.last: float | None = None
         self.level: Stack | None = None
+        self.top: Stack | None = None  # the highest sample ever
         self.owners: set[str] = set()  # all that were ever seen, so that a legend holds still
         self.ended: float | None = None  # nothing is held beyond this moment
         self._fine = _Tier(FINE, FINE_BINS)
@@ -93,6 +94,8 @@ class Series:
         if self.first is None:
             self.first = t
         top = peak if peak is not None and peak[0] > level[0] else level
+        if self.top is None or top[0] > self.top[0]:
+            self.top = top
         self._fine.add(t, top, level)
         self._coarse.add(t, top, level)
         if self.last is not None and t < self.last - 1.0:

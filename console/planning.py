@@ -19,7 +19,7 @@ from engine.geometry import snap_size
 from engine.jobs.paths import Places
 from engine.media.image import image_info
 from engine.offers import offers
-from engine.params import ALL_MODES, Request, parse_size, read_mode
+from engine.params import ALL_MODES, ModeReading, Request, parse_size, read_mode
 from engine.placement import planner
 from engine.placement.hardware import DeviceOffer, HostOffer, hypothetical, parse_capability
 from engine.placement.history import History
@@ -45,16 +45,25 @@ class Hardware:
     link: float | None = None
 
 
+def reading_of(question: Question) -> ModeReading:
+    """The mode that a question's request means on its devices.
+
+    Raises:
+        ParamError: flags that contradict each other.
+    """
+    gpus = 0 if question.kind == "cpu" else len(question.devices)
+    # Ranks that were asked for and are too many do not fit: a verdict, with what would.
+    counted = None if question.request.num_gpus_dit is not None else gpus
+    return read_mode(question.request, counted, available=ALL_MODES)
+
+
 def answer_of(question: Question, *, measured_steady: int | None = None) -> planner.Answer:
     """The planner's answer to a question.
 
     Raises:
         ParamError, ValueError: flags that contradict each other, a size that is no frame.
     """
-    gpus = 0 if question.kind == "cpu" else len(question.devices)
-    # Ranks that were asked for and are too many do not fit: a verdict, with what would.
-    counted = None if question.request.num_gpus_dit is not None else gpus
-    reading = read_mode(question.request, counted, available=ALL_MODES)
+    reading = reading_of(question)
     return planner.answer(question, reading, measured_steady=measured_steady)
 
 
@@ -67,23 +76,31 @@ def question_of(
         CheckpointError, DeviceSelectionError, MediaError, ValueError: files or devices that are not
         what the request says.
     """
-    portrait = _PORTRAIT
-    if request.image is not None:
-        info = image_info(Path(request.image))
-        portrait = (info.width, info.height)
     config, vae, encoders = _model(request, shape)
     offered, host = _hardware(request, hardware or Hardware())
     return ask(
         request,
         config,
         offered,
-        size=snap_size(*parse_size(request.size), *portrait),
+        size=snap_size(*parse_size(request.size), *portrait_of(request)),
         clips=request.num_clip,
         vae_file_bytes=vae,
         encoder_file_bytes=encoders,
         host=host,
         history=History(Places.of().history).corrections(),
     )
+
+
+def portrait_of(request: Request) -> tuple[int, int]:
+    """Width and height of the portrait, which gives the frame its aspect.
+
+    Raises:
+        MediaError: no readable picture.
+    """
+    if request.image is None:
+        return _PORTRAIT
+    info = image_info(Path(request.image))
+    return info.width, info.height
 
 
 def _model(request: Request, shape: str | None) -> tuple[DiTShape, int | None, int | None]:

@@ -78,16 +78,8 @@ class Answer:
         return (*first, *self.plan.reasons)
 
 
-def answer(
-    question: Question,
-    reading: ModeReading,
-    *,
-    measured_steady: int | None = None,
-) -> Answer:
-    """Plan what ``reading`` asks for, whether or not this version can launch it.
-
-    Args:
-        measured_steady: bytes a rank was measured to hold in its steady state.
+def plan_of(question: Question, reading: ModeReading) -> tuple[Choice, Plan]:
+    """The plan alone, and the choice it follows from: milliseconds, for each key of a person.
 
     Raises:
         ValueError: a size that is no frame.
@@ -105,6 +97,24 @@ def answer(
         plan = dataclasses.replace(plan, remarks=(*reading.remarks, *plan.remarks))
     if (refused := ulysses_refusal(question, reading)) is not None:
         plan = dataclasses.replace(plan, fits=False, reasons=(refused, *plan.reasons))
+    return choice, plan
+
+
+def answer(
+    question: Question,
+    reading: ModeReading,
+    *,
+    measured_steady: int | None = None,
+) -> Answer:
+    """Plan what ``reading`` asks for, whether or not this version can launch it.
+
+    Args:
+        measured_steady: bytes a rank was measured to hold in its steady state.
+
+    Raises:
+        ValueError: a size that is no frame.
+    """
+    choice, plan = plan_of(question, reading)
     measured = None
     if measured_steady is not None:
         measured = _measured(question, choice, plan, measured_steady)
