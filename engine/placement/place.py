@@ -250,7 +250,9 @@ def _plan(question: Question, choice: Choice, shapes: Shapes) -> Plan:
 def _loads(question: Question, choice: Choice, layout: Layout) -> list[RankLoad]:
     request, kind, sharded = question.request, question.kind, choice.mode == "fsdp"
     everything = tuple(range(question.shape.num_layers))
-    talks = "" if choice.world == 1 else "gathers" if sharded else "hops"
+    # Ranks whose weights stay hand over through host memory; the others walk in lock step.
+    lockstep = "gathers" if sharded else "hops" if choice.streams else ""
+    talks = "" if choice.world == 1 else lockstep
     loads = []
     for rank in range(choice.world):
         steps = sum(s.steps[1] - s.steps[0] for s in layout.stages if s.rank == rank)

@@ -7,8 +7,7 @@ gloo groups hold every rank: a rank outside one would wait for a split that its 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
@@ -17,7 +16,6 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 
-from engine.placement.onrank.route import Route
 from engine.placement.plan import Plan
 
 #: A pipeline may be idle for long; dead peers are noticed by their closed connections.
@@ -30,8 +28,7 @@ class Groups:
 
     ``world`` is a gloo group of all ranks, for host tensors; ``notes`` another, whose messages may
     be waited for without a limit. ``walkers`` are the ranks of the DiT. ``mesh`` shards the
-    weights. ``edges`` holds a group for every pair (from, to) with traffic of its own: on NCCL a
-    communicator each, so that no message waits behind another pair's.
+    weights.
     """
 
     rank: int
@@ -39,7 +36,6 @@ class Groups:
     world: dist.ProcessGroup | None = None
     notes: dist.ProcessGroup | None = None
     mesh: DeviceMesh | None = None
-    edges: Mapping[tuple[int, int], dist.ProcessGroup] = field(default_factory=dict)
 
     def barrier(self, *, patient: bool = False) -> None:
         """Wait for every rank of the job; ``patient``: without a limit, as others may work on."""
@@ -78,7 +74,7 @@ def make_groups(plan: Plan, rank: int, device: torch.device, seconds: float) -> 
     """Make the groups of ``plan``; every rank of an initialised world must call this.
 
     Args:
-        seconds: time limit of every collective, and of a message's body.
+        seconds: time limit of every collective.
     """
     walkers = dit_ranks(plan)
     if plan.world_size == 1:
@@ -96,22 +92,4 @@ def make_groups(plan: Plan, rank: int, device: torch.device, seconds: float) -> 
         if rank in walkers:
             assert shards is not None  # the world is initialised
             mesh = DeviceMesh.from_group(shards, device.type)
-    edges: dict[tuple[int, int], dist.ProcessGroup] = {}
-    for pair in _edges(plan):
-        if device.type == "cpu":
-            edges[pair] = world
-            continue
-        edge = dist.new_group(list(pair), timeout=limit)
-        if rank in pair:
-            edges[pair] = edge
-    return Groups(rank, walkers, world, notes, mesh, edges)
-
-
-def _edges(plan: Plan) -> tuple[tuple[int, int], ...]:
-    """Pairs with a communicator of their own, in an order that all ranks share."""
-    route = Route.of(plan)
-    if plan.weights.kind == "resident":
-        return route.edges()
-    # In lock step latents hop by the world's communicator; only a VAE apart has its own pace.
-    last = route.parts[-1].rank
-    return ((last, plan.vae_rank),) if plan.vae_rank not in dit_ranks(plan) else ()
+    return Groups(rank, walkers, world, notes, mesh)

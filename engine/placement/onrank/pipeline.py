@@ -236,7 +236,7 @@ class Pipeline:
             for rank in self.route.ranks:
                 if rank != self.rank:
                     label = Label(REFERENCE, step, 0, 0)
-                    self._wire.send(rank, label, latent, until=self.flow.per_clip)
+                    self._wire.send(rank, label, latent)
         if self.route.vae_rank != self.rank:
             self._wire.send(self.route.vae_rank, Label(FINAL, step, block, 0), latent)
             generation.release(block)

@@ -102,18 +102,6 @@ class Route:
         """All layers that a rank holds, of whatever step."""
         return tuple(sorted({n for layers in self.steps_on(rank).values() for n in layers}))
 
-    def edges(self) -> tuple[tuple[int, int], ...]:
-        """(from, to) of all recurring traffic: hidden states, latents, finished blocks."""
-        found: set[tuple[int, int]] = set()
-        for part, after in pairwise(self.parts):
-            if part.step == after.step:
-                found.add((part.rank, after.rank))
-            else:
-                found |= {(part.rank, rank) for rank in self.latent_ranks(after.step)}
-        found.add((self.parts[-1].rank, self.vae_rank))
-        found |= {(run.rank, rank) for run in self.runs for _, rank in run.taps}
-        return tuple(sorted((src, dst) for src, dst in found if src != dst))
-
 
 def _way(plan: Plan, step: int, layers: int) -> list[Part]:
     cells = sorted(

@@ -1,16 +1,15 @@
 """Tensors between ranks that do not walk in lock step.
 
-Each message has a header, sent through host memory, and a body, sent the fastest way there is. A
-receiver waits for the header in host memory: as long as it takes, holding no kernel on the device
-and no communicator's clock, so an idle pipeline never times out. The body follows at once, within
-its group's time limit.
+Each message has a header, sent over a socket, and a body, which goes through a mailbox in pinned
+host memory (``mailbox``). A receiver waits for the header on its host: as long as it takes, holding
+nothing on the device, so an idle pipeline never times out and a busy one cannot wait in a circle.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final, NamedTuple
 
 import torch
@@ -19,14 +18,19 @@ from torch import Tensor
 
 from engine.placement.onrank.groups import Groups
 from engine.placement.onrank.hop import HopError
+from engine.placement.onrank.mailbox import Address, Mailbox
 
 _HEADER_TAG: Final = 1
-_BODY_TAG: Final = 2
 _WORD_TAG: Final = 3
 _MAX_DIMS: Final = 4
 #: Words under way for each block and peer: one when it enters, one when it leaves, and as many
 #: again before anybody waits.
 _WORDS: Final = 4
+#: Messages of one size to one peer that may be untaken, beyond one for every block under way: the
+#: conditioning of two clips, and the reference.
+_SPARE: Final = 4
+#: Seconds until a sender gives up on a peer that takes nothing.
+_FULL_SECONDS: Final = 1800.0
 
 
 class Label(NamedTuple):
@@ -45,18 +49,6 @@ HIDDEN: Final = 0
 LATENT: Final = 1
 REFERENCE: Final = 2
 FINAL: Final = 3
-
-
-@dataclass
-class _Sent:
-    """A message under way: its two handles with the memory that they read from."""
-
-    label: Label
-    until: int
-    first: Any
-    second: Any
-    body: Tensor | None
-    header: Tensor
 
 
 class Wire:
@@ -79,33 +71,61 @@ class Wire:
         self._sent: dict[int, int] = {}
         self._received: dict[int, int] = {}
         self._kept: dict[tuple[int, Label], Tensor] = {}
-        self._under_way: list[_Sent] = []
+        self._out: dict[tuple[int, int], Mailbox] = {}  # (to whom, bytes) → mailbox
+        self._in: dict[tuple[int, Address], Mailbox] = {}
+        self._headers: deque[tuple[Any, Tensor]] = deque()
         self._words: deque[tuple[Any, Tensor]] = deque()
+        self._stream: torch.cuda.Stream | None = None
+        self._sender: ThreadPoolExecutor | None = None  # headers, each after its body's copy
+        self._emptier: ThreadPoolExecutor | None = None  # slots, each after its body was taken
+        self._open: deque[Future[None]] = deque()
+        if device.type == "cuda":
+            self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+            self._sender = ThreadPoolExecutor(1, thread_name_prefix="avatop-send")
+            self._emptier = ThreadPoolExecutor(1, thread_name_prefix="avatop-take")
 
-    def send(self, dst: int, label: Label, body: Tensor, *, until: int | None = None) -> None:
+    def send(self, dst: int, label: Label, body: Tensor) -> None:
         """Send ``body`` to rank ``dst``. Returns at once; the body must not change afterwards.
 
-        ``until``: the block with which the message has been taken, if not the label's.
+        Raises:
+            MailboxFullError: the peer takes nothing. HopError: an earlier header was not sent.
         """
-        self._let_go(label)
+        self._look_after()
         number = self._sent.get(dst, 0)
         self._sent[dst] = number + 1
+        flat = body.to(self.device, self.dtype).contiguous().view(-1).view(torch.uint8)
+        key = (dst, flat.numel())
+        if key not in self._out:
+            self._out[key] = Mailbox.make(flat.numel(), self._window + _SPARE, self.device)
+        box = self._out[key]
+        slot = box.take_slot(_FULL_SECONDS)
         shape = [*body.shape, *[0] * (_MAX_DIMS - body.dim())]
-        header = torch.tensor([number, *label, *shape], dtype=torch.int64)
-        group, device = self._way(self.groups.rank, dst)
-        flat = body.to(device, self.dtype).contiguous().view(-1).view(torch.uint8)
-        # The body first: who has read the header need not wait for a sender that is yet to call.
-        first = dist.isend(flat, dst, group=group, tag=self._tag(device))
-        second = dist.isend(header, dst, group=self.groups.notes, tag=_HEADER_TAG)
-        block = label.block if until is None else until
-        self._under_way.append(_Sent(label, block, first, second, flat, header))
+        header = torch.tensor(
+            [number, *label, *shape, slot, *box.address.fields()], dtype=torch.int64
+        )
+        room = box.body(slot, flat.numel())
+        if self._stream is None or self._sender is None:
+            room.copy_(flat)
+            self._send_header(dst, header)
+            return
+        self._stream.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(self._stream):
+            room.copy_(flat, non_blocking=True)
+            flat.record_stream(self._stream)
+            copied = self._stream.record_event()
+
+        def follow() -> None:
+            copied.synchronize()
+            self._send_header(dst, header)
+
+        self._open.append(self._sender.submit(follow))
 
     def receive(self, src: int, label: Label, shape: Sequence[int]) -> Tensor:
         """The message ``label`` from rank ``src``, on this rank's device.
 
         Raises:
             HopError: a message was lost, or is not of ``shape``.
-            RuntimeError: the backend's, when the peer is gone or a time limit has passed.
+            RuntimeError: the backend's, when the peer is gone.
         """
         while (src, label) not in self._kept:
             self._read(src)
@@ -118,21 +138,41 @@ class Wire:
         return body
 
     def _read(self, src: int) -> None:
-        header = torch.zeros(1 + len(Label._fields) + _MAX_DIMS, dtype=torch.int64)
+        header = torch.zeros(1 + len(Label._fields) + _MAX_DIMS + 5, dtype=torch.int64)
         dist.recv(header, src, group=self.groups.notes, tag=_HEADER_TAG)
-        number, kind, step, block, layer, *dims = header.tolist()
+        number, kind, step, block, layer, *rest = header.tolist()
+        dims, slot, address = rest[:_MAX_DIMS], rest[_MAX_DIMS], Address(*rest[_MAX_DIMS + 1 :])
         due = self._received.get(src, 0)
         self._received[src] = due + 1
         if number != due:
             raise HopError(
                 f"rank {self.groups.rank} expected message {due} from rank {src}, got {number}"
             )
+        if (src, address) not in self._in:
+            self._in[src, address] = Mailbox.open(address, self.device)
+        box = self._in[src, address]
         shape = torch.Size(d for d in dims if d)
-        group, device = self._way(src, self.groups.rank)
-        flat = torch.empty(shape.numel() * self.dtype.itemsize, dtype=torch.uint8, device=device)
-        dist.recv(flat, src, group=group, tag=self._tag(device))
-        body = flat.view(self.dtype).view(shape)
-        self._kept[src, Label(kind, step, block, layer)] = body.to(self.device)
+        flat = torch.empty(
+            shape.numel() * self.dtype.itemsize, dtype=torch.uint8, device=self.device
+        )
+        flat.copy_(box.body(slot, flat.numel()), non_blocking=True)
+        if self._emptier is None:
+            box.empty(slot)
+        else:
+            taken = torch.cuda.current_stream(self.device).record_event()
+            self._open.append(self._emptier.submit(_after, taken, box.empty, slot))
+        self._kept[src, Label(kind, step, block, layer)] = flat.view(self.dtype).view(shape)
+
+    def _send_header(self, dst: int, header: Tensor) -> None:
+        work = dist.isend(header, dst, group=self.groups.notes, tag=_HEADER_TAG)
+        self._headers.append((work, header))
+
+    def _look_after(self) -> None:
+        """Raise what a thread met; forget headers so old that they were read."""
+        while self._open and self._open[0].done():
+            self._open.popleft().result()
+        while len(self._headers) > (self._window + _SPARE) * 4 * (len(self.groups.walkers) + 1):
+            self._headers.popleft()[0].wait()
 
     # Words: small notes outside the numbering, from one rank to another in order.
 
@@ -151,38 +191,20 @@ class Wire:
 
     def close(self) -> None:
         """Wait until everything that was sent has arrived."""
-        for sent in self._under_way:
-            sent.first.wait()
-            sent.second.wait()
-        self._under_way.clear()
-        while self._words:
-            self._words.popleft()[0].wait()
+        while self._open:
+            self._open.popleft().result()
+        for pool in (self._sender, self._emptier):
+            if pool is not None:
+                pool.shutdown()
+        for queue in (self._headers, self._words):
+            while queue:
+                queue.popleft()[0].wait()
+        for box in (*self._out.values(), *self._in.values()):
+            box.close()
+        self._out.clear()
+        self._in.clear()
 
-    def _let_go(self, label: Label) -> None:
-        """Forget messages that were taken, as ``label`` would not be sent otherwise.
 
-        gloo says that a message was taken only when it is waited for, so it is waited for only
-        then. NCCL says when a body is not read any more; that may be before its header is.
-        """
-        staying = []
-        for sent in self._under_way:
-            same = sent.label.block == sent.until == label.block and sent.label.step >= 0
-            # A block is in one place at a time: what it brought there is used up.
-            used = same and (sent.label.kind == HIDDEN or sent.label.step < label.step)
-            if used or sent.until <= label.block - self._window:
-                sent.first.wait()
-                sent.second.wait()
-                continue
-            if sent.body is not None and sent.body.is_cuda and sent.first.is_completed():
-                sent.body = None
-            staying.append(sent)
-        self._under_way = staying
-
-    def _way(self, src: int, dst: int) -> tuple[dist.ProcessGroup | None, torch.device]:
-        """The group and the memory that bodies from ``src`` to ``dst`` go through."""
-        edge = self.groups.edges.get((src, dst))
-        return (edge, self.device) if edge is not None else (self.groups.world, torch.device("cpu"))
-
-    @staticmethod
-    def _tag(device: torch.device) -> int:
-        return _BODY_TAG if device.type == "cpu" else 0  # NCCL knows no tags
+def _after(event: torch.cuda.Event, call: Callable[[int], None], slot: int) -> None:
+    event.synchronize()
+    call(slot)

@@ -43,7 +43,7 @@ def init_group(spec: RankSpec, *, timeout: float = 120.0) -> None:
         timeout=wait,
         master_listen_fd=listener,
     )
-    device = torch.device(spec.device) if spec.device.startswith("cuda") else None
+    device = torch.device(spec.device) if spec.backend == "nccl" else None
     dist.init_process_group(
         spec.backend,
         store=store,

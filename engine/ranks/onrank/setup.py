@@ -43,6 +43,9 @@ def prepare(spec: RankSpec) -> RankSpec:
         os.environ["CUDA_VISIBLE_DEVICES"] = uuid
         spec = dataclasses.replace(spec, device="cuda:0")
     torch.set_num_threads(1)
+    # Segments that grow leave no gaps that the next, larger request cannot use.
+    if not {"PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"} & set(os.environ):
+        torch.cuda.memory._set_allocator_settings("expandable_segments:True")
     device = torch.device(spec.device)
     torch.cuda.set_device(device)
     if spec.gpu_memory_cap is not None:
