@@ -18,6 +18,7 @@ from engine.nightwatch.words import altered
 from engine.parameters.problems import ParamError
 from engine.parameters.request import Request
 from engine.preflight import PreflightError, Prepared, Work
+from engine.ranks.protocol import DRILL_CAP
 from engine.retry.replan import changes_to, next_plan, placed_freely
 from engine.telemetry.devices import DeviceSelectionError
 
@@ -288,7 +289,7 @@ def _check(environment: Mapping[str, str]) -> None:
     for name in environment:
         if not _VARIABLE.fullmatch(name):
             raise OrderError(f"{name!r} is no name of an environment variable")
-        if name in _OWN or name.startswith("AVATOP_"):
+        if name in _OWN or (name.startswith("AVATOP_") and name != DRILL_CAP):
             raise OrderError(f"{name} is the engine's own to set")
 
 

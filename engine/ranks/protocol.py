@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -74,6 +75,19 @@ class RankSpec:
         """``state``, typed again after JSON."""
         cut = self.state.get("cut")
         return StateSpec(**{**self.state, "cut": None if cut is None else tuple(cut)})
+
+
+#: Bytes that a rank may hold, below what its specification says: how a drill runs out of memory.
+DRILL_CAP: Final = "AVATOP_DRILL_CAP"
+
+
+def capped(spec: RankSpec, environment: Mapping[str, str]) -> RankSpec:
+    """The specification under the drill's cap, if there is one and it is the lower one."""
+    text = environment.get(DRILL_CAP, "")
+    if not text.isdecimal():
+        return spec
+    cap = int(text) if spec.gpu_memory_cap is None else min(int(text), spec.gpu_memory_cap)
+    return dataclasses.replace(spec, gpu_memory_cap=cap)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Final
 from engine.guard.identity import identify
 from engine.ranks.onrank import native
 from engine.ranks.onrank.report import Control, Lines, Reporter, start_reader
-from engine.ranks.protocol import RankSpec, decode
+from engine.ranks.protocol import RankSpec, capped, decode
 
 EXIT_DONE: Final = 0
 EXIT_FAILED: Final = 1
@@ -61,6 +61,7 @@ def rank_main(channel: socket.socket, entry: str) -> int:
     if not isinstance(spec, RankSpec):
         print(f"a {type(spec).__name__} is no rank specification", file=sys.stderr)
         return EXIT_NO_SPEC
+    spec = capped(spec, os.environ)
     native.set_title(
         f"avatop-rank{spec.rank}",
         f"avatop-rank --job {spec.job} --rank {spec.rank} --world {spec.world_size}",

@@ -20,7 +20,7 @@ class MemoryCapError(RuntimeError):
         self.held, self.cap = held, cap
         total = sum(held.values())
         super().__init__(
-            f"out of memory: {total / _GIB:.3f} GiB are held, --gpu_memory_cap allows "
+            f"out of memory: {total / _GIB:.3f} GiB are held, the cap allows "
             f"{cap / _GIB:.3f} GiB on this rank ({_largest(held)})"
         )
 
@@ -48,7 +48,8 @@ def figures(spec: RankSpec, error: BaseException) -> dict[str, Any]:
     if isinstance(error, MemoryCapError):
         found["allocated_bytes"] = found["allocated_peak_bytes"] = sum(error.held.values())
     elif spec.device.startswith("cuda"):
-        found |= _of_device(torch.device(spec.device))
+        # The rank sees its own GPU alone, whatever number the plan gives it.
+        found |= _of_device(torch.device("cuda", torch.cuda.current_device()))
     return found
 
 
