@@ -108,6 +108,11 @@ class Outlet:
             self._thread.submit(self._finish, file, slot, number, event, host, tensors)
         )
 
+    def prepare(self, file: StateFile) -> None:
+        """Pin a file's memory ahead of the first block."""
+        if self._stream is not None:
+            self._mapped(file)
+
     def settle(self) -> None:
         """Until everything is written."""
         while self._open:
@@ -196,6 +201,9 @@ class Keeper:
                     {"latent": described(latent)},
                     {"step": str(step + 1)},
                 )
+        # Pinning touches every page: seconds for the 14B, and now nothing waits for it yet.
+        for file in (*self._files.values(), *self._latents.values()):
+            self.outlet.prepare(file)
 
     def done(self, step: int, block: int, latent: Tensor | None) -> None:
         """As ``observe.Observer.done``."""
