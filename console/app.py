@@ -27,13 +27,12 @@ from console.keys.kinds import PageEntry
 from console.leave import Leave
 from console.mailbox import Mailbox
 from console.notices import Notice, Notices
+from console.replaying import Replaying
 from console.screens.base import Page
 from console.screens.overview import Overview
 from console.state import Model
 from console.terminal import shows_unicode
-from console.terminal_app import TerminalApp
 from console.widgets.bars import Place
-from console.widgets.lines import Lines
 from console.widgets.paint import Paint
 from engine.client import EngineClient
 from engine.messages import (
@@ -50,7 +49,7 @@ class Arrived(Message):
     """Events wait in the mailbox."""
 
 
-class AvatopApp(TerminalApp):
+class AvatopApp(Replaying):
     """The console.
 
     Args:
@@ -69,7 +68,6 @@ class AvatopApp(TerminalApp):
     ENABLE_COMMAND_PALETTE = True
     BINDINGS = actions.bindings("app")
     ESCAPE_TO_MINIMIZE: ClassVar[bool] = False
-    seeking = False  # a replay is building another moment's picture
 
     def __init__(
         self,
@@ -93,7 +91,7 @@ class AvatopApp(TerminalApp):
         self.keymap = actions.Keymap(self.config.keys)
         self.set_keymap(self.keymap.textual())
         self.clock = clock
-        self.model = Model()
+        self.model = self.live = Model()
         self.model.now = clock()
         self.mailbox = Mailbox(self._arrived)
         ready = hasattr(client, "send")
@@ -172,7 +170,7 @@ class AvatopApp(TerminalApp):
             self._from_thread(self._take_snapshot, future.result())
 
     def _take_snapshot(self, snapshot: Snapshot) -> None:
-        self.model.apply_snapshot(snapshot)
+        self.live.apply_snapshot(snapshot)
         self._picture()
 
     def _from_thread(self, function: Callable[..., object], *arguments: object) -> None:
@@ -207,8 +205,8 @@ class AvatopApp(TerminalApp):
         self._last_frame = time.monotonic()
         self.model.now = self.clock()
         for event in self.mailbox.drain():
-            self.model.apply(event)
-        if self.model.stopped is not None and self.leaving is not None:
+            self.live.apply(event)
+        if self.live.stopped is not None and self.leaving is not None:
             self.exit(self.leaving)
             return
         if not self.stalled:
@@ -271,13 +269,9 @@ class AvatopApp(TerminalApp):
         else:
             self.switch_screen(page)
 
-    def banner(self) -> Lines | None:
-        """A row above every page, or None; a replay marks its pages with one."""
-        return None
-
     def place(self) -> Place:
         """Where the person is, for the footer."""
-        return Place(self.page.scopes, self.keymap, self.read_only)
+        return Place((*self.replay_scopes, *self.page.scopes), self.keymap, self.read_only)
 
     # -- actions -----------------------------------------------------------------------------
 
@@ -288,7 +282,9 @@ class AvatopApp(TerminalApp):
 
     def refuses(self) -> bool:
         """Whether nothing may be changed from here; says so if that is the case."""
-        if self.read_only:
+        if self.replay is not None:
+            self.say(t("This is a recording: nothing in it can be changed."), "state.watch")
+        elif self.read_only:
             self.say(t("Read-only: nothing can be changed from here."), "state.watch")
         return self.read_only
 
@@ -364,6 +360,9 @@ class AvatopApp(TerminalApp):
         self.push_screen(Messages(self.model, self.paint, self.notices))
 
     def action_quit_console(self) -> None:
+        if self.visiting:
+            self.back_to_present()
+            return
         from console import deeds
 
         deeds.leave(self)

@@ -7,7 +7,10 @@ from typing import Final
 from console.i18n import N_
 from console.keys.kinds import Action
 
-SCOPES: Final = {"replay": N_("Recordings (avatop replay)")}
+SCOPES: Final = {
+    "replay": N_("While a recording is shown"),
+    "visit": N_("While a recording is shown in place of the present"),
+}
 
 ACTIONS: Final = (
     Action("transport('play')", ("space",), N_("play"), N_("Play or pause the recording."),
@@ -27,4 +30,6 @@ ACTIONS: Final = (
            "replay", 7),
     Action("transport('edge',1)", ("end",), N_("end"), N_("Go to the recording's end."),
            "replay", 8),
+    Action("present", ("L",), N_("live"),
+           N_("Leave the recording; every page shows the present again."), "visit", 0),
 )  # fmt: skip

@@ -101,6 +101,14 @@ class Page(Screen[None]):
     def _head_rows(self) -> None:
         self.head.styles.height = 2 if self.app.size.height >= 20 else 1
 
+    def set_banner(self, banner: Lines | None) -> None:
+        """Put a row above everything, or take it away: a recording is shown, or no more."""
+        if self.banner is not None:
+            self.banner.remove()
+        self.banner = banner if self.is_running else None
+        if self.banner is not None:
+            self.mount(self.banner, before=self.head)
+
     @property
     def rows_taken(self) -> int:
         """Rows that header, footer and banner take of the terminal's height."""

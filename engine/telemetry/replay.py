@@ -32,6 +32,8 @@ class ReplayClient:
         speed: recorded seconds per second.
     """
 
+    read_only = True
+
     def __init__(self, recording: Recording) -> None:
         self.recording = recording
         self.cursor = recording.start
