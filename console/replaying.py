@@ -9,9 +9,10 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from textual import work
+from textual.binding import BindingType
 from textual.timer import Timer
 
 from console import actions
@@ -43,7 +44,7 @@ class Replaying(TerminalApp):
         viewer: the viewer's own clock, in seconds; what a recorded minute is measured by.
     """
 
-    BINDINGS = [
+    BINDINGS: ClassVar[list[BindingType]] = [
         *actions.bindings("replay", priority=True),
         *actions.bindings("visit", priority=True),
     ]

@@ -246,7 +246,7 @@ class Engine:
                 return await services.orders.switch_queue(command.changes)
             case Relaunch():
                 return await services.orders.relaunch(
-                    command.job, command.changes, command.environment, command.by
+                    command.job, command.changes, command.environment, command.by, dry=command.dry
                 )
             case Reap() | Acknowledge() | Silence():
                 return await services.night.answer(command)

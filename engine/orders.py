@@ -185,8 +185,10 @@ class Orders:
         changes: Mapping[str, Any],
         environment: Mapping[str, str],
         by: str,
+        *,
+        dry: bool = False,
     ) -> Reply:
-        """Start an ended job again with changes.
+        """Start an ended job again with changes; ``dry`` only says what they come to.
 
         An interrupted job whose output stays the same goes on itself; else a new job begins.
         ``changes`` may say ``plan: next_fitting`` or ``size: lower``: the planner works these out.
@@ -197,6 +199,9 @@ class Orders:
                 return Reply(False, f"job {job} is {row.state}: it has not ended", job)
             _check(environment)
             wanted = await self._worked_out(row, changes)
+            if dry:
+                told = _sentence(wanted, environment)
+                return Reply(True, told, job, row.state, {"changes": dict(wanted)})
             if row.state == "interrupted" and not altered(wanted):
                 reply = await self.resume(job, changes=wanted, environment=environment)
             else:

@@ -103,12 +103,17 @@ class Drain(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class Relaunch(Command):
-    """Submit an ended job again with changed request fields or environment; audited."""
+    """Submit an ended job again with changed request fields or environment; audited.
+
+    With ``dry`` nothing is done: the reply's message says what would change, its data's
+    ``changes`` are the request fields as the planner worked them out.
+    """
 
     job: int
     changes: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
     by: str = "operator"
+    dry: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
