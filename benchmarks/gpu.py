@@ -158,7 +158,32 @@ def run(
         return {"failed": f"exit {done.returncode}", **nvml, "wall": wall, "stderr": tail} | {
             key: outcome.get(key) for key in ("state", "error")
         }
-    return {"flags": list(flags), "wall_seconds": round(wall, 1), **nvml, **told(outcome)}
+    state = Path(environment(folder, name)["AVATOP_STATE_DIR"])
+    return {
+        "flags": list(flags),
+        "wall_seconds": round(wall, 1),
+        **nvml,
+        **told(outcome),
+        "at_peak": at_peak(state / "recordings"),
+    }
+
+
+def at_peak(recordings: Path) -> dict[str, dict[str, int]]:
+    """Rank → bytes by owner of the report with the highest total, as the recorder kept it."""
+    from engine.messages import LedgerUpdated
+    from engine.telemetry.recording import RecordingError, open_recording
+
+    best: dict[int, LedgerUpdated] = {}
+    try:
+        for stamped in open_recording(recordings).events():
+            event = stamped.event
+            if isinstance(event, LedgerUpdated):
+                known = best.get(event.rank)
+                if known is None or event.peak > known.peak:
+                    best[event.rank] = event
+    except (RecordingError, OSError):
+        return {}
+    return {str(r): {"peak": e.peak, **e.peak_by_owner} for r, e in sorted(best.items())}
 
 
 def told(outcome: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -24,17 +25,21 @@ from typing import Any
 
 from benchmarks.gpu import ROOT, host, run
 
+#: Seconds one run may take.
+LIMIT_SECONDS = float(os.environ.get("AVATOP_BENCH_LIMIT", "75"))
+
 CAP = ("--gpu_memory_cap", "22.15GiB")
-HOST = ("--host_memory", "300GiB")
+HOST = ("--host_memory", "300GiB", "--mirror", "off", "--retries", "0")
 FOUR = ("--num_gpus_dit", "4", "--gpus", "0,1,2,3", *HOST)
 
 #: name → (flags, clips). A clip is four blocks.
 RUNS: dict[str, tuple[tuple[str, ...], int]] = {
     "single": (("--mode", "single", "--gpus", "0", *HOST), 4),
+    "single, mirrored": (("--mode", "single", "--gpus", "0", *HOST[:2], "--mirror", "on"), 4),
     "single fp8": (("--mode", "single", "--gpus", "1", "--fp8", *HOST), 4),
     "offload, all streamed": (
         ("--mode", "offload", "--gpus", "2", "--resident_layers", "0", *HOST),
-        4,
+        5,
     ),
     "offload, host KV, capped": (
         ("--mode", "offload", "--gpus", "3", "--kv_home", "host", *CAP, *HOST),
@@ -46,25 +51,25 @@ RUNS: dict[str, tuple[tuple[str, ...], int]] = {
     "fsdp": (("--mode", "fsdp", "--prefetch", "1", *FOUR), 4),
     "fsdp, prefetch 0": (("--mode", "fsdp", "--prefetch", "0", *FOUR), 2),
     "fsdp, reference wrapping": (("--mode", "fsdp", "--fsdp-wrap", "reference", *FOUR), 2),
-    "tpp ring, capped": (("--mode", "tpp", "--variant", "ring", *CAP, *FOUR), 3),
+    "tpp ring, capped": (("--mode", "tpp", "--variant", "ring", *CAP, *FOUR), 4),
     "tpp streamed, capped": (("--mode", "tpp", "--variant", "streamed", *CAP, *FOUR), 4),
     "fsdp fp8, capped": (("--mode", "fsdp", "--fp8", *CAP, *FOUR), 4),
 }
 #: Runs of one line go side by side.
 GROUPS = (
-    ("single", "single fp8", "offload, all streamed", "offload, host KV, capped"),
+    ("single",),
     ("tpp balanced",),
-    ("tpp ring",),
+    ("tpp ring, capped",),
     ("fsdp",),
     ("tpp streamed, capped",),
     ("fsdp fp8, capped",),
-    ("tpp ring, capped",),
-    ("fsdp, prefetch 0",),
+    ("single fp8", "offload, all streamed", "offload, host KV, capped"),
     ("fsdp, reference wrapping",),
     ("tpp",),
+    ("fsdp, prefetch 0",),
+    ("single, mirrored",),
+    ("tpp ring",),
 )
-#: Runs whose latents must be the same bits, block by block as far as the shorter goes.
-EQUAL = ("single", "offload, all streamed", "tpp", "tpp balanced", "tpp ring", "fsdp")
 
 
 def main() -> int:
@@ -104,11 +109,14 @@ def measure(ckpt: Path, folder: Path, name: str, cpu: bool) -> dict[str, Any]:
     size = "704*384"
     if cpu:
         pairs = list(zip(flags[::2], flags[1::2], strict=False)) if "--fp8" not in flags else []
-        pairs = [p for p in pairs if p[0] not in ("--gpus", "--host_memory", "--gpu_memory_cap")]
+        left_out = ("--gpus", "--host_memory", "--gpu_memory_cap")
+        pairs = [p for p in pairs if p[0] not in left_out]
         flags, size = (*(word for pair in pairs for word in pair), "--gpus", "cpu"), "128*128"
     safe = name.replace(",", "").replace(" ", "-")
     dump = folder.parent / f"latents-{safe}.safetensors"
-    row = run(ckpt, folder, safe, *flags, "--dump_latents", str(dump), clips=clips, size=size)
+    row = run(
+        ckpt, folder, safe, *flags, "--dump_latents", str(dump), clips=clips, size=size, timeout=75
+    )
     return row if "failed" in row else row | looked_at(dump)
 
 
@@ -149,10 +157,13 @@ def brief(row: dict[str, Any]) -> str:
         return f"{row['failed']} {row.get('error') or ''} {str(row.get('stderr', ''))[-700:]}"
     peak = max(p["peak_bytes"] or 0 for p in row["ranks"]) / 2**30
     errors = [p["error"] for p in row["ranks"]]
+    fullest = max(row["at_peak"].values(), key=lambda held: held["peak"], default={})
+    held = {k: round(v / 2**30, 2) for k, v in fullest.items() if v > 2**26}
     nvml = max(row["nvml_peak_bytes"], default=0) / 2**30
     return (
         f"{row['fps_steady']} fps, {row['wall_seconds']} s, peak {peak:.2f} GiB "
-        f"(NVML {nvml:.2f}), off by {errors}, finite {row.get('finite')}"
+        f"(NVML {nvml:.2f}), off by {errors}, finite {row.get('finite')}, clips "
+        f"{row['fps_by_clip']}, first frame {row['first_frame_seconds']:.1f} s, {held}"
     )
 
 
