@@ -11,6 +11,7 @@ from typing import Final
 MODULES: Final = (
     "common",
     "overview",
+    "processes",
     "table",
     "log",
     "history",
