@@ -51,7 +51,21 @@ STATES: Final[dict[str, State]] = {
     "waiting": State("○", ".", N_("waiting"), "state.idle"),
     "preparing": State("◐", "~", N_("preparing"), "state.busy"),
     "verifying": State("◐", "~", N_("verifying"), "state.busy"),
+    "alias": State("≡", "=", N_("twin"), "state.idle"),
     "quarantined": State("⊘", "0", N_("quarantined"), "state.act"),
+    # batches
+    "stopped": State("⊘", "0", N_("stopped"), "state.watch"),
+    # releases
+    "validating": State("◐", "~", N_("validating"), "state.busy"),
+    "rolling": State("●", "*", N_("rolling"), "state.good"),
+    "promoted": State("✓", "+", N_("promoted"), "state.good"),
+    "rolled_back": State("↻", "=", N_("rolled back"), "state.act"),
+    "aborted": State("✗", "x", N_("aborted"), "state.act"),
+    # verdicts of gates
+    "PASS": State("✓", "+", "PASS", "state.good"),
+    "FAIL": State("✗", "x", "FAIL", "state.act"),
+    "INCONCLUSIVE": State("◐", "~", "INCONCLUSIVE", "state.watch"),
+    "ERROR": State("✗", "x", "ERROR", "state.act"),
     # alerts
     "pending": State("○", ".", N_("pending"), "state.idle"),
     "firing": State("⚠", "!", N_("firing"), "state.act"),
@@ -211,7 +225,7 @@ _TWINS: Final = {
     "█": "#", "▏": "_", "┈": ".", "─": "-", "│": "|", "▌": ">", "↑": "^", "↓": "v", "←": "<",
     "▸": ">", "◂": "<",
     "✓": "+", "✗": "x", "●": "*", "◐": "~", "○": ".", "↻": "=", "⊘": "0", "‖": "|",
-    "⚠": "!", "↵": "Enter", "⏎": "Enter", "’": "'",
+    "⚠": "!", "≡": "=", "↵": "Enter", "⏎": "Enter", "’": "'",
 }  # fmt: skip
 
 

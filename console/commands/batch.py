@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,9 @@ def start(ctx: click.Context, /, detach: bool, as_json: bool, **options: Any) ->
     Takes the flags of "run" but for --image, --audio and --output. Exit codes: 0 all done, 1 some
     failed (the report says which), 2 bad input, 3 nothing fits, 130 stopped by a signal.
     """
-    spec = _spec(options)
+    spec, remarks = _spec(options)
+    for remark in remarks:
+        tell(f"note: {remark}")
     if detach:
         data = hand_over(spec)
         if as_json:
@@ -227,25 +230,39 @@ def _change(do: str, number: str, as_json: bool) -> None:
         tell(reply.message)
 
 
-def _spec(options: dict[str, Any]) -> BatchSpec:
+def spec_of(arguments: Sequence[str]) -> tuple[BatchSpec, list[str]]:
+    """What ``avatop batch start`` with these arguments asks for, and remarks on it.
+
+    Raises:
+        click.ClickException: they are refused; the message says why.
+        click.exceptions.Exit: they ask for help.
+    """
+    with start.make_context("avatop batch", list(arguments)) as context:
+        own = ("detach", "as_json")
+        return _spec({name: v for name, v in context.params.items() if name not in own})
+
+
+def _spec(options: dict[str, Any]) -> tuple[BatchSpec, list[str]]:
     own = {name: options.pop(name) for name in _OWN_OPTIONS}
     resolved = resolve_flags(options, own["file"], own["preset"], required=("ckpt_dir",))
-    for remark in resolved.remarks:
-        tell(f"note: {remark}")
+    remarks = list(resolved.remarks)
+    sizes, remark = _sizes(own["table"], resolved)
+    if remark:
+        remarks.append(remark)
     request = {k: v for k, v in resolved.request.to_dict().items() if k not in OWN_FIELDS}
     retries = request["retries"] if resolved.sources["retries"] != "default" else _RETRIES
     manifest = own["manifest"]
     try:
         post = tuple(shlex.split(own["post_command"] or ""))
         check_post(post)
-        return spec_from_dict(
+        spec = spec_from_dict(
             {
                 **{f: str(own[f].absolute()) for f in ("audio_dir", "image_dir", "out_dir")},
                 "request": request,
                 "name": own["name"],
                 "manifest": None if manifest is None else str(manifest.absolute()),
                 "watch": own["watch"],
-                "sizes": _sizes(own["table"], resolved),
+                "sizes": sizes,
                 "whole_audio": resolved.sources["num_clip"] == "default",
                 "item_timeout": own["item_timeout"],
                 "retries": retries,
@@ -257,8 +274,9 @@ def _spec(options: dict[str, Any]) -> BatchSpec:
                 "version": own["release"],
             }
         )
-    except (SpecError, SizeTableError, ValueError) as error:
+    except (SpecError, ValueError) as error:
         raise exits.BadInput(str(error)) from error
+    return spec, remarks
 
 
 _OWN_OPTIONS = (
@@ -268,15 +286,17 @@ _OWN_OPTIONS = (
 )
 
 
-def _sizes(table: str | None, resolved: Resolved) -> str:
-    """The table's text; "" where one size holds for all."""
+def _sizes(table: str | None, resolved: Resolved) -> tuple[str, str]:
+    """The table's text, "" where one size holds for all; and a remark on that."""
     if table is not None:
-        return "" if table == "none" else parse_sizes(table).text
+        try:
+            return "" if table == "none" else parse_sizes(table).text, ""
+        except SizeTableError as error:
+            raise exits.BadInput(str(error)) from error
     source = resolved.sources["size"]
     if source == "default":
-        return DEFAULT_TABLE
-    tell(f"note: size {resolved.request.size} for all items ({source}); no resolution table.")
-    return ""
+        return DEFAULT_TABLE, ""
+    return "", f"size {resolved.request.size} for all items ({source}); no resolution table."
 
 
 def _number(which: str) -> str:

@@ -17,10 +17,13 @@ _WIDEST: Final = 100
 
 
 def page(
-    report: Mapping[str, Any], earlier: Mapping[str, Any] | None = None, colours: bool = False
+    report: Mapping[str, Any],
+    earlier: Mapping[str, Any] | None = None,
+    colours: bool = False,
+    columns: int | None = None,
 ) -> str:
-    """The whole report as text."""
-    width = min(_WIDEST, shutil.get_terminal_size((80, 24)).columns)
+    """The whole report as text, its plots as wide as the terminal or as ``columns``."""
+    width = min(_WIDEST, columns or shutil.get_terminal_size((80, 24)).columns)
     made = [item for item in report["items"] if item["state"] == "done"]
     plots = [
         _bars("seconds of work per item", made, lambda i: i["seconds"], width, max, colours),

@@ -15,5 +15,6 @@ MODULES: Final = (
     "table",
     "log",
     "history",
+    "batch",
     "replay",
 )
