@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import getpass
 import re
 import sys
 import time
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import click
 
 from console import format as fmt
+from console.bundles import make, name
 from console.commands.recordings import load, stamp
 from console.commands.say import json_option, print_json, tell
 from console.exits import BadInput, Failed
-from console.version import version
-from engine.jobs.paths import Places
-from engine.messages import DevicesSampled, JobRow
+from engine.messages import DevicesSampled
 from engine.telemetry.csvlog import DEFAULT, CsvLogError, csv_lines
 from engine.telemetry.recording import Recording
-from engine.telemetry.recording_bundle import Bundle, Slice, cut
-from engine.telemetry.recording_facts import system_facts
-from engine.telemetry.recording_redact import Redactor
 
 _AGO: Final = re.compile(r"-(\d+(?:\.\d+)?)\s*([smhd])")
 _UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
@@ -100,27 +95,19 @@ def export(
     if as_csv:
         _csv(source, first, last, output, query)
         return
-    users, homes = _myself()
-    redactor = Redactor(users, homes, prompts=with_prompts, frames=with_frames)
-    path = output or Path(time.strftime("avatop-incident-%Y%m%d-%H%M%S.zip"))
-    piece = cut(source, first, last)
-    body = _bundle(source, piece, path, redactor)
+    path = output or Path(name())
+    try:
+        body = make(source, first, last, path, prompts=with_prompts, frames=with_frames)
+    except (FileExistsError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
+        raise BadInput(f"{fmt.inert(str(path))}: {error.strerror or error}") from error
+    except OSError as error:
+        raise Failed(f"{fmt.inert(str(path))}: {error.strerror or error}") from error
     if as_json:
         print_json(body)
         return
     click.echo(body["file"])
     counts = ", ".join(f"{n:,} {kind}" for kind, n in body["redacted"].items()) or "nothing"
     tell(f"{stamp(first)} to {stamp(last)}: {body['events']:,} events; redacted: {counts}")
-
-
-def _myself() -> tuple[list[str], list[str]]:
-    """This account's name and home; a container may have neither."""
-    users, homes = [], []
-    with contextlib.suppress(KeyError, OSError, ImportError):
-        users.append(getpass.getuser())
-    with contextlib.suppress(RuntimeError):
-        homes.append(str(Path.home()))
-    return users, homes
 
 
 def _csv(
@@ -146,52 +133,3 @@ def _csv(
         raise BadInput(f"--query: {error}") from error
     except OSError as error:
         raise Failed(f"{fmt.inert(str(output))}: {error.strerror or error}") from error
-
-
-def _bundle(source: Recording, piece: Slice, path: Path, redactor: Redactor) -> dict[str, Any]:
-    try:
-        bundle = Bundle(path, redactor)
-    except OSError as error:
-        raise BadInput(f"{fmt.inert(str(path))}: {error.strerror or error}") from error
-    try:
-        bundle.add_slice(piece, source.header())
-        places = Places.of()
-        bundle.add_log("logs/engine.log", places.log)
-        for job, row in sorted(piece.jobs.items()):
-            bundle.add_log(f"logs/job-{job}.log", places.job(job).log)
-            _checkpoint(bundle, row)
-        bundle.add_json("system.json", system_facts())
-        manifest = bundle.close(
-            {
-                "made": time.time(),
-                "version": version(),
-                "from": piece.start,
-                "to": piece.end,
-                "events": len(piece.events),
-                "jobs": sorted(piece.jobs),
-            }
-        )
-    except OSError as error:
-        bundle.discard()
-        raise Failed(f"{fmt.inert(str(path))}: {error.strerror or error}") from error
-    except BaseException:
-        bundle.discard()
-        raise
-    return {"file": str(path), "bytes": path.stat().st_size, **manifest}
-
-
-def _checkpoint(bundle: Bundle, row: JobRow) -> None:
-    """What is in the checkpoint that a job names: headers only, no process is started."""
-    from engine.checkpoint.errors import CheckpointError
-    from engine.checkpoint.inspect import inspect
-    from engine.checkpoint.layout import find
-
-    folder = row.request.get("ckpt_dir")
-    if not folder:
-        return
-    try:
-        report = inspect(find(Path(str(folder))), headers_only=True).to_dict()
-    except (CheckpointError, OSError) as error:
-        bundle.left_out.append(f"checkpoint of job {row.id}: {error}")
-        return
-    bundle.add_json(f"checkpoint/job-{row.id}.json", report)
