@@ -52,13 +52,14 @@ def log_row(
         text = fmt.plain(text)
     body = "text" if role == "log.info" else role
     tail = f"  {entry.where}" if entry.where and width >= 110 else ""
-    _matches(row, text, body, needle, current)
+    matches(row, text, body, needle, current)
     if tail and row.left > len(tail):
         row.to(width - len(tail) - 1).outside(tail, "faint")
     return row.strip()
 
 
-def _matches(row: Row, text: str, role: str, needle: str, current: bool) -> None:
+def matches(row: Row, text: str, role: str, needle: str, current: bool) -> None:
+    """Write a text with the places of a search standing out."""
     if not needle:
         row.raw(text, role)
         return
