@@ -23,6 +23,7 @@ from engine.messages import (
     ClipCommitted,
     Event,
     Finish,
+    JobChanged,
     JobRow,
     LogLine,
     Mirror,
@@ -43,7 +44,7 @@ pytestmark = [
 ]
 
 #: Clips of one block: there is always a boundary soon. A tour of all modes needs many.
-CLIPS, TOUR = 16, 140
+CLIPS, TOUR = 16, 200
 MODES: dict[str, dict[str, Any]] = {
     "single": {"mode": "single"},
     "offload": {"mode": "offload"},
@@ -67,7 +68,7 @@ def driven(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driven]:
 @pytest.fixture(scope="module")
 def flags(inputs: Path) -> dict[str, str]:
     audio = inputs / "minute.wav"
-    write_wav(audio, voice(70.0, 16_000), 16_000)
+    write_wav(audio, voice(100.0, 16_000), 16_000)
     return job_flags(inputs, audio=audio, infer_frames=12, num_clip=CLIPS, retries=0)
 
 
@@ -90,6 +91,18 @@ def changed(job: int) -> Any:
     return lambda e: isinstance(e, PlanChanged) and e.job == job and e.seconds is not None
 
 
+def ended(driven: Driven, job: int) -> JobRow:
+    """The job's row at its end; the longest takes a while on a loaded machine."""
+    over = ("done", "failed", "interrupted")
+
+    def there(event: Event) -> bool:
+        return isinstance(event, JobChanged) and event.job.id == job and event.job.state in over
+
+    event = driven.wait(there, 4 * PATIENCE)
+    assert isinstance(event, JobChanged)
+    return event.job
+
+
 @dataclass(frozen=True)
 class Whole:
     """The longest job undisturbed: any shorter one is its beginning."""
@@ -105,7 +118,7 @@ class Whole:
 def whole(driven: Driven, flags: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Whole:
     dump = tmp_path_factory.mktemp("whole") / "latents.safetensors"
     job = driven.submit({**flags, "num_clip": str(TOUR), "dump_latents": str(dump)})
-    row = driven.row(job, "done", "failed", "interrupted")
+    row = ended(driven, job)
     assert row.state == "done", row.error
     made = Whole(load_file(dump)["latents"], digests(driven, job))
     assert made.latents(TOUR) == latents(driven, row)
@@ -114,7 +127,7 @@ def whole(driven: Driven, flags: dict[str, str], tmp_path_factory: pytest.TempPa
 
 def same(driven: Driven, job: int, whole: Whole) -> JobRow:
     """The job's row, once it is done and has come out as the undisturbed one."""
-    row = driven.row(job, "done", "failed", "interrupted")
+    row = ended(driven, job)
     assert row.state == "done", row.error
     assert latents(driven, row) == whole.latents(row.clips)
     assert digests(driven, job) == whole.segments[: row.clips]
@@ -237,13 +250,13 @@ def test_switches_visit_every_ordered_pair_of_modes(
     tour = every_pair(list(MODES))
     begun = {k: str(v) for k, v in MODES[tour[0]].items()}
     job = driven.submit({**flags, **begun, "num_clip": str(TOUR)})
-    ended: list[Event] = []
+    moves: list[Event] = []
     driven.wait(made(job, 0))
     for name in tour[1:]:
         reply = driven.ask(Switch(job=job, changes=MODES[name]))
         assert reply.ok, f"{name}: {reply.message}"
-        ended.append(driven.wait(changed(job)))
-    assert len(ended) == len(MODES) * (len(MODES) - 1)
+        moves.append(driven.wait(changed(job)))
+    assert len(moves) == len(MODES) * (len(MODES) - 1)
     same(driven, job, whole)
 
 
