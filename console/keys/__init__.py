@@ -16,5 +16,6 @@ MODULES: Final = (
     "log",
     "history",
     "batch",
+    "incidents",
     "replay",
 )
