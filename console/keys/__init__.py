@@ -11,11 +11,13 @@ from typing import Final
 MODULES: Final = (
     "common",
     "overview",
+    "jobs",
     "processes",
     "table",
     "log",
     "history",
     "batch",
+    "release",
     "incidents",
     "replay",
 )

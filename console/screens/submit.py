@@ -26,9 +26,15 @@ class SubmitForm(Form):
 
     Fields start from the job submitted last, so that a second one takes two keys. What is left
     empty comes from the preset, the environment and the defaults, in the command line's order.
+
+    Args:
+        start: parameters to start from instead, all of them; those without a field are kept.
     """
 
-    def __init__(self, model: Model, paint: Paint, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, model: Model, paint: Paint, environ: Mapping[str, str],
+        start: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(
             model, paint, t("Submit a job"),
             t("Enter submits · Esc leaves · ↑ ↓ go between fields · ← → change a choice"),
@@ -36,7 +42,15 @@ class SubmitForm(Form):
         self.environ = environ
         paint = self.paint
         last = max(model.jobs.values(), key=lambda job: job.id, default=None)
-        before = last.request if last else {}
+        before = (last.request if last else {}) if start is None else start
+        self.kept = {
+            name: value
+            for name, value in (start or {}).items()
+            if name not in PARAMETERS.values()
+            and name in params.BY_NAME
+            and value is not None
+            and value != params.BY_NAME[name].default
+        }
         presets = params.presets()
         self._checked: dict[str, Any] = {}
         self.presets = {preset.name: preset for preset in presets}
@@ -57,7 +71,7 @@ class SubmitForm(Form):
         for name, parameter in PARAMETERS.items():
             if name == "mode":
                 continue
-            value = before.get(parameter) if name in kept else None
+            value = before.get(parameter) if name in kept or start is not None else None
             if name == "prompt" and value == params.DEFAULT_PROMPT:
                 value = None
             if name == "ranks":
@@ -98,6 +112,7 @@ class SubmitForm(Form):
         """What was typed, under the parameters' names."""
         typed = {PARAMETERS[name]: field.value.strip() for name, field in self.inputs.items()}
         flags: dict[str, Any] = {name: text for name, text in typed.items() if text}
+        flags = {**self.kept, **flags}
         if self.mode.value != AUTO:
             flags["mode"] = self.mode.value
         return flags

@@ -1,0 +1,257 @@
+"""What a job's details draw: plan against measured, its clips in a row, speed and memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import Any, Final
+
+from console import format as fmt
+from console import history
+from console.i18n import n, t
+from console.parts import Track
+from console.state import Model
+from console.widgets import plot
+from console.widgets.details import Drawn, Fact, Said
+from console.widgets.paint import Paint, Row
+from engine.messages import LIVE_STATES, OWNERS, ClipCommitted, JobRow
+
+Line = Fact | Said | Drawn
+
+#: A clip slower than this part of the usual is marked.
+SLOW: Final = 0.8
+#: A measured peak this much above its prediction is marked.
+OVER: Final = 1.02
+_AXIS: Final = 6  # cells for the numbers at a plot's left edge
+
+
+def tracks_of(model: Model, job: int) -> list[Track]:
+    """Its ranks, as far as the console has seen them."""
+    return sorted((t for key, t in model.tracks.items() if key[0] == job), key=lambda t: t.rank)
+
+
+def peaks_of(model: Model, job: int) -> dict[int, int]:
+    """Rank → the highest bytes it was seen to hold."""
+    return {t.rank: int(t.memory.top[0]) for t in tracks_of(model, job) if t.memory.top}
+
+
+def held_of(model: Model, job: int) -> dict[str | None, int]:
+    """Device uuid → bytes its living ranks hold now; None stands for the host."""
+    held: dict[str | None, int] = {}
+    for track in tracks_of(model, job):
+        if track.ledger is not None and not track.gone:
+            uuid = track.change.device_uuid if track.change else None
+            held[uuid] = held.get(uuid, 0) + track.ledger.total
+    return held
+
+
+# -- plan against measured -----------------------------------------------------------------
+
+
+def against(paint: Paint, model: Model, job: JobRow, width: int) -> list[Line]:
+    """A row per rank, predicted against measured; then the fullest rank's owners, both ways."""
+    plan = model.plans.get(job.id)
+    if not plan or not plan.get("devices"):
+        said = (
+            t("Another program does its work: it has no plan.")
+            if job.kind == "command"
+            else t("Its plan is made when it starts.")
+            if job.state not in LIVE_STATES
+            else t("Its plan is not known here.")
+        )
+        return [Said(said, "soft")]
+    tracks = {track.rank: track for track in tracks_of(model, job.id)}
+    devices = list(plan["devices"])
+    head = paint.row(width).right(paint.row(width).put(t("peak / plan") + " " * 11, "faint"))
+    lines: list[Line] = [Drawn(head)]
+    lines += [
+        Drawn(_rank(paint, width, device, tracks.get(int(device["rank"])))) for device in devices
+    ]
+    fullest = max(devices, key=lambda d: _measured(tracks.get(int(d["rank"]))) or _predicted(d))
+    lines += [Drawn(row) for row in _owners(paint, width, fullest, tracks, len(devices) > 1)]
+    return lines
+
+
+def _predicted(device: Mapping[str, Any]) -> int:
+    return int(device.get("predicted_bytes") or 0)
+
+
+def _measured(track: Track | None) -> int | None:
+    return None if track is None or track.memory.top is None else int(track.memory.top[0])
+
+
+def _rank(paint: Paint, width: int, device: Mapping[str, Any], track: Track | None) -> Row:
+    predicted, peak = _predicted(device), _measured(track)
+    where = str(device.get("device") or (track.change.device if track and track.change else ""))
+    row = paint.row(width).put(fmt.fit(t("rank {rank}", rank=device["rank"]), 8), "soft")
+    row.outside(fmt.fit(where, 8), "faint")
+    tail = paint.row(width)
+    over = peak is not None and predicted and peak > predicted * OVER
+    tail.raw((fmt.NA if peak is None else fmt.gib(peak)).rjust(6), "over" if over else "text")
+    tail.put(" / ", "unit").raw(fmt.gib(predicted).rjust(5), "plan").put(" GiB", "unit")
+    if peak is not None and predicted:
+        share = (peak / predicted - 1) * 100
+        tail.put(f" {share:+4.0f} %", "over" if over else "soft")
+    else:
+        tail.put(" " * 7)
+    room = width - row.x - tail.x - 1
+    if room >= 8:
+        parts = track.memory.top[1] if track and track.memory.top else ()
+        top = max(float(device.get("usable_bytes") or 0), float(predicted), float(peak or 0))
+        capacity = (
+            top if top < 1.6 * max(predicted, peak or 0) else 1.15 * max(predicted, peak or 0)
+        )
+        row.cells(plot.bar(paint, parts, room, capacity, float(predicted)))
+    return row.right(tail)
+
+
+def _owners(
+    paint: Paint, width: int, device: Mapping[str, Any], tracks: Mapping[int, Track], several: bool
+) -> list[Row]:
+    planned: Mapping[str, int] = device.get("by_owner") or {}
+    track = tracks.get(int(device["rank"]))
+    top = dict(track.memory.top[1]) if track and track.memory.top else {}
+    if not planned:
+        return []
+    name = t("owner, rank {rank}", rank=device["rank"]) if several else t("owner")
+    head = paint.row(width).put(fmt.fit(name, 20), "faint")
+    head.put(fmt.right(t("plan"), 8) + fmt.right(t("peak"), 9), "faint")
+    rows = [head]
+    for owner in OWNERS:
+        if owner not in planned and owner not in top:
+            continue
+        mine, seen = planned.get(owner), top.get(owner)
+        row = (
+            paint.row(width).raw(paint.swatch(owner), f"owner.{owner}").put(f" {owner:<18}", "soft")
+        )
+        row.raw(
+            (fmt.NA if mine is None else fmt.gib(mine)).rjust(8), "na" if mine is None else "plan"
+        )
+        known = seen is not None or bool(top)
+        row.raw((fmt.gib(seen or 0) if known else fmt.NA).rjust(9), "text" if known else "na")
+        rows.append(row.put(" GiB", "unit"))
+    return rows
+
+
+# -- clips -----------------------------------------------------------------------------------
+
+
+def clips(paint: Paint, model: Model, job: JobRow, width: int) -> list[Line]:
+    """All its clips in one row, the slow ones marked; where its plan changed; what that means."""
+    total = max(job.clips, job.clip)
+    if not total:
+        return [Said(t("How many clips it has is known once the sound is read."), "soft")]
+    story = {clip.clip: clip for clip in model.book.clip_story.get(job.id, ())}
+    usual = median(c.fps for c in story.values()) if story else None
+    lines: list[Line] = [Drawn(_timeline(paint, model, job, total, story, usual, width))]
+    row = paint.row(width).put(fmt.fraction(job.clip, total)).put(f" {t('committed')}", "soft")
+    if usual is not None:
+        row.put("   ").number(usual, "fps").put(f" {t('usually')}", "soft")
+    lines.append(Drawn(row))
+    slow = [c for c in story.values() if usual is not None and c.fps < usual * SLOW]
+    if slow:
+        worst = min(slow, key=lambda c: c.fps)
+        row = paint.row(width)
+        row.put(n("{count} slow clip", "{count} slow clips", len(slow)), "state.watch")
+        slowest = t("slowest: clip {clip}, {fps} fps", clip=worst.clip + 1,
+                    fps=fmt.significant(worst.fps))  # fmt: skip
+        lines.append(Drawn(row.put("  ").put(slowest, "soft")))
+    for change in list(model.book.plan_story.get(job.id, ()))[-3:]:
+        gap = "" if change.seconds is None else f" ({fmt.duration(change.seconds)})"
+        lines.append(
+            Said(f"{fmt.clock(change.t)} {change.reason} {change.mode}{gap} {change.change}")
+        )
+    return lines
+
+
+def _timeline(
+    paint: Paint, model: Model, job: JobRow, total: int, story: Mapping[int, ClipCommitted],
+    usual: float | None, width: int,
+) -> Row:  # fmt: skip
+    row = paint.row(width)
+    changed = [change.t for change in model.book.plan_story.get(job.id, ())]
+    moved = {min((c.clip for c in story.values() if c.t > at), default=-1) for at in changed}
+    working = job.clip if job.state in LIVE_STATES else -1
+    cells: list[tuple[str, str]] = []
+    for x in range(width):
+        first = x * total // width
+        last = max((x + 1) * total // width, first + 1)
+        cells.append(_clip_cell(paint, job, range(first, last), story, usual, moved, working))
+    return row.cells(cells)
+
+
+def _clip_cell(
+    paint: Paint, job: JobRow, inside: range, story: Mapping[int, ClipCommitted],
+    usual: float | None, moved: set[int], working: int,
+) -> tuple[str, str]:  # fmt: skip
+    unicode = paint.unicode
+    known = [story[clip] for clip in inside if clip in story]
+    if moved & set(inside):
+        return ("┃" if unicode else "|", "plan")
+    if usual is not None and any(c.fps < usual * SLOW for c in known):
+        return ("▓" if unicode else "!", "state.watch")
+    if inside[-1] < job.clip:
+        return ("█" if unicode else "#", "state.good" if known else "soft")
+    if working in inside:
+        return ("▒" if unicode else "+", "state.busy")
+    return ("·" if unicode else ".", "rule")
+
+
+def speed(paint: Paint, model: Model, job: JobRow, width: int, height: int) -> list[Line]:
+    """Frames per second of each clip, oldest at the left."""
+    story = list(model.book.clip_story.get(job.id, ()))
+    count = (width - _AXIS) * plot.per_cell(paint)
+    if len(story) < 2 or count < 8:
+        return [Said(t("A plot of its speed needs two clips seen from here."), "soft")]
+    values = [clip.fps for clip in story]
+    top = max(values) * 1.1
+    per = max(-(-len(values) // count), 1)
+    slow = [min(values[at : at + per]) for at in range(0, len(values), per)]
+    wide = max(count // len(slow), 1)
+    columns = [history.scalar("state.good", v) for v in slow for _ in range(wide)]
+    left = plot.per_cell(paint) - (len(columns) % plot.per_cell(paint) or plot.per_cell(paint))
+    columns += [columns[-1]] * left
+    return _plotted(paint, width, plot.area(paint, columns, height, top, outline=True), {
+        0: (fmt.significant(top), "axis"), height - 1: ("0", "axis"),
+    })  # fmt: skip
+
+
+def memory(paint: Paint, model: Model, job: JobRow, width: int, height: int) -> list[Line]:
+    """The fullest rank's memory by owner since it began, its plan as a line."""
+    tracks = [track for track in tracks_of(model, job.id) if track.memory.top is not None]
+    count = (width - _AXIS) * plot.per_cell(paint)
+    if not tracks or count < 8:
+        return [Said(t("Its memory was not watched from here."), "soft")]
+    track = max(tracks, key=lambda one: one.memory.top[0] if one.memory.top else 0.0)
+    series = track.memory
+    end = series.ended or model.now
+    span = history.span_for([series.first], end)
+    seconds = history.column_seconds(span, count)
+    if series.first is not None and end - series.first > history.SPANS[3]:
+        seconds = max(-(-(end - series.first) // (count * history.COARSE)), 1) * history.COARSE
+    columns = series.columns(end, count, seconds)
+    plan = float(track.ledger.predicted) if track.ledger and track.ledger.predicted else None
+    top = max(series.top[0] if series.top else 0.0, plan or 0.0) * 1.08
+    labels = {0: (fmt.gib(int(top)), "axis"), height - 1: ("0", "axis")}
+    dots = height * (4 if paint.unicode else 1)
+    line = plot.level(plan, top, 0.0, dots)
+    if plan is not None and line is not None and height > 2:
+        labels[height - 1 - line // (dots // height)] = (fmt.gib(plan), "plan")
+    lines = _plotted(paint, width, plot.area(paint, columns, height, top, plan=plan), labels)
+    note = t(
+        "rank {rank}, the fullest; {time} wide", rank=track.rank,
+        time=fmt.duration(seconds * count),
+    )  # fmt: skip
+    return [*lines, Said(note, "faint")]
+
+
+def _plotted(
+    paint: Paint, width: int, rows: Sequence[Sequence[plot.Cell]],
+    labels: Mapping[int, tuple[str, str]],
+) -> list[Line]:  # fmt: skip
+    lines: list[Line] = []
+    for y, cells in enumerate(rows):
+        text, role = labels.get(y, ("", "axis"))
+        row = paint.row(width).raw(text.rjust(_AXIS - 1), role).put(" ")
+        lines.append(Drawn(row.cells(cells)))
+    return lines
