@@ -38,6 +38,7 @@ from engine.model.text import TextEncoder
 from sample_data.faces import control
 from sample_data.faces.identity import Identity, draw
 from sample_data.faces.render import render
+from sample_data.training import portrait
 
 ROOT = Path(__file__).resolve().parents[1]
 CKPT = ROOT / "sample_data" / "ckpt"
@@ -85,7 +86,7 @@ class Models:
 
     def speak(
         self,
-        portrait: Tensor,
+        face: Tensor,
         wave: NDArray[np.float32],
         *,
         seed: int = 0,
@@ -94,7 +95,7 @@ class Models:
         """Frames ``[T, 3, H, W]`` in [−1, 1]; frame k is heard at (k + 3)/25 s of ``wave``."""
         audio = bucket.bucket(bucket.resample(self.ears.encode(wave)), fps=FPS, infer_frames=48)
         clips = audio.shape[-1] // 48
-        ref, motion = starting_latents(self.vae, portrait, self.dit.cfg)
+        ref, motion = starting_latents(self.vae, face, self.dit.cfg)
         inputs = Inputs(ref, motion, self.text.encode(prompt), audio)
         generation = Generation(self.dit.cfg, Options(clips=clips, seed=seed), inputs)
         pixels = StreamedPixels(self.vae, motion)
@@ -117,13 +118,16 @@ def _region(who: Identity, size: int = 128) -> Tensor:
     return ((x - mx).abs() < 0.55 * s) & ((y - my).abs() < 0.42 * s)
 
 
-class Gauge:
-    """Measures one person's mouth."""
+def _shut_and_open() -> Tensor:
+    states = torch.zeros(2, 7)
+    states[1, 0] = 1.0
+    return states
 
-    def __init__(self, who: Identity, vae: Any) -> None:
-        states = torch.zeros(1, 2, 7)
-        states[:, 1, 0] = 1.0
-        drawn = render(who, states)[0]
+
+class Gauge:
+    """Measures one person's mouth; ``drawn [2, 3, H, W]`` shows it closed and open."""
+
+    def __init__(self, who: Identity, drawn: Tensor, vae: Any) -> None:
         # What the VAE makes of the two drawings: its own blur must not count as a movement.
         self.closed, opened = (
             vae.decode(vae.encode(frame[:, None].expand(-1, 5, -1, -1)))[:, -1] for frame in drawn
@@ -131,10 +135,21 @@ class Gauge:
         self.region = _region(who)[0]
         self.axis = (opened - self.closed)[:, self.region]
 
+    @classmethod
+    def of(cls, who: Identity, vae: Any) -> Gauge:
+        """For one drawn person."""
+        return cls(who, render(who, _shut_and_open()[None])[0], vae)
+
+    @classmethod
+    def of_demo(cls, vae: Any) -> Gauge:
+        """For the demo's portrait."""
+        return cls(portrait.who(), portrait.render(_shut_and_open()), vae)
+
     def openings(self, frames: Tensor) -> Tensor:
         """0 closed … 1 open, ``[T]``."""
         moved = (frames - self.closed)[:, :, self.region]
-        return (moved * self.axis).sum((1, 2)) / self.axis.square().sum()
+        found: Tensor = (moved * self.axis).sum((1, 2)) / self.axis.square().sum()
+        return found
 
 
 def heard(wave: NDArray[np.float32], frames: int) -> Tensor:
@@ -166,9 +181,9 @@ def psnr(a: Tensor, b: Tensor) -> float:
     return float(-10 * torch.log10((a - b).square().mean() / 4))
 
 
-def outside(frames: Tensor, portrait: Tensor, region: Tensor) -> float:
-    """PSNR of frames against the portrait outside ``region``."""
-    return psnr(frames[:, :, ~region], portrait[:, ~region].expand(len(frames), -1, -1))
+def outside(frames: Tensor, face: Tensor, region: Tensor) -> float:
+    """PSNR of frames against the portrait ``face`` outside ``region``."""
+    return psnr(frames[:, :, ~region], face[:, ~region].expand(len(frames), -1, -1))
 
 
 def long_voice(seconds: float) -> NDArray[np.float32]:
@@ -206,7 +221,7 @@ def measure(models: Models, seconds: float) -> dict[str, Any]:
     openings: dict[tuple[int, int], Tensor] = {}
     sync, lags, shut = [], [], []
     for person in range(4):
-        gauge = Gauge(who[person : person + 1], models.vae)
+        gauge = Gauge.of(who[person : person + 1], models.vae)
         for voice, wave in enumerate(waves):
             if person > 1 and voice > 0:
                 continue
@@ -221,6 +236,10 @@ def measure(models: Models, seconds: float) -> dict[str, Any]:
             if int(quiet.sum()) > 3:
                 shut.append(float((opening[quiet] < 0.2).float().mean()))
             videos[person, voice], openings[person, voice] = frames, opening
+    frames = models.speak(portrait.picture(), waves[0])
+    opening = Gauge.of_demo(models.vae).openings(frames)
+    score, lag = lip_sync(opening, heard(waves[0], len(frames)))
+    result["demo_lip_sync_correlation"], result["demo_lip_sync_lag_frames"] = round(score, 3), lag
     result["lip_sync_correlation"] = round(float(np.mean(sync)), 3)
     result["lip_sync_correlation_worst"] = round(min(sync), 3)
     result["lip_sync_lags_frames"] = lags
@@ -238,15 +257,21 @@ def measure(models: Models, seconds: float) -> dict[str, Any]:
     result["long_wall_seconds"] = round(time.perf_counter() - began, 1)
     for name, part in (("first", frames[:FPS]), ("last", frames[-FPS:])):
         result[f"identity_{name}_second_db"] = round(outside(part, faces[2], regions[2]), 2)
+    result["identity_every_ten_seconds_db"] = [
+        round(outside(frames[at : at + FPS], faces[2], regions[2]), 2)
+        for at in range(0, len(frames) - FPS + 1, 10 * FPS)
+    ]
+    # What the VAE alone makes of the portrait: no video can be closer.
+    still = models.vae.decode(models.vae.encode(faces[2][:, None]))[:, 0][None]
+    result["identity_of_the_vae_db"] = round(outside(still, faces[2], regions[2]), 2)
     return result
 
 
-def strip(models: Models, path: Path, people: int = 3) -> None:
-    """Every sixth frame of three people, with the sound's amplitude beneath."""
+def strip(models: Models, path: Path, people: int = 5) -> None:
+    """Every fifth frame of the demo's portrait and of people never seen, with the sound beneath."""
     from PIL import Image, ImageDraw
 
-    who = draw(6, HELD_OUT)
-    faces = portraits(who)
+    faces = [portrait.picture(), *portraits(draw(6, HELD_OUT))][:people]
     wave = load_mono16k(sorted(SPEECH.glob("*.wav"))[0])
     columns, step, side = 14, 5, 128
     sheet = Image.new("RGB", ((columns + 1) * side, people * side + 60), "white")
