@@ -31,7 +31,7 @@ from engine.release.store import ReleaseStore
 @json_option
 def list_command(as_json: bool) -> None:
     """Every version, the newest first."""
-    with _store() as store:
+    with stored_releases() as store:
         found = [] if store is None else [_short(store, one) for one in store.list()]
     if as_json:
         print_json({"releases": found})
@@ -85,7 +85,7 @@ def status(as_json: bool) -> None:
     from engine.release.drain import unfinished
 
     settings = _settings()
-    with _store() as store:
+    with stored_releases() as store:
         if store is None:
             body: dict[str, Any] = {
                 "stable": None,
@@ -137,7 +137,7 @@ def status(as_json: bool) -> None:
 @json_option
 def history(version: str | None, at: str | None, as_json: bool) -> None:
     """What happened, the newest first; --at tells what was live when. JSON: one line each."""
-    with _store() as store:
+    with stored_releases() as store:
         if at is not None:
             t = moment_option("--at", at, datetime.now().astimezone().timestamp())
             live = None if store is None else store.live_at(t)
@@ -164,7 +164,7 @@ def history(version: str | None, at: str | None, as_json: bool) -> None:
 def weights(as_nginx: bool, as_json: bool) -> None:
     """The shares of stable and candidate, for a load balancer before several hosts."""
     settings = _settings()
-    with _store() as store:
+    with stored_releases() as store:
         empty: dict[str, Any] = {"stage": None, "versions": []}
         body = empty if store is None else shares(store, settings)
     text = nginx(body)
@@ -228,8 +228,12 @@ def _short(store: ReleaseStore, release: Release) -> dict[str, Any]:
 
 
 @contextmanager
-def _store() -> Iterator[ReleaseStore | None]:
-    """The file's releases; None where no avatop has run yet (looking must not make a file)."""
+def stored_releases() -> Iterator[ReleaseStore | None]:
+    """The file's releases; None where no avatop has run yet (looking must not make a file).
+
+    Raises:
+        Failed: the file cannot be read.
+    """
     path = Places.of().database
     if not path.exists():
         yield None
@@ -244,7 +248,7 @@ def _store() -> Iterator[ReleaseStore | None]:
 
 @contextmanager
 def _needed() -> Iterator[ReleaseStore]:
-    with _store() as store:
+    with stored_releases() as store:
         if store is None:
             raise BadInput("there is no release yet")
         yield store

@@ -11,6 +11,7 @@ from typing import Final
 MODULES: Final = (
     "common",
     "overview",
+    "logs",
     "jobs",
     "processes",
     "table",

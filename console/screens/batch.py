@@ -183,7 +183,7 @@ class BatchPage(Page):
         batch, app = self._chosen(), self.console_app
         if batch is None:
             return
-        if app.banner() is not None:
+        if app.replay is not None:
             text = t("A recording holds no report; it lies in the batch's output folder.")
             app.say(text, "soft")
             return

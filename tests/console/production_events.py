@@ -105,7 +105,7 @@ def a_rollout(state: str = "rolling") -> list[Event]:
     return [
         release("0.8", "withdrawn", state="rolled_back", note="out of memory in job 9"),
         release("0.9", "retired"),
-        release("1.0", "stable", share=0.75, state="promoted"),
+        release("1.0", "stable", share=1.0 if state == "paused" else 0.75, state="promoted"),
         release("1.1", "candidate", state=state, stage=stage, gates=GATES,
                 share=0.0 if state == "paused" else 0.25,
                 note="peak_memory fails" if state == "paused" else ""),
