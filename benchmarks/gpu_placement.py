@@ -57,13 +57,13 @@ RUNS: dict[str, tuple[tuple[str, ...], int]] = {
 }
 #: Runs of one line go side by side.
 GROUPS = (
-    ("single",),
+    ("single", "single fp8"),
     ("tpp balanced",),
-    ("tpp ring, capped",),
     ("fsdp",),
-    ("tpp streamed, capped",),
+    ("tpp ring, capped",),
     ("fsdp fp8, capped",),
-    ("single fp8", "offload, all streamed", "offload, host KV, capped"),
+    ("tpp streamed, capped",),
+    ("offload, all streamed", "offload, host KV, capped"),
     ("fsdp, reference wrapping",),
     ("tpp",),
     ("fsdp, prefetch 0",),
