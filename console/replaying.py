@@ -95,7 +95,7 @@ class Replaying(TerminalApp):
 
     def visit(self, client: ReplayClient) -> None:
         """Show a recording, its cursor where the first picture shall be, on every page."""
-        if self.visiting:
+        if self.replay is not None:
             self._leave_recording()
         else:
             self._present = (self.client, self.clock)

@@ -20,5 +20,6 @@ MODULES: Final = (
     "batch",
     "release",
     "incidents",
+    "recordings",
     "replay",
 )

@@ -13,7 +13,6 @@ from console.screens.base import Page
 from console.state import Model
 from console.widgets.incidents import IncidentDetails, Incidents
 from console.widgets.paint import Paint
-from console.widgets.table import Table
 from console.widgets.timeline import Timeline
 from engine.messages import Acknowledge, AlertChanged, Silence
 
@@ -75,12 +74,12 @@ class IncidentsPage(Page):
         self.details.display = not alone
         self.timeline.display = wide or alone
 
-    def on_table_moved(self, event: Table.Moved) -> None:
-        if isinstance(event, Table.Opened):
-            self.action_timeline()
-        else:
-            self.details.top = 0
-            self.turn()
+    def on_table_moved(self) -> None:
+        self.details.top = 0
+        self.turn()
+
+    def on_table_opened(self) -> None:
+        self.action_timeline()
 
     def on_descendant_focus(self) -> None:
         super().on_descendant_focus()
