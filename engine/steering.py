@@ -144,7 +144,7 @@ class Steering:
         problem = _alters(run.prepared, prepared) or self._queue.widen(job, prepared.leases)
         if problem is not None:
             return _refused(job, run.row, problem)
-        if not run.can_turn:  # asked meanwhile
+        if not _still(run):  # something else may have been asked meanwhile
             return _refused(job, run.row, "it is about to end, or to change")
         told = f"mode {prepared.plan.mode} in place of {run.prepared.plan.mode}"
         run.turn(Turn("switch", told, prepared))
@@ -223,6 +223,11 @@ def _alters(old: Prepared, new: Prepared) -> str | None:
     if len(kinds) > 1:
         return "another kind of device would alter the output"
     return None
+
+
+def _still(run: JobRun) -> bool:
+    """Asked anew: what was true before a wait need not be true after it."""
+    return run.can_turn
 
 
 def _refused(job: int, row: JobRow, why: str) -> Reply:
