@@ -205,6 +205,7 @@ def test_run_gives_its_job_to_the_engine_of_another_process(
         try:
             with closing(_attached(places)) as client:
                 assert client.engine_pid == host.pid
+                until(lambda: len(client.snapshot().result(PATIENCE).jobs) == 1)
                 following = start_cli(["run", "--json", *argv(short)], tmp_path)
                 until(lambda: len(client.snapshot().result(PATIENCE).jobs) == 2)
                 queued = _json(tmp_path, "submit", *argv({**short, "base_seed": "7"}))
