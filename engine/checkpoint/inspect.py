@@ -79,8 +79,17 @@ class Inspection:
         return dataclasses.asdict(self)
 
 
-def inspect(layout: Layout, *, headers_only: bool = False) -> Inspection:
+#: Tensors of ``.pth`` files, as ``list_pth`` gives them.
+Lists = Mapping[Path, dict[str, PthTensor] | CheckpointError]
+
+
+def inspect(
+    layout: Layout, *, headers_only: bool = False, lists: Lists | None = None
+) -> Inspection:
     """Look at every component that is there.
+
+    Args:
+        lists: the tensors of its ``.pth`` files, where they have been asked for already.
 
     Raises:
         CheckpointError: an unreadable configuration or a damaged file.
@@ -89,7 +98,9 @@ def inspect(layout: Layout, *, headers_only: bool = False) -> Inspection:
     components: list[Component] = []
     if layout.dit_files:
         components.append(_dit(layout, shape))
-    components += _encoders(layout, headers_only=headers_only)
+    if lists is None:
+        lists = {} if headers_only else list_pth(pickles(layout))
+    components += _encoders(layout, lists)
     if layout.tokenizer is not None:
         files = sorted(path for path in layout.tokenizer.iterdir() if path.is_file())
         size = sum(path.stat().st_size for path in files)
@@ -177,11 +188,19 @@ def _ranges(units: list[str]) -> tuple[str, ...]:
     return tuple(told)
 
 
-def _encoders(layout: Layout, *, headers_only: bool) -> list[Component]:
+def encoder_files(layout: Layout) -> dict[str, Path]:
+    """Component → its file of weights, for those beside the DiT that are there."""
     found = {"vae": layout.vae, "t5": layout.t5, "wav2vec2": layout.wav2vec_weights()}
-    files = {name: path for name, path in found.items() if path is not None}
-    pickles = [path for path in files.values() if path.suffix != ".safetensors"]
-    lists = {} if headers_only else list_pth(pickles)
+    return {name: path for name, path in found.items() if path is not None}
+
+
+def pickles(layout: Layout) -> list[Path]:
+    """Files whose tensors only a child process can list."""
+    return [path for path in encoder_files(layout).values() if path.suffix != ".safetensors"]
+
+
+def _encoders(layout: Layout, lists: Lists) -> list[Component]:
+    files = encoder_files(layout)
     return [_encoder(name, path, layout.root, lists.get(path)) for name, path in files.items()]
 
 

@@ -7,7 +7,7 @@ finding are not told again: a missing shard's tensors are not listed as missing 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,20 +29,36 @@ from engine.checkpoint.scan import first_bad_value
 from engine.checkpoint.verify_encoders import verify_encoders
 
 _COMPUTABLE: Final = ("BF16", "F16", "F32")
+#: Part of a deep verification that headers take.
+_HEADERS: Final = 0.05
 _OTHER_MODEL: Final = (
     "config.json and the shards belong to different models; take both from one source"
 )
 
 
-def verify(layout: Layout, *, deep: bool = False, headers_only: bool = False) -> Verdict:
+#: Is told how far a verification is (0…1) and what is looked at; what it raises ends the work.
+Told = Callable[[float, str], None]
+
+
+def verify(
+    layout: Layout,
+    *,
+    deep: bool = False,
+    headers_only: bool = False,
+    told: Told = lambda _part, _what: None,
+) -> Verdict:
     """Check everything that can be checked without a device.
 
     Args:
         deep: also read every DiT tensor and look for NaN and infinity (streamed, bounded memory).
         headers_only: do not start the child that lists the tensors of ``.pth`` files.
+        told: hears of the progress.
     """
+    share = _HEADERS if deep else 1.0  # of the whole work; reading values takes the rest
+    told(0.0, layout.config_file.name)
     findings = Findings(layout.root)
     shape = _config(layout, findings)
+    told(share * 0.1, "DiT")
     tensors, whole = _shards(layout, findings)
     expected = None if shape is None else dit_tensors(shape)
     fits = expected is not None
@@ -51,17 +67,19 @@ def verify(layout: Layout, *, deep: bool = False, headers_only: bool = False) ->
     for name in REQUIRED:
         if name in layout.missing and name != "dit":
             findings.add_error(missing_component(name, layout.missing[name]))
+    told(share * 0.3, "VAE, T5, wav2vec2")
     verify_encoders(layout, shape, findings, headers_only=headers_only)
     if "lora" in layout.missing:
         findings.add_error(missing_component("lora", layout.missing["lora"]))
     # A configuration of another model would make every LoRA look wrong.
+    told(share * 0.9, "LoRA")
     if layout.lora is not None and expected is not None and fits:
         try:
             read_lora(layout.lora, expected)
         except CheckpointError as error:
             findings.add_error(error)
     if deep and all(finding.severity != "error" for finding in findings.found):
-        _scan(findings, tensors)
+        _scan(findings, tensors, told)
     return verdict(findings)
 
 
@@ -240,9 +258,12 @@ def _dtype(config: Mapping[str, Any], tensors: Mapping[str, TensorInfo]) -> str:
     return declared or Counter(info.dtype for info in tensors.values()).most_common(1)[0][0]
 
 
-def _scan(findings: Findings, tensors: Mapping[str, TensorInfo]) -> None:
+def _scan(findings: Findings, tensors: Mapping[str, TensorInfo], told: Told) -> None:
     bad: dict[str, str] = {}
+    total, read = sum(info.bytes for info in tensors.values()) or 1, 0
     for name, info in tensors.items():
+        told(_HEADERS + (1 - _HEADERS) * read / total, f"{Path(info.file).name}: {name}")
+        read += info.bytes
         value = first_bad_value(info)
         if value is not None:
             bad[name] = value
