@@ -79,7 +79,8 @@ def test_R3_R4_R6_base_against_lora_with_real_ranks(tmp_path: Path) -> None:
     first = avatop("release", "add", "1.0", "--ckpt_dir", ckpt, *here)
     assert len(first["digest"]) == 64
     avatop("release", "promote", "1.0")
-    lora = ("--load_lora", "True", "--lora_path_dmd", f"{ckpt}/liveavatar.safetensors")
+    pencil = str(sample_data() / "lora" / "pencil.safetensors")
+    lora = ("--load_lora", "True", "--lora_path_dmd", pencil)
     avatop("release", "add", "1.1", "--ckpt_dir", ckpt, *lora, *here)
     avatop("release", "start", "1.1", code=3)  # not validated
     found = avatop("release", "validate", "1.1")
