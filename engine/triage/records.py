@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 _LINE: Final = re.compile(
@@ -77,11 +78,19 @@ def parse_line(
 
 
 def _seconds(stamp: str, fraction: str | None) -> float | None:
-    try:
-        moment = time.mktime(time.strptime(stamp, "%Y-%m-%d %H:%M:%S"))
-    except (ValueError, OverflowError):
+    moment = _moment(stamp, time.tzname)
+    if moment is None:
         return None
     return moment + (float(f"0.{fraction}") if fraction else 0.0)
+
+
+@lru_cache(1024)
+def _moment(stamp: str, zone: tuple[str, str]) -> float | None:  # noqa: ARG001 - part of the key
+    """Neighbouring lines have the same stamp, and reading one takes longer than all the rest."""
+    try:
+        return time.mktime(time.strptime(stamp, "%Y-%m-%d %H:%M:%S"))
+    except (ValueError, OverflowError):
+        return None
 
 
 def _number(text: str | None) -> int | None:
