@@ -21,5 +21,6 @@ MODULES: Final = (
     "release",
     "incidents",
     "recordings",
+    "checkpoint",
     "replay",
 )
