@@ -13,6 +13,7 @@ MODULES: Final = (
     "overview",
     "logs",
     "jobs",
+    "tune",
     "processes",
     "table",
     "log",
