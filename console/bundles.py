@@ -44,7 +44,7 @@ def make(
     Raises:
         OSError: it cannot be written (``FileExistsError``: it is there already).
     """
-    users, homes = _myself()
+    users, homes = myself()
     told(0.0, "recording")
     piece = cut(source, first, last)
     bundle = Bundle(path, Redactor(users, homes, prompts=prompts, frames=frames))
@@ -81,7 +81,7 @@ def _filled(bundle: Bundle, source: Recording, piece: Slice, told: Told) -> dict
     )
 
 
-def _myself() -> tuple[list[str], list[str]]:
+def myself() -> tuple[list[str], list[str]]:
     """This account's name and home; a container may have neither."""
     users, homes = [], []
     with contextlib.suppress(KeyError, OSError, ImportError):
