@@ -33,7 +33,6 @@ BAD_INPUTS = (
     BadInput("seed", ("--base_seed", "-1"), ("base_seed -1", "0 or more")),
     BadInput("guidance", ("--sample_guide_scale", "5"), ("sample_guide_scale 5", "guidance")),
     BadInput("solver", ("--sample_solver", "dpm++"), ("sample_solver dpm++", "euler")),
-    BadInput("fp8", ("--fp8", "True"), ("fp8", "bf16")),
     BadInput("no such mode", ("--mode", "turbo"), ("mode turbo", "single", "fsdp")),
     BadInput(
         "variant of another mode",
