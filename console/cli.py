@@ -35,6 +35,7 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "web": ("console.commands.web:web", "Let people submit through a browser or HTTP."),
     "metrics": ("console.commands.metrics:metrics", "Serve Prometheus metrics on 127.0.0.1."),
     "logs": ("console.commands.logs:logs", "Search what was said, by level, rank, class, time."),
+    "drill": ("console.commands.drill:drill", "Make a fault happen; see it survived."),
     "triage": ("console.commands.triage:triage", "Tell what a log means and what to do."),
     "shot": ("console.commands.shot:shot", "A page as SVG or text, without a terminal."),
     "replay": ("console.commands.replay:replay", "Open the screens over a recording."),
@@ -46,6 +47,7 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
         "List presets with length, time, memory.",
     ),
     "ckpt": ("console.commands.ckpt:ckpt", "Inspect, verify or synthesise a checkpoint."),
+    "doctor": ("console.commands.doctor:doctor", "Check what avatop needs; say what to do."),
     "config": ("console.commands.config:config_command", "Theme, language, keys of one's own."),
 }
 

@@ -7,6 +7,7 @@ clip's end, and tells how long nothing was made in between.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import time
 from dataclasses import dataclass
@@ -157,8 +158,10 @@ class Onward:
         return await asyncio.to_thread(self.kept.resumable)
 
     def _note_death(self) -> None:
-        if self.kept.worth:
-            self.kept.note(died=time.time())
+        # Only told by: a disk that is full must not keep the job from ending.
+        with contextlib.suppress(OSError):
+            if self.kept.worth:
+                self.kept.note(died=time.time())
 
 
 class MirrorHold:

@@ -46,7 +46,8 @@ CANCEL_GRACE: Final = 1.0
 _KNOWN: Final = (OSError, StoreError, ManifestError, MediaError, RankServerError, StateError)
 
 # A peer that vanished or a network that failed: the same job may well succeed next time.
-_PASSING: Final = frozenset({"comm"})
+# On a disk that has room again it goes on.
+_PASSING: Final = frozenset({"comm", "disk"})
 
 
 class Host(Protocol):

@@ -37,7 +37,7 @@ def demo(ctx: click.Context, /, headless: bool, as_json: bool, **flags: Any) -> 
     given and changes the job.
     """
     given = {name: value for name, value in flags.items() if value is not None}
-    resolved = resolve_flags({**_sample(given), **given}, None, None)
+    resolved = resolve_flags({**sample_flags(given), **given}, None, None)
     for remark in resolved.remarks:
         tell(f"note: {remark}")
     from console.commands.console import has_terminal, open_console
@@ -64,7 +64,7 @@ def _mode(gpus: str | None) -> str:
     return "single" if len(found) == 1 and found[0].kind == "cuda" else "fsdp"
 
 
-def _sample(given: Mapping[str, str]) -> dict[str, str]:
+def sample_flags(given: Mapping[str, str]) -> dict[str, str]:
     """The sample job's flags, without those that are given.
 
     Raises:

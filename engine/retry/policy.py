@@ -39,6 +39,7 @@ _LASTING: Final[dict[str, str]] = {
 _LASTING_KINDS: Final = {
     "bad_input": _LASTING["bad_input"],
     "bad_checkpoint": _LASTING["checkpoint_corrupt"],
+    "disk": _LASTING["disk_full"],
 }
 
 

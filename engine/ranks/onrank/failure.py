@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Final
 
 import torch
 import torch.distributed as dist
 
-KINDS: Final = ("oom", "bad_checkpoint", "bad_input", "comm", "other")
+KINDS: Final = ("oom", "bad_checkpoint", "bad_input", "comm", "disk", "other")
 
 # Libraries that raise plain RuntimeError, told apart by words of their messages.
 _COMM_WORDS: Final = ("gloo", "nccl", "tcpstore", "connection closed by peer", "process group")
 _OOM_WORDS: Final = ("defaultcpuallocator: can't allocate", "not enough memory", "out of memory")
+
+_DISK_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def kind_of(error: BaseException) -> str:
@@ -37,6 +40,8 @@ def _own_kind(error: BaseException) -> str:
     own = getattr(error, "kind", None)
     if isinstance(own, str) and own in KINDS:
         return own
+    if getattr(error, "errno", None) in _DISK_FULL:  # of the system, and of FFmpeg
+        return "disk"
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return "oom"
     if isinstance(error, dist.DistError | ConnectionError):  # backend, store and network errors

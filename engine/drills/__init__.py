@@ -1,0 +1,1 @@
+"""Fault drills: the fault for real, on a sample job, with what was lost and how long it took."""

@@ -1,0 +1,26 @@
+"""What a disturbed job lacks of an undisturbed one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from engine.drills.report import DrillReport
+from engine.drills.stage import Made
+
+
+def judge(report: DrillReport, before: Made, after: Made) -> None:
+    """Write both jobs' hashes into the report, and what the second lost."""
+    report.undisturbed_sha256, report.latents_sha256 = before.latents, after.latents
+    report.recovered = after.done
+    if not after.done:
+        report.lost.append(f"the job: {after.row.state}, {after.row.error}")
+        return
+    if after.latents != before.latents:
+        report.lost.append("latents: other bytes than without the fault")
+    for clip, digest in enumerate(before.segments):
+        if clip >= len(after.segments):
+            report.lost.append(f"clip {clip}: not committed")
+        elif after.segments[clip] != digest:
+            report.lost.append(f"clip {clip}: other bytes than without the fault")
+    if after.row.output is None or not Path(after.row.output).is_file():
+        report.lost.append("the video")

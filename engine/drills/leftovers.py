@@ -1,0 +1,43 @@
+"""What a drill's engine left behind: processes that live on, shared memory that nobody uses."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from engine.guard import scan
+from engine.guard.identity import Identity, identify, is_running
+from engine.guard.shm import leaks
+from engine.jobs.kept import mirrors
+
+#: Seconds in which the last processes may end after their engine.
+_SECONDS: Final = 5.0
+_POLL: Final = 0.05
+
+
+def below(pid: int | None = None) -> set[Identity]:
+    """Every process below one (this one by default), as it is now."""
+    table = scan.rows()
+    found = scan.descendants(scan.children(table), os.getpid() if pid is None else pid)
+    return {identity for child in found if (identity := identify(child)) is not None}
+
+
+def living(processes: Iterable[Identity]) -> list[int]:
+    """Those that still live after a few seconds."""
+    deadline = time.monotonic() + _SECONDS
+    left = [p for p in processes if is_running(p)]
+    while left and time.monotonic() < deadline:
+        time.sleep(_POLL)
+        left = [p for p in left if is_running(p)]
+    return sorted(p.pid for p in left)
+
+
+def shared_memory(state: Path) -> set[str]:
+    """Mirrors of jobs of a state folder, and shared memory that no process uses."""
+    unused = leaks(scan.rows(), in_namespace=scan.in_pid_namespace(), min_age=0.0)
+    return {leak.name for leak in unused} | {
+        folder.name for folder, owner, _ in mirrors() if owner == state
+    }
