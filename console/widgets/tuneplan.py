@@ -139,7 +139,7 @@ class PlanPane(Lines):
             row.put("✗ ", "state.act").put(t("does not fit"), "state.act")
         if usable:
             row.put("  ").whole(100 * held / usable, "%", "text" if plan.fits else "over")
-            row.put(" " + t("of the fullest device"), "soft")
+            row.put(fmt.short(" " + t("of the fullest device"), row.left), "soft")
         return row
 
     def _ground(self, variant: Variant, question: Question, width: int) -> Row:
@@ -201,7 +201,7 @@ class PlanPane(Lines):
         video.put(fmt.duration(found.length))
         frames = n("{count} frame", "{count} frames", found.frames)
         size = "{}×{}".format(*found.question.size)
-        rows.append(video.put(f"  {frames}, {size}", "soft"))
+        rows.append(video.put(fmt.short(f"  {size}  {frames}", video.left), "soft"))
         return rows
 
     def _misfit(self, variant: Variant, here: bool, width: int) -> list[Row]:
