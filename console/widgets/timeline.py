@@ -199,9 +199,10 @@ class Timeline(Lines, can_focus=True):
         """Lines before and after the cursor, which stands between them."""
         if height < 2:
             return []
-        entries = list(self.model.logs)
+        # Ranks' lines come in a little out of order.
+        entries = sorted(self.model.logs, key=lambda entry: entry.t)
         at = bisect.bisect_right(entries, self.moment + 0.001, key=lambda entry: entry.t)
-        before = min(at, max((height - 1) * 3 // 5, height - 1 - (len(entries) - at)))
+        before = min(at, max((height - 1) // 2, height - 1 - (len(entries) - at)))
         shown = [log_row(self.paint, entry, width) for entry in entries[at - before : at]]
         rule = "┄" if self.paint.unicode else "-"
         cut = self.paint.row(width).put(f" {fmt.clock(self.moment)} ", "accent")
