@@ -82,7 +82,7 @@ _UNKNOWN: Final = State("?", "?", N_("unknown"), "state.watch")
 def state(name: str) -> State:
     """The look of a state; a name from a newer engine is shown as it is, with a question mark."""
     known = STATES.get(name)
-    return known if known else State(_UNKNOWN.shape, _UNKNOWN.ascii, name, _UNKNOWN.role)
+    return known if known else State(_UNKNOWN.shape, _UNKNOWN.ascii, inert(name), _UNKNOWN.role)
 
 
 def word(name: str) -> str:
@@ -182,8 +182,13 @@ def _pictures() -> dict[int, str]:
     # characters let a line look like another one.
     for code in (*range(0x80, 0xA0), 0x61C, *range(0x200B, 0x2010), *range(0x2028, 0x202F)):
         table[code] = "\u00b7"
-    for code in (*range(0x2060, 0x2070), 0xFEFF, 0xAD, *range(0xFFF9, 0xFFFC)):
+    for code in (*range(0x2060, 0x2070), 0xFEFF, 0xAD, 0x180E, *range(0xFFF9, 0xFFFC)):
         table[code] = "\u00b7"
+    for code in range(0xE0000, 0xE0080):  # tags: a hidden text within a text
+        table[code] = "\u00b7"
+    # Terminals disagree on how wide a variation selector makes the character before it.
+    for code in (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)):
+        table[code] = ""
     table[0x09] = "    "
     return table
 

@@ -119,7 +119,7 @@ def _state(row: Row, item: Incident, model: Model) -> None:
 def _severity(row: Row, item: Incident, model: Model) -> None:
     del model
     word = _SEVERITIES.get(item.what.severity, item.what.severity)
-    row.put(t(word), severity_role(item.what.severity))
+    row.outside(t(word), severity_role(item.what.severity))
 
 
 def _began(row: Row, item: Incident, model: Model) -> None:
