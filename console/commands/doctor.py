@@ -29,6 +29,7 @@ from engine.telemetry.recording_redact import Redactor
 _SIGNS: Final = {OK: ("✓", "+"), WARN: ("⚠", "!"), FAIL: ("✗", "x"), NA: ("○", ".")}
 _COLOURS: Final = {OK: "green", WARN: "yellow", FAIL: "red", NA: None}
 _NAME: Final = 16
+_INDENT: Final = _NAME + 10
 
 
 @click.command(short_help="Check terminal, GPUs, limits and files; say what to do.")
@@ -125,6 +126,7 @@ def _write(path: Path, body: dict[str, Any], facts: dict[str, Any]) -> dict[str,
 
 def _print(found: Sequence[Check]) -> None:
     unicode = shows_unicode(os.environ)
+    width = max((_size() or (100, 0))[0], 60)
     area = ""
     for check in found:
         if check.area != area:
@@ -135,11 +137,12 @@ def _print(found: Sequence[Check]) -> None:
         said = fmt.inert(check.said) if unicode else fmt.plain(fmt.inert(check.said))
         click.echo(f"  {word} {fmt.fit(check.name, _NAME)} {said}")
         if check.todo:
-            todo = check.todo if unicode else fmt.plain(check.todo)
-            click.echo(f"{'':>{_NAME + 10}}{fmt.inert(todo)}")
+            todo = fmt.inert(check.todo)
+            for line in fmt.wrap(todo if unicode else fmt.plain(todo), width - _INDENT):
+                click.echo(f"{'':>{_INDENT}}{line}")
         if check.name == "font" and unicode:
             for line in terminal.PATTERN:
-                click.echo(f"{'':>{_NAME + 10}}{line}")
+                click.echo(f"{'':>{_INDENT}}{line}")
     bad = sum(check.state == FAIL for check in found)
     doubtful = sum(check.state == WARN for check in found)
     tell(f"{len(found)} checks: {bad} failed, {doubtful} to look at.")

@@ -29,7 +29,7 @@ ACTIONS: Final = (
     Action("follow", ("f", "end", "G"), N_("follow"),
            N_("Go to the newest line and follow; again: hold still."), "loglines", 1),
     Action("filter", ("F", "ampersand"), N_("filter"),
-           N_("Show only lines that match: level>=warning rank=2 class=nccl since=10m text~word"),
+           N_("Show only lines that match, as level>=warning rank=2 class=nccl since=10m."),
            "loglines", 2),
     Action("search", ("slash",), N_("search"), N_("Search; Enter finds, Escape ends."),
            "loglines", 3),

@@ -14,7 +14,7 @@ AREA: Final = "terminal"
 #: The smallest and the intended size: columns, rows.
 LEAST: Final = (80, 24)
 #: Characters of which a font may lack some; columns must stand one below the other.
-PATTERN: Final = ("⣀⣄⣤⣦⣶⣷⣿⡇ ▁▂▃▄▅▆▇█", "|7654321| |7654321", "● ◐ ○ ✓ ✗ ⚠ ▲ ‖ × →")
+PATTERN: Final = ("⣀⣄⣤⣦⣶⣷⣿⡇ ▁▂▃▄▅▆▇█", "12345678 12345678", "● ◐ ○ ✓ ✗ ⚠ ▲ ‖ × →")
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def _font(seen: Terminal) -> Check:
     if not seen.unicode:
         return Check(AREA, "font", NA, "nothing beyond ASCII is drawn")
     return Check(
-        AREA, "font", NA, "only eyes can tell: look at the pattern below",
+        AREA, "font", NA, "only eyes can tell: signs must stand above their digits",
         "where boxes or gaps show: a font with braille (DejaVu Sans Mono), ambiguous width "
         "narrow, or export AVATOP_ASCII=1",
     )  # fmt: skip
