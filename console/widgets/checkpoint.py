@@ -222,7 +222,7 @@ class Tensors(Table[TensorRow]):
 
     def empty(self, row: Row) -> Row:
         reading = self.details.reading
-        text = t("Reading the headers …") if reading else t("No tensors: see the left for why.")
+        text = t("Reading the headers …") if reading else t("No tensors; the checkpoint says why.")
         return row.put(text, "soft")
 
 
