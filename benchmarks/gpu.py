@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import threading
@@ -148,6 +149,10 @@ def run(
             tail = (late.stderr or b"").decode(errors="replace")[-1500:]
             return {"failed": f"no end after {timeout:.0f} s", "stderr": tail}
     wall = time.monotonic() - began
+    kept = os.environ.get("AVATOP_BENCH_KEEP")
+    if kept:  # what the recorder saw outlives the scratch folder
+        state = Path(environment(folder, name)["AVATOP_STATE_DIR"])
+        shutil.copytree(state / "recordings", Path(kept) / name, dirs_exist_ok=True)
     nvml = {"nvml_peak_bytes": peaks.bytes, "nvml_before_bytes": peaks.before}
     try:
         outcome: dict[str, Any] = json.loads(done.stdout)
