@@ -67,7 +67,7 @@ class LogsPage(Page):
         self.details.display = shown
         self.details.styles.height = max(height // 3, 7)
 
-    def on_log_lines_moved(self) -> None:
+    def on_line_view_moved(self) -> None:
         if self.details.display:
             self.details.top = 0
             self.details.update()
