@@ -257,10 +257,10 @@ def _name(row: Row, item: TensorRow, model: Model) -> None:
 
 
 Tensors.COLUMNS = (
-    Column("component", 11, _component, least=64, value=lambda i: i.component),
-    Column("type", 6, _type, least=72, value=lambda i: i.dtype),
-    Column("size", 11, _size, right=True, inner=5, value=lambda i: i.bytes),
-    Column("shape", 15, _shape, value=lambda i: len(i.shape)),
-    Column("file", 32, _file, least=125, value=lambda i: i.file),
-    Column("name", 0, _name, value=lambda i: i.name),
+    Column(N_("component"), 11, _component, least=64, value=lambda i: i.component),
+    Column(N_("type"), 6, _type, least=72, value=lambda i: i.dtype),
+    Column(N_("size"), 11, _size, right=True, inner=5, value=lambda i: i.bytes),
+    Column(N_("shape"), 15, _shape, value=lambda i: len(i.shape)),
+    Column(N_("file"), 32, _file, least=125, value=lambda i: i.file),
+    Column(N_("name"), 0, _name, value=lambda i: i.name),
 )

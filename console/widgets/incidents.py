@@ -142,11 +142,11 @@ def _what(row: Row, item: Incident, model: Model) -> None:
 
 
 Incidents.COLUMNS = (
-    Column("state", 15, _state, value=lambda i: i.state),
-    Column("severity", 10, _severity, least=100, value=lambda i: gravity(i.what.severity)),
-    Column("since", 10, _began, value=lambda i: i.began),
-    Column("where", 15, _where, value=lambda i: i.what.job or 0),
-    Column("what", 0, _what, value=lambda i: i.name),
+    Column(N_("state"), 15, _state, value=lambda i: i.state),
+    Column(N_("severity"), 10, _severity, least=100, value=lambda i: gravity(i.what.severity)),
+    Column(N_("since"), 10, _began, value=lambda i: i.began),
+    Column(N_("where"), 15, _where, value=lambda i: i.what.job or 0),
+    Column(N_("what"), 0, _what, value=lambda i: i.name),
 )
 
 

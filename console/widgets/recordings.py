@@ -122,14 +122,14 @@ def _when(item: Taped) -> float | None:
 
 
 Recordings.COLUMNS = (
-    Column("kind", 11, _kind, value=lambda i: i.kind),
-    Column("begins", 16, _start, value=_when),
-    Column("length", 11, _length, right=True, inner=9,
+    Column(N_("kind"), 11, _kind, value=lambda i: i.kind),
+    Column(N_("begins"), 16, _start, value=_when),
+    Column(N_("length"), 11, _length, right=True, inner=9,
            value=lambda i: None if i.end is None else i.end - (i.start or 0.0)),
-    Column("marks", 22, _marks, value=lambda i: sum(i.counts.values())),
-    Column("jobs", 16, _jobs, least=100, value=lambda i: len(i.jobs)),
-    Column("size", 12, _size, least=110, right=True, inner=6, value=lambda i: i.bytes),
-    Column("name", 0, _name, value=lambda i: i.name),
+    Column(N_("marks"), 22, _marks, value=lambda i: sum(i.counts.values())),
+    Column(N_("jobs"), 16, _jobs, least=100, value=lambda i: len(i.jobs)),
+    Column(N_("size"), 12, _size, least=110, right=True, inner=6, value=lambda i: i.bytes),
+    Column(N_("name"), 0, _name, value=lambda i: i.name),
 )  # fmt: skip
 
 
@@ -186,8 +186,8 @@ def _mark_text(row: Row, item: Mark, model: Model) -> None:
 
 
 Marks.COLUMNS = (
-    Column("time", 17, _mark_at, value=lambda m: m.at),
-    Column("kind", 12, _mark_kind, value=lambda m: m.kind),
-    Column("job", 6, _mark_job, value=lambda m: m.job),
-    Column("what", 0, _mark_text, value=lambda m: m.text),
+    Column(N_("time"), 17, _mark_at, value=lambda m: m.at),
+    Column(N_("kind"), 12, _mark_kind, value=lambda m: m.kind),
+    Column(N_("job"), 6, _mark_job, value=lambda m: m.job),
+    Column(N_("what"), 0, _mark_text, value=lambda m: m.text),
 )
