@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from console.i18n import N_
 from console.parts import Preview
 from console.planning import Hardware, portrait_of, question_of, reading_of
 from console.replanning import Way, fits_of
@@ -34,22 +35,27 @@ from engine.placement.presets import Choice
 VARIANTS: Final = 4
 #: Clips of a short run that tries a variant.
 PREVIEW_CLIPS: Final = 2
-PLANNED_FOR: Final = "planned for"
+PLANNED_FOR: Final = N_("planned for")
+#: The groups' words, for the catalogue.
+GROUP_WORDS: Final = (
+    N_("generation"), N_("placement"), N_("inputs"), N_("model files"), N_("output and watching"),
+    N_("external command"),
+)  # fmt: skip
 #: What is planned for, where it is not what is here; no job has these.
 HARDWARE: Final = (
     Parameter(
         "plan_devices", "int", PLANNED_FOR,
-        "GPUs to plan for, 1 to 64, where they are not this host's. Default: the devices here.",
+        N_("GPUs to plan for, 1 to 64, where they are not this host's. Default: the devices here."),
         minimum=1, maximum=64,
     ),
     Parameter(
         "plan_memory", "bytes", PLANNED_FOR,
-        "Usable memory of each, e.g. 22.15GiB for a 24 GB card. Default: what is free here.",
+        N_("Usable memory of each, e.g. 22.15GiB for a 24 GB card. Default: what is free here."),
         minimum=2**28,
     ),
     Parameter(
         "plan_shape", "choice", PLANNED_FOR,
-        "A known model in place of the checkpoint's, to plan without its files.",
+        N_("A known model in place of the checkpoint's, to plan without its files."),
         choices=tuple(sorted(SHAPES)),
     ),
 )  # fmt: skip
@@ -61,16 +67,14 @@ _READ: Final = (
 )  # fmt: skip
 #: Sizes that keys go through; any other can be typed.
 _SIZES: Final = ("384*256", "480*320", "576*320", "640*352", "688*368", "704*384", "832*480")
-_ORDER: Final = (
-    "generation", "placement", "inputs", "model files", "output and watching", "external command",
-)  # fmt: skip
+
 
 #: Every parameter that can be tuned, in the order it is shown.
 TUNED: Final[tuple[Parameter, ...]] = (
     *HARDWARE,
     *(
         p
-        for group in sorted(GROUPS, key=_ORDER.index)
+        for group in sorted(GROUPS, key=GROUP_WORDS.index)
         for p in PARAMETERS
         if p.group == group and not p.no_effect
     ),

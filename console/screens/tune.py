@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from textual.app import ComposeResult
 from textual.containers import Horizontal
+from textual.timer import Timer
 from textual.widget import Widget
 from textual.worker import Worker, WorkerState
 
@@ -35,6 +36,8 @@ from engine.params import BadValueError, Parameter
 
 #: Seconds after which devices are read again when the page is opened.
 STALE: Final = 15.0
+#: Seconds without a key before fits are looked for, so that it does not slow the keys.
+REST: Final = 0.12
 
 
 class TunePage(Page):
@@ -55,6 +58,7 @@ class TunePage(Page):
         self.at = 0
         self.grounds: dict[tuple[Any, ...], Ground] = {}
         self.read_at = 0.0
+        self._rest: Timer | None = None
         self.table = TuneTable(model, paint, lambda: self.present, id="tune-table")
         self.pane = PlanPane(
             model, paint, lambda: self.variants or [self.present], lambda: self.at, id="tune-plan"
@@ -157,7 +161,13 @@ class TunePage(Page):
         )  # fmt: skip
 
     def think(self) -> None:
-        """Look on a thread for what fits instead, and at the neighbours of the chosen value."""
+        """Once keys rest: look for what fits instead, and at the chosen value's neighbours."""
+        if self._rest is not None:
+            self._rest.stop()
+        self._rest = self.set_timer(REST, self.look_around)
+
+    def look_around(self) -> None:
+        """On a thread, because it takes longer than a key may."""
         variant, item = self.present, self.table.item
         found, values = variant.planned, dict(variant.values)
         ground = self.grounds.get(ground_key(values))

@@ -29,7 +29,7 @@ class ValueForm(Form):
         return [(t("value"), self.typed)]
 
     def ready(self) -> None:
-        self.about.say([("", "text"), (self.parameter.help, "soft")])
+        self.about.say([("", "text"), (t(self.parameter.help), "soft")])
         self.typed.focus()
 
     def send(self) -> None:

@@ -158,7 +158,7 @@ class JobDetails(Details):
                     continue
                 lines.append(Fact(parameter.name, _said(value), role="text" if own else "faint"))
             if lines:
-                sections.append(Section(t("Parameters: {group}", group=group), lines))
+                sections.append(Section(t("Parameters: {group}", group=t(group)), lines))
         return sections
 
 

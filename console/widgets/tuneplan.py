@@ -216,13 +216,12 @@ class PlanPane(Lines):
         if not variant.ways:
             return [*rows, paint.row(width).put(t("Nothing near fits these devices."), "soft")]
         for at, way in enumerate(variant.ways[:3]):
-            row = paint.row(width)
-            if here and at == 0:
-                row.put(self.console_app.keymap.key_of("tune.fit") + " ", "key")
-            else:
-                row.put("  ")
+            parts = fmt.wrap(fmt.inert(way_words(way)), width - 2)[: 2 if at == 0 else 1]
             role = "soft" if way.alters_output else "text"
-            rows.append(row.outside(fmt.short(way_words(way), row.left), role))
+            for number, part in enumerate(parts):
+                key = here and at == 0 and number == 0
+                sign = f"{self.console_app.keymap.key_of('tune.fit')} " if key else "  "
+                rows.append(paint.row(width).put(sign, "key").outside(part, role))
         return rows
 
     def _tried(self, variant: Variant, width: int) -> list[Row]:

@@ -61,12 +61,12 @@ class TuneTable(Table[Parameter]):
         return item.name
 
     def words_of(self, item: Parameter) -> str:
-        return f"{item.name} {item.group} {item.help}"
+        return f"{item.name} {item.group} {t(item.group)} {item.help} {t(item.help)}"
 
     @staticmethod
     def cell_group(row: Row, item: Parameter, _model: Model) -> None:
         first = _FIRST[item.group] == item.name
-        row.put(fmt.short(item.group, 11) if first else "", "faint")
+        row.put(fmt.short(t(item.group), 11) if first else "", "faint")
 
     def cell_name(self, row: Row, item: Parameter, _model: Model) -> None:
         own = item.name in self.present().values
@@ -126,7 +126,7 @@ class Meaning(Lines):
         note.put(t("default {value}", value=fmt.short(default, 24)), "soft")
         lines = [heading(paint, item.name, width, False, note)]
         room = max(height - 2, 1)
-        parts = fmt.wrap(item.help, width - 3)[:room]
+        parts = fmt.wrap(t(item.help), width - 3)[:room]
         lines += [paint.row(width).put("  ").outside(part).strip() for part in parts]
         lines.append(self._effect(item, variant, width))
         return lines
