@@ -11,6 +11,7 @@ from console.i18n import t
 from console.screens.base import Page
 from console.state import Model
 from console.widgets.paint import Paint
+from console.widgets.process_tree import ProcessRow
 from console.widgets.processes import Leaked, ProcessDetails, Processes
 
 SIDE_BY_SIDE: int = 150  # columns from which the details stand beside the table
@@ -89,7 +90,11 @@ class ProcessesPage(Page):
             self.table.marked = set()
             self.table.update()
 
-        Killing(self.console_app, rows, done).next()
+        def ends(row: ProcessRow | None) -> None:
+            self.table.ending = frozenset() if row is None else frozenset({row.key})
+            self.table.update()
+
+        Killing(self.console_app, rows, ends, done).next()
 
     def action_copy_command(self) -> None:
         item = self.table.item

@@ -31,14 +31,20 @@ class Killing:
     """One process after another; each is shown and asked for by itself.
 
     Args:
-        rows: what was selected. done: called when the last one is over.
+        rows: what was selected. ends: is told whose end is awaited; None once there is an answer.
+        done: called when the last one is over.
     """
 
     def __init__(
-        self, app: AvatopApp, rows: Sequence[ProcessRow], done: Callable[[], object]
+        self,
+        app: AvatopApp,
+        rows: Sequence[ProcessRow],
+        ends: Callable[[ProcessRow | None], object],
+        done: Callable[[], object],
     ) -> None:
         self.app = app
         self.waiting = list(rows)
+        self.ends = ends
         self.done = done
         self.row: ProcessRow | None = None
 
@@ -117,9 +123,11 @@ class Killing:
               signal=signal, pid=pid)
         )  # fmt: skip
         command = Reap(targets=((pid, started),), force=force, confirmed=confirmed, by=deeds.user())
+        self.ends(row)
         self.app.ask(command, lambda reply: self._answered(row, reply, confirmed, force))
 
     def _answered(self, row: ProcessRow, reply: Reply, confirmed: bool, forced: bool) -> None:
+        self.ends(None)
         pid = row.process.pid
         action = _of(pid, reply)
         if action is None:

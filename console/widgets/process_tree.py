@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -64,13 +64,14 @@ class ProcessRow:
     Args:
         depth: how many of its ancestors are shown, too.
         memory: device uuid → bytes now; None where the driver hides it.
-        age: seconds since it began.
+        age: seconds since it began. ending: it was sent a signal, and the answer is awaited.
     """
 
     it: ProcessClass
     depth: int
     memory: dict[str, int | None]
     age: float | None
+    ending: bool = False
 
     @property
     def process(self) -> ProcessReading:
@@ -96,7 +97,7 @@ class ProcessRow:
         return words[0].rpartition("/")[2] if words else "?"
 
 
-def rows_of(model: Model) -> list[ProcessRow]:
+def rows_of(model: Model, ending: Container[object] = ()) -> list[ProcessRow]:
     """The survey as a tree, the worst class first among siblings; memory as last sampled."""
     processes = model.production.processes
     now = _sampled(model)
@@ -113,8 +114,9 @@ def rows_of(model: Model) -> list[ProcessRow]:
             pid = it.process.pid
             if pid not in seen:
                 seen.add(pid)
+                key = (pid, it.process.started)
                 memory = {**it.process.memory, **now.get(pid, {})}
-                rows.append(ProcessRow(it, depth, memory, _age(it, model.now)))
+                rows.append(ProcessRow(it, depth, memory, _age(it, model.now), key in ending))
                 walk(pid, depth + 1)
 
     walk(None, 0)

@@ -27,6 +27,8 @@ from engine.guard.classify import HEALTHY, NOBODY, POLICY, PROTECTED, YES
 
 
 def _kind(row: Row, item: ProcessRow, _model: Model) -> Row:
+    if item.ending:
+        return row.put("◐ " + t("ending"), "state.busy")
     look = look_of(item.it.kind)
     word = t(look.word) if look.word != "unknown" else item.it.kind
     return row.put(f"{look.shape} ", look.role).outside(word, look.role)
@@ -57,7 +59,16 @@ def _command(row: Row, item: ProcessRow, _model: Model) -> Row:
     if item.depth:
         row.put("  " * (item.depth - 1) + "↳ ", "faint")
     command = item.process.command
-    return row.outside(command, "text") if command else row.put(fmt.NA, "na")
+    if not command:
+        return row.put(fmt.NA, "na")
+    program, gap, rest = command.partition(" ")
+    return row.outside(program.rpartition("/")[2]).outside(gap + rest, "soft")
+
+
+def _host(row: Row, item: ProcessRow, _model: Model) -> Row:
+    if item.process.rss is None:
+        return row.put(fmt.NA.rjust(7), "na")
+    return row.put(fmt.gib(item.process.rss).rjust(7)).put(" GiB", "unit")
 
 
 COLUMNS: Sequence[Column[ProcessRow]] = (
@@ -66,6 +77,8 @@ COLUMNS: Sequence[Column[ProcessRow]] = (
     Column(N_("class"), 18, _kind, value=lambda item: item.it.kind),
     Column(N_("memory"), 12, _memory, right=True, inner=7, value=lambda item: item.bytes),
     Column(N_("devices"), 12, _devices, 96),
+    Column(N_("host memory"), 13, _host, 136, right=True, inner=11,
+           value=lambda item: item.process.rss),
     Column(N_("job"), 11, _job, 66, value=lambda item: item.process.job),
     Column(N_("age"), 10, _age, 76, right=True, inner=9,
            value=lambda item: item.age),
@@ -84,11 +97,13 @@ class Processes(Table[ProcessRow]):
 
     def __init__(self, model: Model, paint: Paint, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(model, paint, id=id)
+        self.ending: frozenset[Hashable] = frozenset()  # keys of those that were sent a signal
         self._rows: list[ProcessRow] = []
         self._made_from: tuple[object, ...] = ()
 
     def rows(self) -> Sequence[ProcessRow]:
         made_from = (
+            self.ending,
             self.model.production.processes,
             *(track.reading.processes for track in self.model.devices.values()),
         )
@@ -97,7 +112,7 @@ class Processes(Table[ProcessRow]):
         )
         if not same:
             self._made_from = made_from
-            self._rows = rows_of(self.model)
+            self._rows = rows_of(self.model, self.ending)
         return self._rows
 
     def key(self, item: ProcessRow) -> Hashable:

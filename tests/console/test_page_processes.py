@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
+from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 from console.screens.dialog import Dialog
 from console.screens.processes import ProcessesPage
 from console.screens.typed import TypedConfirm
+from engine.bus import Bus
+from engine.jobs.store import JobStore
 from engine.messages import (
+    Command,
     DeviceReading,
     DevicesSampled,
+    Event,
     ProcessClass,
     ProcessesSurveyed,
     ProcessReading,
     Reap,
     Reply,
 )
+from engine.nightwatch.survey import Survey
 from tests.console.conftest import Console, Opener
 from tests.console.fake_client import GIB, T0, Stage
+from tests.guard.scenarios import QUICK, Card, Planted, reaper, state
 
 
 def process(pid: int, kind: str, consent: str, **changes: Any) -> ProcessClass:
@@ -236,3 +245,54 @@ async def test_names_from_outside_obey_nothing(opened: Opener) -> None:
         await console.press("4", "K")
         assert "\x1b" not in console.text()
         assert "[bold]x[/bold]" in console.text()
+
+
+async def test_a_real_process_that_ignores_term_is_found_asked_for_and_ended(
+    opened: Opener, tmp_path: Path
+) -> None:
+    """The engine's own reaper behind the page: a stranger that holds a device, down to its end."""
+    planted, bus = Planted(), Bus()
+    told: list[Event] = []
+    bus.subscribe(told.append)
+    store = JobStore(tmp_path / "jobs.sqlite3")
+    survey_ = Survey(bus, store, str(tmp_path))
+    stubborn = planted.shell("trap '' TERM; echo up; while :; do sleep 1; done")
+    assert stubborn.stdout is not None
+    assert stubborn.stdout.readline() == "up\n"
+    survey_.reaper = reaper(planted, Card((stubborn.pid,)), audit=survey_.reaper.audit, waits=QUICK)
+
+    def send(command: Command) -> Future[Reply]:
+        future: Future[Reply] = Future()
+        console.client.sent.append(command)
+        assert isinstance(command, Reap)
+        task = asyncio.get_running_loop().create_task(survey_.reap(command))
+        task.add_done_callback(lambda done: future.set_result(done.result()))
+        running.append(task)
+        return future
+
+    running: list[asyncio.Task[Reply]] = []
+    try:
+        async with opened(size=(100, 40)) as console:
+            console.client.send = send  # type: ignore[method-assign]
+            await survey_.look()
+            await console.play(told)
+            await console.press("4")
+            page = console.app.page
+            assert isinstance(page, ProcessesPage)
+            row = next(r for r in page.table.shown() if r.process.pid == stubborn.pid)
+            page.table.choose(row.key)
+            assert row.bytes == 1 << 30
+            await console.press("K", "down", "enter", *str(stubborn.pid), "enter")
+            assert "ending" in console.text()
+            await asyncio.wait(running, timeout=30)
+            await console.settle()
+            assert "It still runs" in console.text()
+            assert state(stubborn.pid) not in (None, "Z")
+            await console.press("down", "enter")
+            await asyncio.wait(running, timeout=30)
+            await console.settle()
+            assert state(stubborn.pid) in (None, "Z")
+            assert f"PID {stubborn.pid} has ended; 1.00 GiB are free again." in console.text()
+    finally:
+        planted.close()
+        store.close()
