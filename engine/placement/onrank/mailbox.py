@@ -120,10 +120,9 @@ class Mailbox:
         return self.memory.bytes[start : start + nbytes]
 
     def close(self) -> None:
-        """Let go of it; the memory goes with the other end."""
+        """Let go of it. The sender's descriptor stays until its process ends: a receiver that is
+        behind may have yet to open it."""
         self.memory.close(self._device)
-        if self.address.pid == os.getpid():
-            os.close(self.address.descriptor)
 
 
 def _stride(address: Address) -> int:
