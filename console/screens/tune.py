@@ -58,6 +58,7 @@ class TunePage(Page):
         self.at = 0
         self.grounds: dict[tuple[Any, ...], Ground] = {}
         self.read_at = 0.0
+        self.wants_fit: Variant | None = None  # asked for while it was still looked for
         self._rest: Timer | None = None
         self.table = TuneTable(model, paint, lambda: self.present, id="tune-table")
         self.pane = PlanPane(
@@ -125,7 +126,7 @@ class TunePage(Page):
     def replan(self) -> None:
         """Plan the present values; where devices or files must be read, do that first."""
         variant = self.present
-        variant.ways, variant.around = None, {}
+        variant.ways, variant.around, self.wants_fit = None, {}, None
         ground = self.grounds.get(ground_key(variant.values))
         if ground is None:
             self.read(variant)
@@ -200,6 +201,8 @@ class TunePage(Page):
                 self.plan_on(result, variant)
         elif kind == "ways" and variant.planned is about:
             variant.ways, variant.around = result
+            if self.wants_fit is variant and variant is self.present:
+                tune_deeds.fit(self)
         elif kind == "likeness":
             tune_deeds.compared(variant, about, result)
         self.draw_all()
@@ -247,7 +250,12 @@ class TunePage(Page):
     def action_variant(self, by: int) -> None:
         self.at = (self.at + by) % len(self.variants)
         self.table.stamp += 1
-        self.replan()
+        self.wants_fit = None
+        if self.present.planned is None or self.present.problem:
+            self.replan()
+        else:
+            self.think()
+            self.draw_all()
 
     def action_fit(self) -> None:
         tune_deeds.fit(self)

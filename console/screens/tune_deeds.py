@@ -61,10 +61,14 @@ def type_value(page: TunePage, parameter: Parameter | None) -> None:
 def fit(page: TunePage) -> None:
     """Take the nearest values that fit."""
     present, app = page.present, page.console_app
-    if present.planned is None or present.planned.plan.fits:
+    page.wants_fit = None
+    if present.planned is None:
+        app.say(t("There is no plan to compare yet."), "soft")
+    elif present.planned.plan.fits:
         app.say(t("There is nothing to mend: it fits."), "soft")
     elif present.ways is None:
-        app.say(t("What fits is still looked for; try again in a moment."), "soft")
+        page.wants_fit = present
+        app.say(t("What fits is still looked for; it is taken as soon as it is found."), "soft")
     elif not present.ways:
         app.say(t("Nothing near fits these devices."), "state.watch")
     else:

@@ -95,6 +95,12 @@ def paged(opened: Opener) -> Paged:
     return go
 
 
+@pytest.fixture(autouse=True)
+def own_history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plans are not corrected by what this host has measured."""
+    monkeypatch.setenv("AVATOP_STATE_DIR", str(tmp_path / "state"))
+
+
 def sent(console: Console) -> list[Any]:
     """What the engine was sent, without the moments."""
     return [dataclasses.replace(command, t=0.0) for command in console.client.sent]
