@@ -130,7 +130,9 @@ def number(value: float | None, unit: str) -> tuple[str, str]:
 
 def whole(value: float | None, unit: str) -> tuple[str, str]:
     """Like :func:`number` for readings whose fractions mean nothing: degrees, watts, percent."""
-    return (NA, "") if value is None else (f"{value:,.0f}", unit)
+    if value is None or not math.isfinite(value):
+        return NA, ""
+    return f"{value:,.0f}", unit
 
 
 def duration(seconds: float | None) -> str:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
+from typing import Any, Final
+
 from console import history
 from console.parts import DeviceTrack, Panel, Track
 from engine.messages import (
+    DeviceReading,
     DevicesSampled,
     Event,
     LedgerUpdated,
@@ -59,7 +64,7 @@ class Machines:
             track = self.devices.get(reading.uuid)
             if track is None:
                 track = self.devices[reading.uuid] = DeviceTrack(reading)
-            track.reading = reading
+            track.reading = _measured(reading)
             self._book(track, event.t)
 
     def _book(self, track: DeviceTrack, t: float) -> None:
@@ -167,3 +172,18 @@ class Machines:
 
     def host_track(self) -> DeviceTrack | None:
         return next((d for d in self.devices.values() if d.reading.source == "host"), None)
+
+
+def _measured(reading: DeviceReading) -> DeviceReading:
+    """The reading, figures that are no numbers left out: some drivers answer so."""
+    wrong: dict[str, Any] = {
+        name: None
+        for name in _FIGURES
+        if (value := getattr(reading, name)) is not None and not math.isfinite(value)
+    }
+    return dataclasses.replace(reading, **wrong) if wrong else reading
+
+
+_FIGURES: Final = (
+    "temperature_c", "temperature_limit_c", "utilization", "power_w", "power_limit_w",
+)  # fmt: skip

@@ -99,7 +99,7 @@ def lay(paint: Paint, sections: Sequence[Section], width: int) -> list[Strip]:
         if out:
             out.append(paint.blank(width))
         if section.title:
-            out.append(paint.row(width).put("  ").put(section.title, "title").strip())
+            out.append(paint.row(width).put("  ").outside(section.title, "title").strip())
         labels = [fmt.cells(x.label) for x in section.lines if isinstance(x, Fact)]
         column = min(max(labels, default=0) + 2, max(width // 2 - 2, 8))
         for item in section.lines:
@@ -116,13 +116,13 @@ def _laid(paint: Paint, item: Fact | Said | Drawn, column: int, width: int) -> l
     if isinstance(item, Said):
         parts = fmt.wrap(fmt.inert(item.text), max(width - 3, 8))
         return [paint.row(width).put("  ").outside(part, item.role).strip() for part in parts]
-    row = paint.row(width).put("  ").put(fmt.fit(item.label, column), "soft")
+    row = paint.row(width).put("  ").outside(fmt.fit(item.label, column), "soft")
     if item.value is None:
         return [row.put(fmt.NA, "na").strip()]
     room = max(width - row.x - 1, 8)
     parts = fmt.wrap(fmt.inert(item.value), room) or [""]
     row.outside(parts[0], item.role)
     if item.unit and len(parts) == 1:
-        row.put(f" {item.unit}", "unit")
+        row.outside(f" {item.unit}", "unit")
     rest = [paint.row(width).to(column + 2).outside(part, item.role).strip() for part in parts[1:]]
     return [row.strip(), *rest]
