@@ -10,19 +10,22 @@ from engine.drills.stage import Stage
 from engine.messages import LogLine, Relaunch
 from engine.ranks.protocol import DRILL_CAP
 
-#: Of what the fullest rank took. Below it, so that the work cannot fit; not much below, so that
-#: another plan can.
-_SHARE: Final = 0.97
+#: Of what the plan gives to its fullest rank: the work cannot fit, another plan may.
+_SHARE: Final = 0.95
+#: … and on CPU ranks, whose predictions are upper bounds.
+_SHARE_ON_CPU: Final = 0.85
 #: What no cap counts: the CUDA context, what the allocator keeps, what is not the rank's.
-_OUTSIDE: Final = ("context", "slack", "other")
+_OUTSIDE: Final = frozenset({"context", "slack", "other"})
 
 
 def oom(stage: Stage, report: DrillReport) -> None:
-    """A cap below what the job takes; ``--gpu_memory_cap`` says which, else 3 % below."""
+    """A cap below what the job takes; ``--gpu_memory_cap`` says which, else one below its plan."""
     asked = stage.request.gpu_memory_cap
     stage.request = stage.request.replace(gpu_memory_cap=None)
     before = stage.undisturbed()
-    cap = asked or int(_SHARE * max(_held(rank) for rank in before.result["ranks"]))
+    devices = before.result["plan"]["devices"]
+    share = _SHARE if devices[0]["device"].startswith("cuda") else _SHARE_ON_CPU
+    cap = asked or int(share * max(_planned(device) for device in devices))
     # Relaunched, so that the cap is this job's alone.
     order = Relaunch(job=before.row.id, environment={DRILL_CAP: str(cap)}, by="drill")
     job = stage.taken(stage.ask(order))
@@ -41,10 +44,7 @@ def oom(stage: Stage, report: DrillReport) -> None:
     report.notes += stage.lines(job, "out of memory. ") or stage.lines(job, "not tried again")
 
 
-def _held(rank: dict[str, Any]) -> int:
-    """Bytes of a rank that count against a cap, at the least."""
-    owners: dict[str, int] = dict(rank["by_owner"] or {})
-    outside = sum(owners.get(owner, 0) for owner in _OUTSIDE)
-    inside: int = sum(owners.values()) - outside
-    peak = rank["peak_bytes"]
-    return inside if peak is None else min(inside, max(0, int(peak) - outside)) or inside
+def _planned(device: dict[str, Any]) -> int:
+    """Bytes that the plan gives to a device and that count against a cap."""
+    owners: dict[str, int] = device["by_owner"]
+    return sum(size for owner, size in owners.items() if owner not in _OUTSIDE)

@@ -16,8 +16,14 @@ from engine.parameters.request import Request
 #: Attempts that a drill's job is given at least; to find a plan that fits may take some.
 _RETRIES: Final = 4
 _PIPELINE: Final = {"mode": "tpp", "num_gpus_dit": "2"}
-#: Many steps, so that keys and values are more than what every plan takes for the VAE.
-_SHARDED: Final = {"mode": "fsdp", "num_gpus_dit": "2", "sample_steps": "16"}
+#: Large enough that what a plan holds stands out of what Python and its libraries take.
+_SHARDED: Final = {
+    "mode": "fsdp",
+    "num_gpus_dit": "2",
+    "size": "192*192",
+    "sample_steps": "16",
+    "infer_frames": "12",
+}
 
 
 @dataclass(frozen=True)
