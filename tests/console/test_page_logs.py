@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from textual import events
+
 from console.screens.logs import LogsPage
 from console.widgets.logs_lines import LogLines
 from console.widgets.logs_source import FileSource, LiveSource, engine_log
@@ -32,6 +34,16 @@ async def logs(console: Console) -> tuple[LogsPage, LogLines]:
             break
         await console.pilot.pause(0.01)
     return page, page.lines
+
+
+async def write(console: Console, key: str, text: str) -> None:
+    """Open a prompt by its key, paste into it and send it."""
+    await console.press(key)
+    page = console.app.page
+    assert isinstance(page, LogsPage)
+    page.lines.prompt.text = ""
+    page.lines.post_message(events.Paste(text))
+    await console.press("enter")
 
 
 async def worked(console: Console, lines: LogLines) -> None:
@@ -107,16 +119,16 @@ async def test_the_filter_language_narrows_and_says_what_is_wrong(opened: Opener
         events = [said(n, "WARNING" if n % 10 == 0 else "INFO", rank=n % 4) for n in range(300)]
         await console.play([*events, said(400, "ERROR", OOM, rank=1)])
         _, lines = await logs(console)
-        await console.press("F", *"level>=warning rank=0", "enter")
+        await write(console, "F", "level>=warning rank=0")
         await worked(console, lines)
         assert len(lines.sieve) == 15
         assert "15 of 301 lines" in console.text()
         await console.play([said(440, "ERROR", rank=0), said(441)])
         assert len(lines.sieve) == 16
-        await console.press("F", "ctrl+u", *"class=cuda", "enter")
+        await write(console, "F", "class=cuda")
         await worked(console, lines)
         assert len(lines.sieve) == 1
-        await console.press("F", "ctrl+u", *"lvel=1", "enter")
+        await write(console, "F", "lvel=1")
         assert "did you mean level?" in console.text()
         assert lines.prompt.open
         await console.press("escape", "escape")
@@ -156,19 +168,19 @@ async def test_search_errors_bookmarks_and_time_are_jumped_to(opened: Opener) ->
         assert "No error above." in console.text()
         await console.press("b")
         assert at() == "150"
-        await console.press("slash", *"00012", "enter")
+        await write(console, "slash", "00012")
         await worked(console, lines)
         assert at() == "129"
         await console.press("n")
         await worked(console, lines)
         assert at() == "128"
-        await console.press("slash", "ctrl+u", *"00290", "enter")  # only below
+        await write(console, "slash", "00290")  # only below
         await worked(console, lines)
         assert at() == "290"
         clock = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(T0 + 200))
-        await console.press("t", *clock, "enter")
+        await write(console, "t", clock)
         assert at() == "200"
-        await console.press("t", *"soon", "enter")
+        await write(console, "t", "soon")
         assert "is no moment" in console.text()
 
 
@@ -195,7 +207,7 @@ async def test_outside_text_is_shown_and_never_obeyed(opened: Opener) -> None:
         assert sum("long" in line for line in console.lines()) >= 3  # wrapped
 
 
-def write(path: Path, first: int, last: int, mode: str = "w") -> None:
+def fill(path: Path, first: int, last: int, mode: str = "w") -> None:
     with path.open(mode) as file:
         for n in range(first, last):
             level = "ERROR" if n == 31_000 else "INFO"
@@ -206,7 +218,7 @@ def write(path: Path, first: int, last: int, mode: str = "w") -> None:
 async def test_a_long_file_is_read_where_one_looks(opened: Opener, tmp_path: Path) -> None:
     """60,000 lines: the newest at once, the filter's first hits before it is through."""
     path = tmp_path / "engine.log"
-    write(path, 0, 60_000)
+    fill(path, 0, 60_000)
     async with opened(Stage(log_rate=0), size=(120, 40)) as console:
         page, lines = await logs(console)
         page.open_path(str(path))
@@ -224,7 +236,7 @@ async def test_a_long_file_is_read_where_one_looks(opened: Opener, tmp_path: Pat
         record = lines.record()
         assert record is not None
         assert record.text == "line 0031000"
-        await console.press("F", *"rank=2 text~^line.0059", "enter")
+        await write(console, "F", "rank=2 text~^line.0059")
         for _ in range(2000):
             lines._turn()
             if len(lines.sieve) == 250:
@@ -232,7 +244,7 @@ async def test_a_long_file_is_read_where_one_looks(opened: Opener, tmp_path: Pat
             await console.pilot.pause(0.002)
         assert len(lines.sieve) == 250
         await console.press("escape", "end")
-        write(path, 60_000, 60_010, "a")  # the file grows while it is followed
+        fill(path, 60_000, 60_010, "a")  # the file grows while it is followed
         lines._turn()
         await console.settle()
         assert shown(console)[-1] == 60_009
@@ -251,9 +263,9 @@ async def test_a_file_that_is_not_there_is_told(opened: Opener, tmp_path: Path) 
 
 def test_rotated_parts_follow_each_other_and_growth_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "engine.log"
-    write(tmp_path / "engine.log.2", 0, 10)
-    write(tmp_path / "engine.log.1", 10, 20)
-    write(path, 20, 30)
+    fill(tmp_path / "engine.log.2", 0, 10)
+    fill(tmp_path / "engine.log.1", 10, 20)
+    fill(path, 20, 30)
     source = FileSource(engine_log(path))
     while not source.complete:
         source.poll()
@@ -262,13 +274,13 @@ def test_rotated_parts_follow_each_other_and_growth_goes_on(tmp_path: Path) -> N
         f"{n:02d}" for n in range(8, 22)
     ]
     path.rename(tmp_path / "engine.log.1")
-    write(path, 30, 35)
+    fill(path, 30, 35)
     for _ in range(4):
         source.poll()
     assert source.span() == (0, 35)
     assert source.record(34).text == "line 0000034"
     path.write_text("")  # cut: what was read is gone, numbers go on
-    write(path, 35, 36)
+    fill(path, 35, 36)
     for _ in range(4):
         source.poll()
     first, end = source.span()
