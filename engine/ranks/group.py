@@ -27,6 +27,9 @@ from engine.ranks.server import DEFAULT_ENTRY, ExitStatus, RankServer, Spawned, 
 FAILURE_GRACE: Final = 0.5
 #: Seconds in which the evidence of one failure arrives (its peers' errors, its exit status).
 SETTLE_SECONDS: Final = 0.15
+#: Seconds in which a peer's death follows the broken connections that it causes: a killed process
+#: closes its sockets first and is gone when its device and pinned memory are (1 s on an H200).
+ECHO_SECONDS: Final = 5.0
 _KILL_SECONDS: Final = 5.0
 _SWEEP_SECONDS: Final = 1.0
 _DRAIN_SECONDS: Final = 0.3
@@ -235,7 +238,9 @@ class RankGroup:
             process.finished = process.finished or process.phase == "ended"
         elif report.kind == "failed" and process.failed is None:
             process.failed = report
-            self._loop.call_later(SETTLE_SECONDS, self._begin_end, self._grace)
+            echo = report.data.get("kind") == "comm" and any(p.failed is None for p in self.ranks)
+            wait = ECHO_SECONDS if echo else SETTLE_SECONDS
+            self._loop.call_later(wait, self._begin_end, self._grace)
         if report.kind in self._asked:
             waiting, heard = self._asked[report.kind]
             waiting.discard(process.rank)

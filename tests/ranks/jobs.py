@@ -84,6 +84,19 @@ def fail_memory(spec: RankSpec, report: Reporter, control: Control) -> None:
     wait_forever()
 
 
+def lose_a_slow_peer(spec: RankSpec, report: Reporter, control: Control) -> None:
+    """As on GPUs: a killed rank's sockets close at once, it is gone when its memory is."""
+
+    class Lost(ConnectionError):
+        kind = "comm"
+
+    report.phase("running")
+    if spec.rank == 0:
+        raise Lost("connection closed by peer")
+    time.sleep(0.6)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def quit_early(spec: RankSpec, report: Reporter, control: Control) -> None:
     if spec.rank == 1:
         os._exit(0)

@@ -55,6 +55,13 @@ async def test_a_job_that_returns_on_every_rank_is_a_good_end(server, tmp_path):
     assert hello["device_uuid"] is None
 
 
+async def test_a_rank_that_takes_time_to_die_is_still_the_cause(server, tmp_path):
+    group, _ = await start(server, "lose_a_slow_peer", 2, tmp_path)
+    result = await finished(group)
+    assert result.root == 1
+    assert "SIGKILL" in result.reason
+
+
 async def test_the_server_forks_single_threaded(server):
     assert (await server.ready())["threads"] == 1
 

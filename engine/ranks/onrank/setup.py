@@ -45,7 +45,9 @@ def prepare(spec: RankSpec) -> RankSpec:
     torch.set_num_threads(1)
     # Segments that grow leave no gaps that the next, larger request cannot use.
     if not {"PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"} & set(os.environ):
-        torch.cuda.memory._set_allocator_settings("expandable_segments:True")
+        # Its newer name first: the older one warns of itself.
+        told = getattr(torch._C, "_accelerator_setAllocatorSettings", None)
+        (told or torch.cuda.memory._set_allocator_settings)("expandable_segments:True")
     device = torch.device(spec.device)
     torch.cuda.set_device(device)
     if spec.gpu_memory_cap is not None:
