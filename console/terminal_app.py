@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 from rich.console import RenderableType
@@ -66,6 +67,13 @@ class TerminalApp(App[Leave]):
             return await super().run_async(**kwargs)
         with signals(asyncio.get_running_loop(), hangup):
             return await super().run_async(**kwargs)
+
+    def call_from_thread(self, callback: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call in the app's own time and context: words keep the console's language there.
+
+        Unlike Textual's, it does not wait for the callback and gives no result.
+        """
+        return super().call_from_thread(self.call_later, callback, *args, **kwargs)
 
     def on_print(self, event: events.Print) -> None:
         """Python-level prints, which come in pieces."""

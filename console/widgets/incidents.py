@@ -68,7 +68,7 @@ def where(model: Model, item: Incident) -> str:
 class Incidents(Table[Incident]):
     """Alerts and findings, what asks for eyes first."""
 
-    SHOWS = frozenset({"alerts", "findings", "devices"})
+    SHOWS = frozenset({"alerts", "findings"})
     TITLE = N_("Incidents")
     COLUMNS: ClassVar[Sequence[Column[Incident]]] = ()
 
@@ -169,7 +169,7 @@ def changes_of(remedy: Remedy) -> str:
 class IncidentDetails(Details):
     """One incident in full."""
 
-    SHOWS = frozenset({"alerts", "findings", "audits", "devices"})
+    SHOWS = frozenset({"alerts", "findings", "audits"})
     TITLE = N_("What happened")
 
     def __init__(self, model: Model, paint: Paint, table: Incidents) -> None:
