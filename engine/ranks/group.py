@@ -238,8 +238,7 @@ class RankGroup:
             process.finished = process.finished or process.phase == "ended"
         elif report.kind == "failed" and process.failed is None:
             process.failed = report
-            echo = report.data.get("kind") == "comm" and any(p.failed is None for p in self.ranks)
-            wait = ECHO_SECONDS if echo else SETTLE_SECONDS
+            wait = ECHO_SECONDS if self._echoes(process) else SETTLE_SECONDS
             self._loop.call_later(wait, self._begin_end, self._grace)
         if report.kind in self._asked:
             waiting, heard = self._asked[report.kind]
@@ -282,8 +281,15 @@ class RankGroup:
         process.phase = "ended" if process.finished and known.code == 0 else "died"
         process.gone.set()
         self._on_exit(process.exit)
-        if known.code != 0 or not process.finished or all(p.gone.is_set() for p in self.ranks):
+        last = all(p.gone.is_set() for p in self.ranks)
+        if last or not (process.finished and known.code == 0 or self._echoes(process)):
             self._begin_end(self._grace)
+
+    def _echoes(self, process: RankProcess) -> bool:
+        """Whether its failure may be of a peer that is not heard of yet."""
+        if process.failed is None or process.failed.data.get("kind") != "comm":
+            return False
+        return any(p.failed is None and not p.gone.is_set() for p in self.ranks)
 
     def _begin_end(self, grace: float, reason: str | None = None) -> None:
         if self._ending is None:
