@@ -282,7 +282,7 @@ class RankGroup:
         process.gone.set()
         self._on_exit(process.exit)
         last = all(p.gone.is_set() for p in self.ranks)
-        if last or not (process.finished and known.code == 0 or self._echoes(process)):
+        if last or not ((process.finished and known.code == 0) or self._echoes(process)):
             self._begin_end(self._grace)
 
     def _echoes(self, process: RankProcess) -> bool:
