@@ -65,7 +65,7 @@ class Production:
                 return set()
 
     def take_snapshot(self, snapshot: Snapshot, now: float) -> None:
-        for event in (*snapshot.batches, *snapshot.releases):
+        for event in (*snapshot.batches, *snapshot.releases, *snapshot.checkpoints):
             self.take(event)
         if (snapshot.processes or snapshot.leaked) and self.surveyed is None:
             self.processes, self.leaked = snapshot.processes, snapshot.leaked

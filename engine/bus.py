@@ -19,6 +19,7 @@ from engine.client import Listener
 from engine.messages import (
     AlertChanged,
     BatchChanged,
+    CheckpointChanged,
     DeviceReading,
     DevicesSampled,
     EngineStarted,
@@ -106,6 +107,7 @@ class Bus:
         self._leaked: tuple[str, ...] = ()
         self._batches: dict[str, BatchChanged] = {}
         self._releases: dict[str, ReleaseChanged] = {}
+        self._checkpoints: dict[str, CheckpointChanged] = {}
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Call ``listener`` for every event from now on. Any thread.
@@ -218,6 +220,8 @@ class Bus:
                 self._remember_batch(event)
             case ReleaseChanged():
                 _keep(self._releases, event.release, event)
+            case CheckpointChanged():
+                _keep(self._checkpoints, event.folder, event)
             case _:
                 pass
 
@@ -252,6 +256,7 @@ class Bus:
             leaked=self._leaked,
             batches=tuple(self._batches.values()),
             releases=tuple(self._releases.values()),
+            checkpoints=tuple(self._checkpoints.values()),
         )
 
 

@@ -16,7 +16,6 @@ from console.widgets.table import Column, Table
 from engine.checkpoint.findings import Verdict
 from engine.checkpoint.inspect import Component, Inspection
 from engine.checkpoint.tensors import TensorRow
-from engine.messages import LIVE_STATES
 
 #: Component → the owner of memory whose colour it wears.
 _COLOURS: Final = {
@@ -123,6 +122,12 @@ class CheckpointDetails(Details):
         folder = str(weights.layout.root) if weights.layout is not None else weights.place.folder
         told = self.model.production.checkpoints
         event = told.get(folder) or told.get(weights.place.folder)
+        mine = [
+            job for job in self.model.live_jobs()
+            if str(job.request.get("ckpt_dir") or "") in (folder, weights.place.folder)
+        ]  # fmt: skip
+        if event is not None and any((job.started or 0) > event.t for job in mine):
+            event = None  # it was loaded anew since
         lines: list[Fact | Said | Drawn] = []
         if event is not None:
             jobs = ", ".join(map(str, event.jobs)) or "–"
@@ -135,9 +140,8 @@ class CheckpointDetails(Details):
             )  # fmt: skip
             lines += [Said(f"  {name}", "state.watch") for name in event.files[:_FILES]]
         else:
-            for job in self.model.live_jobs():
-                mine = str(job.request.get("ckpt_dir") or "") == weights.place.folder
-                if not mine or job.started is None or job.state not in LIVE_STATES:
+            for job in mine:
+                if job.started is None:
                     continue
                 for path in newer_than(weights, job.started)[:_FILES]:
                     why = t("{file} was written after job {id} began.", file=path.name, id=job.id)

@@ -8,6 +8,7 @@ from typing import Any
 from engine.messages.events import (
     AlertChanged,
     BatchChanged,
+    CheckpointChanged,
     FindingRaised,
     LedgerUpdated,
     LogLine,
@@ -45,3 +46,4 @@ class Snapshot:
     leaked: tuple[str, ...] = ()  # as of ``ProcessesSurveyed``
     batches: tuple[BatchChanged, ...] = ()
     releases: tuple[ReleaseChanged, ...] = ()
+    checkpoints: tuple[CheckpointChanged, ...] = ()
