@@ -98,6 +98,7 @@ def events_of(snapshot: Snapshot) -> list[Event]:
     if snapshot.devices:
         told.append(DevicesSampled(devices=snapshot.devices))
     told += [*snapshot.alerts, *snapshot.findings, *snapshot.batches, *snapshot.releases]
+    told += snapshot.checkpoints
     if snapshot.processes or snapshot.leaked:
         told.append(ProcessesSurveyed(processes=snapshot.processes, leaked=snapshot.leaked))
     return told
