@@ -153,6 +153,16 @@ class Series:
             out.append(best)
         return out
 
+    def highest(self, since: float | None = None) -> Stack | None:
+        """The highest sample of all, or of those kept since a moment."""
+        if since is None:
+            return self.top
+        fine = self._fine.bins
+        tier = self._fine if fine and next(iter(fine)) * FINE <= since else self._coarse
+        oldest = int(since / tier.seconds)
+        found = (top for index, (top, _level) in tier.bins.items() if index >= oldest)
+        return max(found, key=lambda top: top[0], default=None)
+
     def peak(self, now: float, span: float) -> float | None:
         """The highest value of the last ``span`` seconds."""
         tier = self._fine if span <= FINE * FINE_BINS else self._coarse

@@ -296,7 +296,7 @@ def _compare(page: TunePage, first: Variant, variant: Variant) -> None:
     seeds = {v.tried.get("base_seed") for v in (first, variant)}
     job = variant.job
     alone = variant is first
-    variant.psnr_said = t("others are compared with it") if alone else t("is being reckoned")
+    variant.psnr_said = t("the one compared with") if alone else t("is being reckoned")
     if len(seeds) > 1:
         variant.psnr_said = t("the seeds differ")
 

@@ -88,7 +88,8 @@ class JobDetails(Details):
             row.put("  ").outside(job.version, "soft")
         lines: list[jobfigures.Line] = [Drawn(row)]
         if job.state in LIVE_STATES and job.clips:
-            left = t("{time} left", time=fmt.duration(job.eta_seconds))
+            known = job.eta_seconds is not None
+            left = t("{time} left", time=fmt.duration(job.eta_seconds)) if known else ""
             bar = self.paint.row(width)
             progress(self.paint, bar, width - fmt.cells(left) - 2, job.clip / job.clips)
             lines.append(Drawn(bar.put("  ").put(left, "soft")))

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from console import format as fmt
 from console import history
+from console.history import Stack
 from console.i18n import n, t
 from console.parts import Track
 from console.state import Model
@@ -22,6 +23,7 @@ Line = Fact | Said | Drawn
 SLOW: Final = 0.8
 #: A measured peak this much above its prediction is marked.
 OVER: Final = 1.02
+_NONE: Final[Stack] = (0.0, ())
 _AXIS: Final = 6  # cells for the numbers at a plot's left edge
 
 
@@ -30,9 +32,17 @@ def tracks_of(model: Model, job: int) -> list[Track]:
     return sorted((t for key, t in model.tracks.items() if key[0] == job), key=lambda t: t.rank)
 
 
+def tops_of(model: Model, job: int) -> dict[int, Stack]:
+    """Rank → its highest memory by owner, under the plan that holds now."""
+    story = model.book.plan_story.get(job)
+    since = story[-1].t if story else None
+    found = {t.rank: t.memory.highest(since) for t in tracks_of(model, job)}
+    return {rank: top for rank, top in found.items() if top is not None}
+
+
 def peaks_of(model: Model, job: int) -> dict[int, int]:
     """Rank → the highest bytes it was seen to hold."""
-    return {t.rank: int(t.memory.top[0]) for t in tracks_of(model, job) if t.memory.top}
+    return {rank: int(top[0]) for rank, top in tops_of(model, job).items()}
 
 
 def held_of(model: Model, job: int) -> dict[str | None, int]:
@@ -60,15 +70,16 @@ def against(paint: Paint, model: Model, job: JobRow, width: int) -> list[Line]:
             else t("Its plan is not known here.")
         )
         return [Said(said, "soft")]
-    tracks = {track.rank: track for track in tracks_of(model, job.id)}
+    tops = tops_of(model, job.id)
     devices = list(plan["devices"])
     head = paint.row(width).right(paint.row(width).put(t("peak / plan") + " " * 11, "faint"))
     lines: list[Line] = [Drawn(head)]
     lines += [
-        Drawn(_rank(paint, width, device, tracks.get(int(device["rank"])))) for device in devices
+        Drawn(_rank(paint, width, device, tops.get(int(device["rank"])))) for device in devices
     ]
-    fullest = max(devices, key=lambda d: _measured(tracks.get(int(d["rank"]))) or _predicted(d))
-    lines += [Drawn(row) for row in _owners(paint, width, fullest, tracks, len(devices) > 1)]
+    fullest = max(devices, key=lambda d: (tops.get(int(d["rank"]), _NONE)[0], _predicted(d)))
+    top = tops.get(int(fullest["rank"]), _NONE)
+    lines += [Drawn(row) for row in _owners(paint, width, fullest, dict(top[1]), len(devices) > 1)]
     return lines
 
 
@@ -76,13 +87,9 @@ def _predicted(device: Mapping[str, Any]) -> int:
     return int(device.get("predicted_bytes") or 0)
 
 
-def _measured(track: Track | None) -> int | None:
-    return None if track is None or track.memory.top is None else int(track.memory.top[0])
-
-
-def _rank(paint: Paint, width: int, device: Mapping[str, Any], track: Track | None) -> Row:
-    predicted, peak = _predicted(device), _measured(track)
-    where = str(device.get("device") or (track.change.device if track and track.change else ""))
+def _rank(paint: Paint, width: int, device: Mapping[str, Any], top: Stack | None) -> Row:
+    predicted, peak = _predicted(device), None if top is None else int(top[0])
+    where = str(device.get("device") or "")
     row = paint.row(width).put(fmt.fit(t("rank {rank}", rank=device["rank"]), 8), "soft")
     row.outside(fmt.fit(where, 8), "faint")
     tail = paint.row(width)
@@ -96,21 +103,18 @@ def _rank(paint: Paint, width: int, device: Mapping[str, Any], track: Track | No
         tail.put(" " * 7)
     room = width - row.x - tail.x - 1
     if room >= 8:
-        parts = track.memory.top[1] if track and track.memory.top else ()
-        top = max(float(device.get("usable_bytes") or 0), float(predicted), float(peak or 0))
-        capacity = (
-            top if top < 1.6 * max(predicted, peak or 0) else 1.15 * max(predicted, peak or 0)
-        )
+        parts = top[1] if top is not None else ()
+        highest = max(predicted, peak or 0)
+        usable = max(float(device.get("usable_bytes") or 0), float(highest))
+        capacity = usable if usable < 1.6 * highest else 1.15 * highest
         row.cells(plot.bar(paint, parts, room, capacity, float(predicted)))
     return row.right(tail)
 
 
 def _owners(
-    paint: Paint, width: int, device: Mapping[str, Any], tracks: Mapping[int, Track], several: bool
+    paint: Paint, width: int, device: Mapping[str, Any], top: Mapping[str, float], several: bool
 ) -> list[Row]:
     planned: Mapping[str, int] = device.get("by_owner") or {}
-    track = tracks.get(int(device["rank"]))
-    top = dict(track.memory.top[1]) if track and track.memory.top else {}
     if not planned:
         return []
     name = t("owner, rank {rank}", rank=device["rank"]) if several else t("owner")
@@ -176,7 +180,9 @@ def _timeline(
     for x in range(width):
         first = x * total // width
         last = max((x + 1) * total // width, first + 1)
-        cells.append(_clip_cell(paint, job, range(first, last), story, usual, moved, working))
+        begins = x == 0 or (x - 1) * total // width != first  # a wide clip is marked once
+        marks = moved if begins else set[int]()
+        cells.append(_clip_cell(paint, job, range(first, last), story, usual, marks, working))
     return row.cells(cells)
 
 
@@ -211,7 +217,7 @@ def speed(paint: Paint, model: Model, job: JobRow, width: int, height: int) -> l
     columns = [history.scalar("state.good", v) for v in slow for _ in range(wide)]
     left = plot.per_cell(paint) - (len(columns) % plot.per_cell(paint) or plot.per_cell(paint))
     columns += [columns[-1]] * left
-    return _plotted(paint, width, plot.area(paint, columns, height, top, outline=True), {
+    return _plotted(paint, width, plot.area(paint, columns, height, top), {
         0: (fmt.significant(top), "axis"), height - 1: ("0", "axis"),
     })  # fmt: skip
 
@@ -221,7 +227,12 @@ def memory(paint: Paint, model: Model, job: JobRow, width: int, height: int) -> 
     tracks = [track for track in tracks_of(model, job.id) if track.memory.top is not None]
     count = (width - _AXIS) * plot.per_cell(paint)
     if not tracks or count < 8:
-        return [Said(t("Its memory was not watched from here."), "soft")]
+        said = (
+            t("Nothing of its memory is measured yet.")
+            if job.state in LIVE_STATES
+            else t("Its memory was not watched from here.")
+        )
+        return [Said(said, "soft")]
     track = max(tracks, key=lambda one: one.memory.top[0] if one.memory.top else 0.0)
     series = track.memory
     end = series.ended or model.now

@@ -231,11 +231,12 @@ class PlanPane(Lines):
             return []
         paint = self.paint
         row = paint.row(width).put(fmt.fit(t("tried, job {id}", id=job.id), 14), "soft")
-        row.state(job.state).put("  ").number(job.fps, "fps")
-        row.put("  ").number(None if job.peak_bytes is None else job.peak_bytes / fmt.GIB, "GiB")
+        row.state(job.state)
         if variant.tried != variant.values:
-            row.put(" " + t("(with other values)"), "faint")
-        rows = [row]
+            row.put(fmt.short(" " + t("(with other values)"), row.left), "faint")
+        measured = paint.row(width).put(fmt.fit(t("speed, peak"), 14), "soft")
+        peak = None if job.peak_bytes is None else job.peak_bytes / fmt.GIB
+        rows = [row, measured.number(job.fps, "fps").put("  ").number(peak, "GiB")]
         if job.error and job.state == "failed":
             rows += self._said(job.error, "state.act", width)[:2]
         likeness = self._likeness(variant, job, width)
