@@ -24,6 +24,7 @@ from typing import Any, Final
 from engine.messages import (
     AlertChanged,
     BatchChanged,
+    CheckpointChanged,
     DeviceReading,
     DevicesSampled,
     Event,
@@ -137,6 +138,7 @@ def snapshot_from_dict(body: dict[str, Any]) -> Snapshot:
         leaked=tuple(n for e in found if isinstance(e, ProcessesSurveyed) for n in e.leaked),
         batches=tuple(e for e in found if isinstance(e, BatchChanged)),
         releases=tuple(e for e in found if isinstance(e, ReleaseChanged)),
+        checkpoints=tuple(e for e in found if isinstance(e, CheckpointChanged)),
     )
 
 
