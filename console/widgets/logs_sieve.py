@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+import time
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import deque
@@ -18,6 +19,7 @@ from console.widgets.logs_source import Source
 from engine.triage.query import Predicate
 
 PIECE: Final = 200  # lines sifted at once
+SHARE: Final = 0.008  # seconds that new lines get at most before the screen is drawn
 AROUND: Final = 8  # lines before and after that tell what a line means
 
 
@@ -85,15 +87,15 @@ class Sieve:
         first, end = self.source.span()
         return max(self.low - first, 0) + max(end - self.high, 0)
 
-    def take_new(self, limit: int = 20 * PIECE) -> None:
-        """Sift what has come."""
+    def take_new(self, seconds: float = SHARE) -> None:
+        """Sift what has come, for so long; the rest waits for the next call."""
+        until = time.perf_counter() + seconds
         first, end = self.source.span()
         self._forget(first)
-        if self.wanted is None or self.high >= end:
-            return
-        stop = min(end, self.high + limit)
-        self._after.extend(self.sift(max(self.high, first), stop))
-        self.high = stop
+        while self.wanted is not None and self.high < end and time.perf_counter() < until:
+            stop = min(end, self.high + PIECE)
+            self._after.extend(self.sift(max(self.high, first), stop))
+            self.high = stop
 
     def go_back(self, limit: int = PIECE) -> None:
         """Sift a piece of what was there."""
