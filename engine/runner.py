@@ -282,7 +282,9 @@ class JobRun:
             machine = await self._host.machine()
             prepared = await asyncio.to_thread(prepare, request, machine, folders)
         except PreflightError as error:
-            raise Ended("failed", str(error)) from error
+            # What a job has made already is not given up for a disk or a device that is full now.
+            lasts = error.kind == "refused" and self.row.clip
+            raise Ended("interrupted" if lasts else "failed", str(error)) from error
         self._obey()
         self._prepared = prepared
         self._progress.replan(prepared.plan, prepared.blocks)

@@ -194,9 +194,11 @@ def _drill(name: str, result: Mapping[str, Any]) -> GateRow:
     error = result.get("error")
     if error:
         return check(f"drill {name}", None, note=str(error))
-    lost = [*result.get("lost", ()), *result.get("leftover_pids", ())]
-    good = bool(result.get("recovered")) and not lost
     notes = "; ".join(map(str, result.get("notes", ())))
+    if "recovered" in result and result["recovered"] is None:  # it cannot be made on this host
+        return check(f"drill {name}", None, note=notes)
+    lost = [*result.get("lost", ()), *result.get("leftover_pids", ())]
+    good = bool(result.get("recovered")) and not (lost or result.get("leftover_shm"))
     return check(f"drill {name}", good, unit="s", value=result.get("recovery_seconds"), note=notes)
 
 
