@@ -218,7 +218,7 @@ def _time(row: Row, item: BatchItem, _model: Model) -> Row:
 def _outcome(row: Row, item: BatchItem, _model: Model) -> Row:
     if item.error:
         role = "state.act" if item.state in _FAILED else "state.watch"
-        return row.outside(item.error.splitlines()[0], role)
+        return row.outside(item.error[: fmt.LONGEST].splitlines()[0], role)
     return row.outside(fmt.fit_left(fmt.inert(item.output or ""), row.left), "soft")
 
 
