@@ -203,11 +203,10 @@ class IncidentDetails(Details):
 
     def _calm(self) -> Sequence[Section]:
         keymap = self.console_app.keymap
-        row = self.paint.row(200).phrase(
-            t("The rules are those of avatop alerts; {key} writes a bundle of the last hour."),
-            key=keymap.key_of("incidents.export"),
-        )
-        return [Section("", [Drawn(row)])]
+        row = self.paint.row(200).put(keymap.key_of("incidents.export"), "key").put("  ")
+        row.put(t("writes a bundle of the last hour"), "soft")
+        rules = t("What is judged, and who is told, is said by avatop alerts validate.")
+        return [Section("", [Drawn(row), Said(rules, "soft")])]
 
     def _diagnosis(self, item: Incident, found: FindingRaised | None) -> Section:
         lines = [Said(item.sentence, severity_role(item.what.severity))]
