@@ -77,7 +77,7 @@ class SubmitForm(Form):
             if name == "ranks":
                 value = before.get(parameter)
             text = "" if value is None else str(value)
-            self.inputs[name] = entry(text, hints.get(name, ""), name)
+            self.inputs[name] = entry(text, paint.text(hints.get(name, "")), name)
 
     def fields(self) -> Sequence[tuple[str, Input | Pick]]:
         fields: dict[str, Input | Pick] = {"mode": self.mode, **self.inputs}
