@@ -110,7 +110,7 @@ class LiveSource:
             text=entry.text,
             level=entry.level,
             t=entry.t,
-            where=entry.where or f"{entry.source}:0",
+            where=entry.where or f"{entry.source.partition(' ')[0]}:0",
             job=entry.job,
             rank=entry.rank,
             stream=entry.stream,

@@ -167,6 +167,8 @@ class LineView(Lines, can_focus=True):
         if self.following:
             top = self._fits_above(at, width, room)
         top = min(top, at)
+        if not self.wrap:
+            top = min(top, max(count - room, 0))  # no empty rows while there are lines above
         self._top = self.sieve.at(top)
         shown = [self.sieve.at(n) for n in range(top, min(top + room, count))]
         self.meaning.look(shown)

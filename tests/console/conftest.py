@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from console.config import Config
 from console.leave import Leave
 from tests.console.fake_client import FakeClient, Stage
 
+SNAPSHOTS = Path(__file__).parent / "snapshots"
 COLOURS = {"TERM": "xterm-256color", "COLORTERM": "truecolor", "LANG": "C.UTF-8"}
 
 
@@ -98,3 +100,15 @@ def opened() -> Opener:
 def updating() -> bool:
     """Whether text snapshots are written anew instead of compared."""
     return os.environ.get("AVATOP_UPDATE_SNAPSHOTS", "") not in ("", "0")
+
+
+async def looks_as_it_did(console: Console, name: str) -> None:
+    """Compare the screen at the three sizes with ``snapshots/NAME-SIZE.txt``."""
+    for width, height in ((80, 24), (120, 40), (200, 50)):
+        await console.pilot.resize_terminal(width, height)
+        await console.settle()
+        text = console.text() + "\n"
+        path = SNAPSHOTS / f"{name}-{width}x{height}.txt"
+        if updating():
+            path.write_text(text, encoding="utf-8")
+        assert text == path.read_text(encoding="utf-8"), path.name

@@ -11,7 +11,7 @@ from console.screens.logs import LogsPage
 from console.widgets.logs_lines import LogLines
 from console.widgets.logs_source import FileSource, LiveSource, engine_log
 from engine.messages import FindingRaised, LogLine, Remedy
-from tests.console.conftest import Console, Opener
+from tests.console.conftest import Console, Opener, looks_as_it_did
 from tests.console.fake_client import T0, Stage
 
 OOM = (
@@ -80,6 +80,17 @@ async def test_following_stops_when_one_scrolls_up_and_goes_on_when_asked(opened
         await console.press("end")
         assert shown(console)[-1] == 199
         assert lines.following
+
+
+async def test_the_page_looks_as_it_did(opened: Opener) -> None:
+    async with opened(size=(80, 24)) as console:
+        oom = said(21, "ERROR", OOM, job=17, rank=1, where="rank.py:145")
+        await console.play([oom, *[said(22 + n, job=17, rank=n % 4) for n in range(5)]])
+        _, lines = await logs(console)
+        await console.press("E")
+        await worked(console, lines)
+        await console.press("m")
+        await looks_as_it_did(console, "logs")
 
 
 async def test_the_format_is_the_articles_with_rank_device_and_class(opened: Opener) -> None:

@@ -24,7 +24,7 @@ from engine.messages import (
     Reply,
 )
 from engine.nightwatch.survey import Survey
-from tests.console.conftest import Console, Opener
+from tests.console.conftest import Console, Opener, looks_as_it_did
 from tests.console.fake_client import GIB, T0, Stage
 from tests.guard.scenarios import QUICK, Card, Planted, reaper, state
 
@@ -98,6 +98,12 @@ async def test_each_process_tells_class_memory_job_and_evidence(opened: Opener) 
         depths = {row.process.pid: row.depth for row in page.table.shown()}
         assert depths == {4000: 0, 4711: 1, 5121: 0, 5130: 1, 6001: 0, 7001: 0}
         assert page.table.shown()[0].process.pid == 5121  # the worst first
+
+
+async def test_the_page_looks_as_it_did(opened: Opener) -> None:
+    async with opened(size=(80, 24)) as console:
+        await at(console, 5121)
+        await looks_as_it_did(console, "processes")
 
 
 async def test_memory_is_what_the_devices_told_last_and_unknown_is_not_zero(
