@@ -105,6 +105,7 @@ def _changed(
         t("{name}: {before} becomes {after}.", name=name, before=_value(request.get(name)),
           after=_value(value))
         for name, value in command.changes.items()
+        if value != request.get(name)
     ]  # fmt: skip
     for name, value in command.environment.items():
         told.append(t("Its ranks get {name}={value}.", name=name, value=value))

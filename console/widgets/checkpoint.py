@@ -114,7 +114,7 @@ class CheckpointDetails(Details):
         cells = max(min(width - room - (12 if wide else 27), 40), 4)
         filled = max(round(size / top * cells), 1 if size else 0) if top else 0
         row.raw(self.paint.swatch(owner) * filled, f"owner.{owner}")
-        row.put("·" * (cells - filled), "rule").put(" ")
+        row.put(("·" if self.paint.unicode else ".") * (cells - filled), "rule").put(" ")
         return _figure(row, size, 6).put(" ")
 
     def _changed(self, weights: Weights) -> Section:
