@@ -277,7 +277,10 @@ def told(view: View) -> dict[str, Any]:
         "video": f"/api/jobs/{view.ticket}/video" if view.video is not None else None,
         "report": {
             name: report.get(name)
-            for name in ("frames", "fps_video", "seconds", "video_seconds", "av_offset_seconds")
+            for name in (
+                *("frames", "fps_video", "seconds", "video_seconds", "av_offset_seconds"),
+                *("clips", "findings"),
+            )
         }
         if view.ended
         else None,

@@ -10,10 +10,11 @@ import gradio as gr
 import numpy as np
 
 from console import format as fmt
-from console.web.door import Door, DoorError, View
+from console.web.door import Door, DoorError, View, told
 from engine.params import presets
 
 T = TypeVar("T")
+_PREVIEW_ROWS = 240
 _CSS = """
 #avatop-head h1 { margin-bottom: 0 }
 #avatop-state { font-variant-numeric: tabular-nums }
@@ -134,12 +135,15 @@ def _seen(view: View) -> list[Any]:
     if view.preview is not None:
         width, height, raw = view.preview
         picture = np.frombuffer(raw, np.uint8).reshape(height, width, 3)
+        times = max(1, _PREVIEW_ROWS // height)
+        picture = picture.repeat(times, 0).repeat(times, 1)
     return [
         view.ticket,
         _sentence(view),
         gr.skip() if picture is None else picture,
         None if view.video is None else str(view.video),
-        gr.JSON(view.report, visible=view.report is not None),
+        # The report without the server's own paths.
+        gr.JSON(told(view)["report"], visible=view.ended),
         gr.Button(visible=row.state not in ("done", "failed", "cancelled", "interrupted")),
     ]
 
