@@ -35,7 +35,7 @@ class LogLines(LineView):
             self.console_app.say(t("Filter: {problem}", problem=error), "state.act")
             return False
         at = None if self.following else self.number
-        self.query = query.strip()
+        self.words = query.strip()
         self._sift(wanted)
         self.cursor = at
         self._top = None
@@ -43,7 +43,7 @@ class LogLines(LineView):
         return True
 
     def action_filter(self) -> None:
-        self._ask("filter", self.query)
+        self._ask("filter", self.words)
 
     def action_search(self) -> None:
         self._ask("search", self.needle)
@@ -57,9 +57,9 @@ class LogLines(LineView):
         self.update()
 
     def action_level(self) -> None:
-        found = _LEVEL.search(self.query)
+        found = _LEVEL.search(self.words)
         now = found[0].strip() if found else ""
-        rest = _LEVEL.sub("", self.query).strip()
+        rest = _LEVEL.sub("", self.words).strip()
         follows = _LEVELS[(_LEVELS.index(now) + 1) % len(_LEVELS)] if now in _LEVELS else ""
         self.apply(" ".join(part for part in (follows, rest) if part))
 
@@ -172,7 +172,7 @@ class LogLines(LineView):
         """While something is typed keys are its text; Escape else takes search and filter away."""
         if self.prompt.open:
             self._typed(event)
-        elif event.key == "escape" and (self._hunt or self.needle or self.query):
+        elif event.key == "escape" and (self._hunt or self.needle or self.words):
             event.stop()
             event.prevent_default()
             if self._hunt is not None:

@@ -45,7 +45,7 @@ class LineView(Lines, can_focus=True):
         super().__init__(model, paint, id=id)
         self.prompt = Prompt()
         self.asking = "search"  # what the prompt is for
-        self.query = ""
+        self.words = ""
         self.needle = ""
         self.wrap = False
         self.bookmarks: set[int] = set()
@@ -65,14 +65,14 @@ class LineView(Lines, can_focus=True):
         self.cursor: int | None = None  # number of the line; the newest while following
         self._top: int | None = None  # number of the first line in sight
         self.bookmarks.clear()
-        self._sift(self._predicate(self.query))
+        self._sift(self._predicate(self.words))
 
     _back: Backwards | None = None
     _hunt: Iterator[int | None] | None = None
 
     def _sift(self, wanted: Predicate | None) -> None:
         self._stop_work()
-        asks = wanted is not None and "class" in self.query.casefold()
+        asks = wanted is not None and "class" in self.words.casefold()
         self.sieve = Sieve(self.source, wanted, asks)
         if wanted is not None and not isinstance(self.source, LiveSource):
             self._back = Backwards(self.sieve)
@@ -207,7 +207,7 @@ class LineView(Lines, can_focus=True):
         key = self.console_app.keymap.key_of("loglines.filter")
         if self.sieve.left:
             row.put(t("No line so far; the filter is still at work."), "soft")
-        elif self.query:
+        elif self.words:
             row.phrase(t("No line passes the filter. {key} changes it."), key=key)
         elif isinstance(self.source, LiveSource):
             row.phrase(
@@ -229,11 +229,11 @@ class LineView(Lines, can_focus=True):
             note.put(t("searching") + "  ", "accent")
         if self.needle:
             note.put("/", "accent").outside(fmt.short(self.needle, 20), "soft").put("  ")
-        if self.query:
-            note.put("&", "accent").outside(fmt.short(self.query, 32), "soft").put("  ")
+        if self.words:
+            note.put("&", "accent").outside(fmt.short(self.words, 32), "soft").put("  ")
         first, end = self.source.span()
         shown, every = len(self.sieve), end - first
-        if self.query:
+        if self.words:
             note.put(t("{some} of {all} lines", some=f"{shown:,}", all=f"{every:,}"), "soft")
             if self.sieve.left and every:
                 done = 100 - 100 * self.sieve.left // every

@@ -153,7 +153,7 @@ async def test_the_level_key_keeps_the_rest_of_the_filter(opened: Opener) -> Non
         seen = []
         for _ in range(3):
             await console.press("l")
-            seen.append(lines.query)
+            seen.append(lines.words)
         assert seen == ["level>=warning rank=0", "level>=error rank=0", "rank=0"]
 
 
