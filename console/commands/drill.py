@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,6 +46,8 @@ def drill(ctx: click.Context, /, name: str, keep: Path | None, as_json: bool, **
     given = {flag: value for flag, value in flags.items() if value is not None}
     wanted = {**SMALL, **({} if _PLACING & set(given) else DRILLS[name].flags), **given}
     resolved = resolve_flags({**sample_flags(wanted), **wanted}, None, None)
+    # Ranks, shared memory and mounts are tidied away on TERM as on Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with _folder(keep) as folder:
         try:
             report = play(name, resolved.request, folder)

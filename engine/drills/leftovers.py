@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -33,6 +34,13 @@ def living(processes: Iterable[Identity]) -> list[int]:
         time.sleep(_POLL)
         left = [p for p in left if is_running(p)]
     return sorted(p.pid for p in left)
+
+
+def remove_mirrors(state: Path) -> None:
+    """Give back the shared memory of jobs of a state folder that will not go on."""
+    for folder, owner, _ in mirrors():
+        if owner == state:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def shared_memory(state: Path) -> set[str]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.bad_inputs import voice, write_wav
-from tests.e2e.harness import PATIENCE, argv, start_cli
+from tests.e2e.harness import argv, start_cli
 from tests.tiny import tiny_ckpt
 
 pytestmark = [pytest.mark.ranks, pytest.mark.xdist_group("drills")]
@@ -32,7 +32,7 @@ def drill(folder: Path, name: str) -> tuple[dict[str, Any], int, str]:
     """(JSON, exit code, what it told) of ``avatop drill NAME``."""
     flags = {"ckpt_dir": str(tiny_ckpt()), "audio": str(folder / "voice.wav")}
     process = start_cli(["drill", name, "--json", *argv(flags)], folder)
-    out, err = process.communicate(timeout=PATIENCE)
+    out, err = process.communicate(timeout=300)
     assert out, err
     return json.loads(out), process.returncode, err
 
