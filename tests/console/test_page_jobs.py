@@ -16,7 +16,7 @@ from console.replanning import Way, mode_ways, relaunches_of
 from console.screens import jobs_deeds
 from console.screens.dialog import Dialog
 from console.screens.jobs import JobsPage
-from console.screens.modes import ModesScreen
+from console.screens.modes import ModesBody, ModesScreen
 from console.screens.submit import SubmitForm
 from console.screens.working import Working
 from console.widgets.joblog import tail_of
@@ -115,6 +115,15 @@ async def until(console: Console, true: Callable[[], bool]) -> None:
     await console.pilot.pause()
 
 
+async def compared(console: Console) -> ModesBody:
+    """The comparison of modes, once it is made."""
+    screen = console.app.screen
+    assert isinstance(screen, ModesScreen)
+    body = screen.body
+    await until(console, lambda: body.ways is not None)
+    return body
+
+
 @pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 50)], ids=lambda s: f"{s[0]}x{s[1]}")
 async def test_the_page_looks_as_it_did(paged: Paged, size: tuple[int, int]) -> None:
     async with paged(size) as (console, page):
@@ -153,10 +162,10 @@ async def test_the_log_is_that_of_the_job(paged: Paged) -> None:
     async with paged((80, 24)) as (console, page):
         page.table.choose(17)
         await console.press("l")
-        assert page.focused is page.log_pane
+        assert page.log_pane.has_focus
         assert "of seventeen" in console.text()
         await console.press("escape")
-        assert page.focused is page.table
+        assert page.table.has_focus
         await console.press("l")
         assert page.details.display
 
@@ -278,30 +287,26 @@ async def test_every_mode_beside_the_others_and_one_is_taken(
     async with paged() as (console, page):
         page.table.choose(17)
         await console.press("m")
-        screen = console.app.screen
-        assert isinstance(screen, ModesScreen)
-        await until(console, lambda: screen.body.ways is not None)
-        ways = screen.body.ways
+        body = await compared(console)
+        ways = body.ways
         assert ways is not None
         text = console.text()
         assert {way.plan.mode for way in ways} == {"single", "offload", "tpp", "fsdp"}
         assert "does not fit" in text
         assert "now" in text
-        assert screen.body.now == "tpp on 4 devices"
-        screen.body.at = next(n for n, way in enumerate(ways) if not way.usable)
+        assert body.now == "tpp on 4 devices"
+        body.at = next(n for n, way in enumerate(ways) if not way.usable)
         await console.press("enter")
-        assert console.app.screen is screen  # what does not fit is not taken
+        assert isinstance(console.app.screen, ModesScreen)  # what does not fit is not taken
         at = next(n for n, way in enumerate(ways) if way.usable and way.plan.variant == "ring")
-        screen.body.at = at
+        body.at = at
         await console.press("enter")
         command = console.client.sent[-1]
         assert isinstance(command, Switch)
         assert (command.job, command.changes["variant"]) == (17, "ring")
         await console.press("m")
-        screen = console.app.screen
-        assert isinstance(screen, ModesScreen)
-        await until(console, lambda: screen.body.ways is not None)
-        screen.body.at = at
+        body = await compared(console)
+        body.at = at
         await console.press("tab", "enter")
         assert isinstance(console.client.sent[-1], SwitchQueue)
 
