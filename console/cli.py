@@ -48,7 +48,6 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     ),
     "ckpt": ("console.commands.ckpt:ckpt", "Inspect, verify or synthesise a checkpoint."),
     "doctor": ("console.commands.doctor:doctor", "Check what avatop needs; say what to do."),
-    "doctor": ("console.commands.doctor:doctor", "Check what avatop needs; say what to do."),
     "config": ("console.commands.config:config_command", "Theme, language, keys of one's own."),
 }
 

@@ -143,9 +143,11 @@ async def test_help_and_palette_come_from_the_registry(opened: Opener) -> None:
 
     async with opened() as console:
         await console.press("question_mark")
-        seen = set()
-        for _ in range(12):
-            seen |= set(console.lines())
+        seen: set[str] = set()
+        before: list[str] = []
+        while (now := list(console.lines())) != before:  # to its end
+            seen |= set(now)
+            before = now
             await console.press("pagedown")
         text = "\n".join(seen)
         missing = [a.help for a in actions.ACTIONS if a.help not in text]
