@@ -1,6 +1,6 @@
 """Every page of the console against its budgets: CPU and bytes, keys under load, a week's memory.
 
-Used by ``benchmarks.console``; ``python -m benchmarks.console_pages [--json FILE]`` runs it alone.
+``python -m benchmarks.console_pages [--json FILE]``; ``make bench`` runs it too.
 All events are *synthetic* and replayed; no engine and no GPU take part.
 """
 
@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.console import drain, hardware, spawn, versions
+from benchmarks.console import drain, hardware, painted_first, spawn, versions
 from console import actions
 
 #: (size, devices, jobs, budget of CPU in ms per tick, budget of bytes per tick)
@@ -147,6 +147,7 @@ def measure(ticks: int, typed: int) -> dict[str, Any]:
     """All of it."""
     return {
         "load_before": [round(x, 2) for x in os.getloadavg()],
+        "first_paint": painted_first(5),
         "pages": steady(ticks),
         "keys": keys(typed),
         "page_shown": child("pages", (200, 50), 8, 1000),
@@ -157,7 +158,11 @@ def measure(ticks: int, typed: int) -> dict[str, Any]:
 
 def table(result: dict[str, Any]) -> str:
     """The result as a person reads it."""
-    lines = []
+    lines = [
+        f"first paint, {name}: {paint['median_ms']} ms ({paint['cpu_ms_median']} ms CPU), budget "
+        f"{paint['budget_ms']} ms"
+        for name, paint in result["first_paint"].items()
+    ]
     for row in result["pages"]:
         name = f"{row['page']}, {row['size']}, {row['devices']} devices"
         if row["cpu_ms_median"] is None:

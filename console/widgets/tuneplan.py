@@ -69,7 +69,7 @@ class PlanPane(Lines):
                 self._short(n, variant, width - 2) for n, variant in enumerate(variants) if n != at
             ]
             block = self._block(variants[at], at, True, width - 2, room - len(others))
-            lines += self._joined([block[: room - len(others)] + others], width, width)
+            lines += self._joined([[*block[: room - len(others)], *others]], width, width)
         lines += [self.paint.blank(width)] * (height - 1 - len(lines))
         return [*lines[: height - 1], self._legend(variants, width)]
 

@@ -124,7 +124,9 @@ async def test_what_changed_on_disk_is_told_whoever_noticed(opened: Opener, weig
     async with opened(Stage(gpus=1)) as console:
         page = await on_page(console, weights)
         config = weights / "config.json"
-        event = CheckpointChanged(folder=str(weights), files=("config.json",), jobs=(17,), t=T0 + 25)
+        event = CheckpointChanged(
+            folder=str(weights), files=("config.json",), jobs=(17,), t=T0 + 25
+        )
         os.utime(config, (T0 + 30, T0 + 30))
         await console.play([event])
         await waited(console, lambda: page.details.since_read == [config.resolve()])
