@@ -194,6 +194,7 @@ def test_what_a_supervisor_starts_again_is_told_with_the_supervisor(planted):
     script = "trap 'exit 0' TERM; while :; do sleep 300 & echo $!; wait $!; done"
     supervisor = planted.shell(script)
     first = planted.adopt(int(supervisor.stdout.readline()))
+    until(lambda: scan.read_row(first).command == ("sleep", "300"))  # forked, and executed
     fresh: list[int] = []
 
     class Watching(Card):
@@ -364,6 +365,7 @@ def test_one_inside_a_kernel_call_is_tried_once_and_told(planted, tmp_path):
     os.mkfifo(fifo)
     parent = planted.python(VFORK, str(fifo), start_new_session=True)
     until(lambda: state(parent.pid) == "D")  # until its child, which waits for a writer, execs
+    until(lambda: scan.children(scan.rows()).get(parent.pid))
     planted.adopt(scan.children(scan.rows())[parent.pid][0])
     look = reaper(planted, Card([parent.pid]), waits=QUICK)
     found = verdict(look, look.look(), parent.pid)

@@ -9,9 +9,10 @@ import torch
 
 from engine.checkpoint.layout import find
 from engine.ranks.onrank.encode import Encoders, Wanted
+from engine.resources import sample_data
 from tests.placement.harness import CKPT
 
-AUDIO = sorted((CKPT.parent).rglob("*.wav"))[0]
+AUDIO = sample_data() / "speech" / "english.wav"
 WANTED = Wanted("a person speaking", AUDIO, 48, 1, 25, 64)
 
 
