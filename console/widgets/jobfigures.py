@@ -191,8 +191,9 @@ def _clip_cell(
     usual: float | None, moved: set[int], working: int,
 ) -> tuple[str, str]:  # fmt: skip
     unicode = paint.unicode
-    known = [story[clip] for clip in inside if clip in story]
-    if moved & set(inside):
+    # By what is known, not by what the cell spans: a row may claim any number of clips.
+    known = [clip for number, clip in story.items() if number in inside]
+    if any(clip in inside for clip in moved):
         return ("┃" if unicode else "|", "plan")
     if usual is not None and any(c.fps < usual * SLOW for c in known):
         return ("▓" if unicode else "!", "state.watch")
