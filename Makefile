@@ -30,11 +30,11 @@ lint: $(DEVSTAMP)
 # A file stays on one worker: what its tests share is made once. (Groups are no way: with pytest 9.2
 # xdist 3.8 does not see them.)
 test: $(DEVSTAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # All tests, and then every mode against every other with three seeds; the result is stored.
 test-full: $(DEVSTAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 	$(BIN)/python -m benchmarks.modes_matrix --seeds 3 \
 		--json benchmarks/results/modes-matrix-$$(date +%F).json
 

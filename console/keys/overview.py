@@ -19,6 +19,8 @@ ACTIONS: Final = (
            writes=True),
     Action("cancel_job", ("c",), N_("cancel"), N_("Cancel the selected job, after asking."),
            "overview", 2, writes=True),
+    Action("modes", ("m",), N_("modes"),
+           N_("Compare all modes; Enter switches the job, or the jobs that wait."), "overview"),
     Action("acknowledge", ("a",), N_("acknowledge"),
            N_("Say that the alert shown is seen; it is told no more."), "overview", 10,
            writes=True),

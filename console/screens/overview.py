@@ -157,6 +157,11 @@ class Overview(Page):
 
         deeds.cancel(self.console_app)
 
+    def action_modes(self) -> None:
+        from console.screens import modes
+
+        modes.switch(self.console_app, self.jobs.item)
+
     def action_acknowledge(self) -> None:
         from console import deeds
 
