@@ -7,9 +7,6 @@ import dataclasses
 import queue
 import signal
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Final
 
@@ -17,6 +14,7 @@ from console import exits
 from console import format as fmt
 from console.commands.say import print_json, tell
 from console.progress import ProgressView, memory
+from console.signals import heard
 from console.version import version
 from engine.client import EngineClient
 from engine.jobs.paths import Places
@@ -98,7 +96,7 @@ class _Headless:
     def run(self) -> int:
         end = self._client.subscribe(self._events.put)
         try:
-            with self._signals_handled():
+            with heard(self._on_signal):
                 reply = self._submit()
                 if reply is None:
                     return exits.INTERRUPTED
@@ -149,24 +147,8 @@ class _Headless:
 
     # -- signals -------------------------------------------------------------------------------
 
-    @contextmanager
-    def _signals_handled(self) -> Iterator[None]:
-        """INT and TERM cancel the job, the second time at once; a hang-up changes nothing."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {
-            signal.SIGINT: signal.signal(signal.SIGINT, self._on_signal),
-            signal.SIGTERM: signal.signal(signal.SIGTERM, self._on_signal),
-            signal.SIGHUP: signal.signal(signal.SIGHUP, signal.SIG_IGN),
-        }
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
     def _on_signal(self, number: int, _: FrameType | None) -> None:
+        """INT and TERM cancel the job, the second time at once."""
         self._signals += 1
         name = signal.Signals(number).name
         if self._signals > 1:

@@ -15,7 +15,7 @@ from console import format as fmt
 from console.commands.attach import ANSWER_SECONDS, running_engine
 from console.commands.batch_follow import Stored, follow, hand_over, stored
 from console.commands.batch_page import page
-from console.commands.common import parameter_options, resolve_flags
+from console.commands.common import parameter_options, resolve_flags, source_options
 from console.commands.say import json_option, print_json, tell
 from engine.batch import report as reports
 from engine.batch.post import check as check_post
@@ -52,15 +52,7 @@ def batch() -> None:
 @click.argument("audio_dir", type=click.Path(path_type=Path))
 @click.argument("image_dir", type=click.Path(path_type=Path))
 @click.argument("out_dir", type=click.Path(path_type=Path))
-@click.option("--preset", metavar="NAME", help="quick, standard, long or high.")
-@click.option(
-    "--file",
-    "--config",
-    "file",
-    type=click.Path(path_type=Path),
-    metavar="TOML",
-    help="Parameters from a TOML file, below flags and environment.",
-)
+@source_options
 @click.option("--name", default="", help="What it is called; by default the output folder.")
 @click.option(
     "--manifest",

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import queue
-import signal
 import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import FrameType
@@ -17,6 +15,7 @@ from console import format as fmt
 from console.commands.batch_page import page
 from console.commands.say import print_json, tell
 from console.headless import let_others_finish
+from console.signals import heard
 from console.version import version
 from engine.batch import report as reports
 from engine.batch.rows import BATCH_ENDS
@@ -116,7 +115,7 @@ class _Follower:
     def run(self, command: BatchCommand) -> int:
         end = self._client.subscribe(self._events.put)
         try:
-            with self._signals_handled():
+            with heard(self._on_signal):
                 reply = self._client.send(command).result(CHECK_SECONDS)
                 _told(reply)
                 self._batch = str(reply.data["batch"])
@@ -164,24 +163,8 @@ class _Follower:
 
     # -- signals -------------------------------------------------------------------------------
 
-    @contextlib.contextmanager
-    def _signals_handled(self) -> Iterator[None]:
-        """INT and TERM stop the batch, the second time at once; a hang-up changes nothing."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {
-            signal.SIGINT: signal.signal(signal.SIGINT, self._on_signal),
-            signal.SIGTERM: signal.signal(signal.SIGTERM, self._on_signal),
-            signal.SIGHUP: signal.signal(signal.SIGHUP, signal.SIG_IGN),
-        }
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
     def _on_signal(self, _number: int, _: FrameType | None) -> None:
+        """INT and TERM stop the batch, the second time at once."""
         self._signals += 1
         if self._signals > 1:
             raise KeyboardInterrupt

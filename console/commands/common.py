@@ -24,6 +24,18 @@ from engine.params import (
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+def source_options(function: F) -> F:
+    """Where parameters come from below the flags: ``--preset`` and ``--file``."""
+    file = click.option(
+        *("--file", "--config", "file"),
+        type=click.Path(path_type=Path),
+        metavar="TOML",
+        help="Parameters from a TOML file, below flags and environment.",
+    )
+    preset = click.option("--preset", metavar="NAME", help="quick, standard, long or high.")
+    return preset(file(function))
+
+
 def parameter_options(function: F) -> F:
     """Every parameter of a request as a flag, in the table's order and spelling.
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import click
 
-from console.commands.common import parameter_options, resolve_flags
+from console.commands.common import parameter_options, resolve_flags, source_options
 from console.commands.plan_table import render
 from console.commands.say import json_option, print_json
 from console.exits import DONE, REFUSED, BadInput
@@ -61,8 +61,7 @@ def _bytes(_: click.Context, __: click.Parameter, value: str | None) -> int | No
     metavar="BYTES",
     help="A measured steady state: judged together with the root unit's gather.",
 )
-@click.option("--preset", metavar="NAME", help="quick, standard, long or high.")
-@click.option("--file", "file", type=click.Path(path_type=Path), metavar="TOML", help="Parameters.")
+@source_options
 @json_option
 @parameter_options
 @click.pass_context

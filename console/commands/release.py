@@ -15,7 +15,7 @@ from typing import Any, Final
 import click
 
 from console import exits
-from console.commands.common import parameter_options, resolve_flags
+from console.commands.common import parameter_options, resolve_flags, source_options
 from console.commands.release_show import history, list_command, show, status, weights
 from console.commands.say import json_option, print_json, tell
 from console.format import inert
@@ -47,15 +47,7 @@ for _reader in (list_command, show, status, history, weights):
 
 @release.command()
 @_VERSION
-@click.option("--preset", metavar="NAME", help="quick, standard, long or high.")
-@click.option(
-    "--file",
-    "--config",
-    "file",
-    type=click.Path(path_type=Path),
-    metavar="TOML",
-    help="Parameters from a TOML file.",
-)
+@source_options
 @click.option(
     "--repository",
     type=click.Path(path_type=Path, exists=True, file_okay=False),

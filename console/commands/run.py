@@ -7,20 +7,12 @@ from typing import Any
 
 import click
 
-from console.commands.common import parameter_options, resolve_flags
+from console.commands.common import parameter_options, resolve_flags, source_options
 from console.commands.say import json_option, tell
 
 
 @click.command(short_help="Make one video without a screen.")
-@click.option("--preset", metavar="NAME", help="quick, standard, long or high.")
-@click.option(
-    "--file",
-    "--config",
-    "file",
-    type=click.Path(path_type=Path),
-    metavar="TOML",
-    help="Parameters from a TOML file, below flags and environment.",
-)
+@source_options
 @json_option
 @parameter_options
 @click.pass_context

@@ -10,7 +10,7 @@ import click
 
 from console import exits
 from console.commands.attach import ANSWER_SECONDS, running_engine
-from console.commands.common import parameter_options, resolve_flags
+from console.commands.common import parameter_options, resolve_flags, source_options
 from console.commands.say import json_option, print_json, tell
 from engine.jobs.paths import Places
 from engine.jobs.store import JobStore, StoreError
@@ -21,15 +21,7 @@ CHECK_SECONDS: Final = 600.0
 
 
 @click.command(short_help="Queue a job and return; the engine works on it.")
-@click.option("--preset", metavar="NAME", help="quick, standard, long or high.")
-@click.option(
-    "--file",
-    "--config",
-    "file",
-    type=click.Path(path_type=Path),
-    metavar="TOML",
-    help="Parameters from a TOML file, below flags and environment.",
-)
+@source_options
 @click.option(
     "--release",
     "release",

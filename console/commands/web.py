@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from console.commands.common import parameter_options, resolve_flags
+from console.commands.common import parameter_options, resolve_flags, source_options
 from console.commands.say import tell
 from console.exits import BadInput, Failed
 
@@ -27,8 +27,7 @@ _MISSING = "the web door needs gradio: pip install 'avatop[web]'"
     help="Variable that holds the token. Bound elsewhere than to this machine, one is made.",
 )
 @click.option("--allow-host", multiple=True, metavar="NAME", help="A further name of this server.")
-@click.option("--preset", metavar="NAME", help="quick, standard, long or high.")
-@click.option("--file", "file", type=click.Path(path_type=Path), metavar="TOML", help="Parameters.")
+@source_options
 @parameter_options
 def web(
     host: str,

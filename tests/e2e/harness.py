@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import signal
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pexpect
 import psutil
 
 from engine.engine import InProcessClient, start_engine
@@ -155,3 +157,22 @@ def engine_under(folder: Path) -> Iterator[Driven]:
         yield Driven(client)
     finally:
         client.close()
+
+
+@contextmanager
+def python_in_a_terminal(folder: Path, *args: str) -> Iterator[pexpect.spawn[bytes]]:
+    """Python in a terminal of its own."""
+    child = pexpect.spawn(
+        sys.executable,
+        list(args),
+        env={**environment(folder), "TERM": "xterm-256color", "LANG": "C.UTF-8"},
+        cwd=str(ROOT),
+        dimensions=(40, 120),
+        timeout=PATIENCE,
+    )
+    try:
+        yield child
+    finally:
+        if child.isalive():
+            os.kill(child.pid, signal.SIGKILL)
+        child.close(force=True)

@@ -22,11 +22,11 @@ from engine.remote.client import SocketClient, attach
 from tests.bad_inputs import voice, write_wav
 from tests.e2e.harness import (
     PATIENCE,
-    ROOT,
     argv,
     environment,
     gone,
     job_flags,
+    python_in_a_terminal,
     ranks_of,
     start_cli,
     until,
@@ -60,27 +60,8 @@ def _cleaned(folder: Path) -> Iterator[Places]:
 
 @contextmanager
 def _console(folder: Path, *args: str) -> Iterator[pexpect.spawn[bytes]]:
-    with _python(folder, "-m", "console", *args) as child:
+    with python_in_a_terminal(folder, "-m", "console", *args) as child:
         yield child
-
-
-@contextmanager
-def _python(folder: Path, *args: str) -> Iterator[pexpect.spawn[bytes]]:
-    """Python in a terminal of its own."""
-    child = pexpect.spawn(
-        sys.executable,
-        list(args),
-        env={**environment(folder), "TERM": "xterm-256color", "LANG": "C.UTF-8"},
-        cwd=str(ROOT),
-        dimensions=(40, 120),
-        timeout=PATIENCE,
-    )
-    try:
-        yield child
-    finally:
-        if child.isalive():
-            os.kill(child.pid, signal.SIGKILL)
-        child.close(force=True)
 
 
 def _avatop(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
@@ -182,7 +163,7 @@ def test_a_fault_in_the_console_ends_the_console_alone(tmp_path: Path) -> None:
         "AvatopApp.action_help = lambda self: 1 // 0\n"
         "sys.exit(open_console())\n"
     )
-    with _cleaned(tmp_path) as places, _python(tmp_path, "-c", code) as child:
+    with _cleaned(tmp_path) as places, python_in_a_terminal(tmp_path, "-c", code) as child:
         with closing(_attached(places)) as client:
             until(lambda: _read_along(child) and client.status().result(PATIENCE)["consoles"])
             child.send("?")

@@ -5,38 +5,31 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 import pexpect
 import psutil
 import pytest
 
-from tests.e2e.harness import PATIENCE, ROOT, argv, environment, gone, job_flags, ranks_of, until
+from tests.e2e.harness import (
+    argv,
+    gone,
+    job_flags,
+    python_in_a_terminal,
+    ranks_of,
+    until,
+)
 
 pytestmark = [pytest.mark.pty, pytest.mark.ranks, pytest.mark.xdist_group("e2e")]
 
 
-@contextmanager
-def _demo(folder: Path, inputs: Path, **changes: object) -> Iterator[pexpect.spawn[bytes]]:
+def _demo(
+    folder: Path, inputs: Path, **changes: object
+) -> AbstractContextManager[pexpect.spawn[bytes]]:
     """``avatop demo`` in a terminal of its own."""
     flags = job_flags(inputs, mode="fsdp", **changes)
-    child = pexpect.spawn(
-        sys.executable,
-        ["-m", "console", "demo", *argv(flags)],
-        env={**environment(folder), "TERM": "xterm-256color", "LANG": "C.UTF-8"},
-        cwd=str(ROOT),
-        dimensions=(40, 120),
-        timeout=PATIENCE,
-    )
-    try:
-        yield child
-    finally:
-        if child.isalive():
-            os.kill(child.pid, signal.SIGKILL)
-        child.close(force=True)
+    return python_in_a_terminal(folder, "-m", "console", "demo", *argv(flags))
 
 
 def _state(folder: Path) -> str | None:
