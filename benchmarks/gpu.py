@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import platform
@@ -170,6 +171,7 @@ def run(
         **nvml,
         **told(outcome),
         "at_peak": at_peak(state / "recordings"),
+        **unshards(state / "recordings"),
     }
 
 
@@ -189,6 +191,28 @@ def at_peak(recordings: Path) -> dict[str, dict[str, int]]:
     except (RecordingError, OSError):
         return {}
     return {str(r): {"peak": e.peak, **e.peak_by_owner} for r, e in sorted(best.items())}
+
+
+def unshards(recordings: Path) -> dict[str, dict[str, Any]]:
+    """The unit with most bytes and the one with the highest transient (allocator peak minus the
+    level before) of all ranks' unshards, as the recorder kept them; nothing where none were."""
+    from engine.messages import Unshards
+    from engine.telemetry.recording import RecordingError, open_recording
+
+    rows: list[dict[str, Any]] = []
+    try:
+        for stamped in open_recording(recordings).events():
+            if isinstance(stamped.event, Unshards):
+                rank = {"rank": stamped.event.rank}
+                rows += [rank | dataclasses.asdict(record) for record in stamped.event.records]
+    except (RecordingError, OSError):
+        return {}
+    if not rows:
+        return {}
+    return {
+        "largest_unit": max(rows, key=lambda row: row["bytes"]),
+        "largest_transient": max(rows, key=lambda row: row["transient_bytes"] or 0),
+    }
 
 
 def told(outcome: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,12 +21,15 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from benchmarks.gpu import ROOT, host, run
+from benchmarks.gpu_switch import switched
 
 #: Seconds one run may take.
 LIMIT_SECONDS = float(os.environ.get("AVATOP_BENCH_LIMIT", "75"))
+#: The same of one that is switched on the way.
+SWITCH_SECONDS = float(os.environ.get("AVATOP_BENCH_SWITCH_LIMIT", "120"))
 
 CAP = ("--gpu_memory_cap", "22.15GiB")
 HOST = ("--host_memory", "300GiB", "--mirror", "off", "--retries", "0")
@@ -55,6 +58,13 @@ RUNS: dict[str, tuple[tuple[str, ...], int]] = {
     "tpp streamed, capped": (("--mode", "tpp", "--variant", "streamed", *CAP, *FOUR), 4),
     "fsdp fp8, capped": (("--mode", "fsdp", "--fp8", *CAP, *FOUR), 4),
 }
+_BALANCED: Final = ("--mode", "tpp", "--variant", "balanced", *FOUR)
+_BACK: Final = {"mode": "tpp", "variant": "balanced", "num_gpus_dit": 4, "gpus": "0,1,2,3"}
+#: name → (flags of the start, the switches on the way as request fields, clips).
+SWITCHED: dict[str, tuple[tuple[str, ...], tuple[dict[str, Any], ...], int]] = {
+    "switch": (_BALANCED, ({"mode": "single", "gpus": "0"}, _BACK), 8),
+    "switch, offload": (_BALANCED, ({"mode": "offload", "gpus": "0"}, _BACK), 8),
+}
 #: Runs of one line go side by side.
 GROUPS = (
     ("single", "single fp8"),
@@ -69,6 +79,8 @@ GROUPS = (
     ("fsdp, prefetch 0",),
     ("single, mirrored",),
     ("tpp ring",),
+    ("switch",),
+    ("switch, offload",),
 )
 
 
@@ -105,18 +117,23 @@ def main() -> int:
 
 def measure(ckpt: Path, folder: Path, name: str, cpu: bool) -> dict[str, Any]:
     """One run; its latents stay beside it for the comparison."""
-    flags, clips = RUNS[name]
+    flags, turns, clips = SWITCHED[name] if name in SWITCHED else (RUNS[name][0], (), RUNS[name][1])
     size = "704*384"
     if cpu:
         pairs = list(zip(flags[::2], flags[1::2], strict=False)) if "--fp8" not in flags else []
         left_out = ("--gpus", "--host_memory", "--gpu_memory_cap")
         pairs = [p for p in pairs if p[0] not in left_out]
         flags, size = (*(word for pair in pairs for word in pair), "--gpus", "cpu"), "128*128"
+        turns = tuple({**turn, "gpus": "cpu"} for turn in turns)
     safe = name.replace(",", "").replace(" ", "-")
     dump = folder.parent / f"latents-{safe}.safetensors"
-    row = run(
-        ckpt, folder, safe, *flags, "--dump_latents", str(dump), clips=clips, size=size, timeout=75
-    )
+    flags = (*flags, "--dump_latents", str(dump))
+    if turns:
+        row = switched(
+            ckpt, folder, safe, flags, turns, clips=clips, size=size, timeout=SWITCH_SECONDS
+        )
+    else:
+        row = run(ckpt, folder, safe, *flags, clips=clips, size=size, timeout=LIMIT_SECONDS)
     return row if "failed" in row else row | looked_at(dump)
 
 
@@ -141,14 +158,20 @@ def looked_at(dump: Path) -> dict[str, Any]:
 
 
 def compare(runs: dict[str, Any]) -> dict[str, Any]:
-    """Which runs gave the same bits as ``single``, over how many blocks."""
-    base = runs.get("single", {}).get("block_sha256")
-    rows = {}
+    """Which runs gave the same bits as ``single``, over how many blocks.
+
+    A switched one is held to the unswitched mode it begins with, too: that job is as long.
+    """
+    rows: dict[str, Any] = {}
     for name, row in runs.items():
-        own = row.get("block_sha256")
-        if base and own and "fp8" not in name:
-            n = min(len(base), len(own))
-            rows[name] = {"blocks": n, "equal": base[:n] == own[:n]}
+        if "fp8" in name:
+            continue
+        for base in ("single", "tpp balanced")[: 2 if name in SWITCHED else 1]:
+            ours, own = runs.get(base, {}).get("block_sha256"), row.get("block_sha256")
+            if ours and own:
+                n = min(len(ours), len(own))
+                label = name if base == "single" else f"{name}, to {base}"
+                rows[label] = {"blocks": n, "equal": ours[:n] == own[:n]}
     return rows
 
 
@@ -157,13 +180,29 @@ def brief(row: dict[str, Any]) -> str:
         return f"{row['failed']} {row.get('error') or ''} {str(row.get('stderr', ''))[-700:]}"
     peak = max(p["peak_bytes"] or 0 for p in row["ranks"]) / 2**30
     errors = [p["error"] for p in row["ranks"]]
-    fullest = max(row["at_peak"].values(), key=lambda held: held["peak"], default={})
+    fullest: dict[str, int] = max(
+        row["at_peak"].values(), key=lambda held: held["peak"], default={}
+    )
     held = {k: round(v / 2**30, 2) for k, v in fullest.items() if v > 2**26}
     nvml = max(row["nvml_peak_bytes"], default=0) / 2**30
+    unit = row.get("largest_unit") or {}
+    unshards = (
+        f", largest unit {unit['bytes'] / 2**30:.4f} GiB ({unit['unit']}), transient "
+        f"{(row['largest_transient']['transient_bytes'] or 0) / 2**30:.2f} GiB "
+        f"({row['largest_transient']['unit']})"
+        if unit
+        else ""
+    )
+    stops = "".join(
+        f", {turn.get('mode')} after {turn.get('from_command_seconds')} s (stood still "
+        f"{turn.get('from_clip_end_seconds')} s)"
+        for turn in row.get("switches", ())
+    )
     return (
         f"{row['fps_steady']} fps, {row['wall_seconds']} s, peak {peak:.2f} GiB "
         f"(NVML {nvml:.2f}), off by {errors}, finite {row.get('finite')}, clips "
         f"{row['fps_by_clip']}, first frame {row['first_frame_seconds']:.1f} s, {held}"
+        f"{unshards}{stops}"
     )
 
 
