@@ -172,6 +172,7 @@ def run(
         **told(outcome),
         "at_peak": at_peak(state / "recordings"),
         **unshards(state / "recordings"),
+        "history": history(state / "placement-history.jsonl"),
     }
 
 
@@ -191,6 +192,15 @@ def at_peak(recordings: Path) -> dict[str, dict[str, int]]:
     except (RecordingError, OSError):
         return {}
     return {str(r): {"peak": e.peak, **e.peak_by_owner} for r, e in sorted(best.items())}
+
+
+def history(path: Path) -> list[dict[str, Any]]:
+    """What the planner said before the launch and what it learnt after (``benchmarks.calibration``
+    reads it again)."""
+    try:
+        return [json.loads(line) for line in path.read_text().splitlines()]
+    except (OSError, ValueError):
+        return []
 
 
 def unshards(recordings: Path) -> dict[str, dict[str, Any]]:
