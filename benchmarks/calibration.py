@@ -1,0 +1,237 @@
+"""How well the planner predicts peaks: without a history, and with one that lacks the very run.
+
+::
+
+    python -m benchmarks.calibration benchmarks/results/gpu-placement.json --json calibration.json
+    python -m benchmarks.calibration --sweep --json benchmarks/results/plan-cpu.json
+
+Each stored run tells what was said before its launch, with an empty history, and each rank's
+measured peak. Per rank: how far that was off, how far a planner is off that has learnt from all
+other configurations (``Corrections.without``), and whether the peak was above prediction and
+margin. Runs that kept no history line are planned again from their flags. ``--sweep`` measures
+first: every mode on CPU ranks of the sample, in five sizes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.gpu import ROOT, SAMPLE, host, run
+from engine.placement.calibration import Corrections, RankRun, Run, Setting
+from engine.placement.history import History
+
+#: What must hold: of an empty history, and with the configuration left out.
+EMPTY: Final = 0.10
+LEFT_OUT: Final = 0.05
+
+_HALF: Final = ("--dtype", "bf16")
+_TPP: Final = ("--mode", "tpp", "--num_gpus_dit")
+#: Flags of the sweep's modes on CPU ranks; sizes and clips come beside them.
+SWEPT: Final = (
+    ("--mode", "single"),
+    ("--mode", "single", *_HALF),
+    ("--mode", "offload"),
+    ("--mode", "offload", "--kv_home", "host"),
+    (*_TPP, "2"),
+    (*_TPP, "2", "--enable_vae_parallel", "true"),
+    (*_TPP, "2", "--variant", "balanced"),
+    (*_TPP, "2", "--variant", "ring"),
+    (*_TPP, "2", "--variant", "streamed"),
+    (*_TPP, "4", "--variant", "balanced"),
+    ("--mode", "fsdp", "--num_gpus_dit", "2"),
+    ("--mode", "fsdp", "--num_gpus_dit", "2", *_HALF),
+    ("--mode", "fsdp", "--num_gpus_dit", "4"),
+    ("--mode", "fsdp", "--num_gpus_dit", "4", "--fsdp-wrap", "reference"),
+)
+SIZES: Final = (("128*128", 2), ("256*256", 2), ("320*192", 3), ("384*384", 2), ("192*192", 1))
+#: Steps of one mode through the sizes: two of five each, all of them over the modes.
+_STRIDE: Final = (0, 2)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One stored run, and its name in its file."""
+
+    name: str
+    run: Run
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("results", nargs="*", type=Path, help="files of benchmarks.gpu_placement")
+    parser.add_argument("--json", type=Path, required=True, help="where the table goes")
+    parser.add_argument("--sweep", action="store_true", help="measure CPU ranks, and judge them")
+    parser.add_argument("--ckpt", type=Path, default=SAMPLE / "ckpt", help="of the sweep")
+    args = parser.parse_args()
+    found: dict[str, Any] = {"command": " ".join(sys.orig_argv[1:])}
+    rows: dict[str, Any] = {}
+    hosts = []
+    for path in args.results:
+        stored = json.loads(path.read_text())
+        rows |= stored["runs"]
+        hosts.append(stored["host"])
+    if args.sweep:
+        rows |= sweep(args.ckpt)
+        hosts.append(host())
+        found["runs"] = rows
+    hardware = next((gpu for h in hosts for gpu in h.get("gpus", ())), "cpu")
+    found |= {"hosts": hosts, **judged(list(stored_runs(rows, hardware)))}
+    args.json.write_text(json.dumps(found, indent=1) + "\n")
+    print(table(found))
+    return 0 if all(found["holds"].values()) else 1
+
+
+def sweep(ckpt: Path) -> dict[str, Any]:
+    """Runs on CPU ranks, one after the other, each with a state folder of its own."""
+    rows = {}
+    with tempfile.TemporaryDirectory() as name:
+        for n, flags in enumerate(SWEPT):
+            for stride in _STRIDE:
+                size, clips = SIZES[(n + stride) % len(SIZES)]
+                label = f"{' '.join(flags)} {size}"
+                row = run(
+                    ckpt, Path(name), f"{n}-{stride}", *flags, "--gpus", "cpu", "--mirror", "off",
+                    "--retries", "0", clips=clips, size=size,
+                )  # fmt: skip
+                row.pop("unshard", None)
+                rows[label] = row | {"clips": clips, "size": size}
+                print(label, row.get("failed") or [r["error"] for r in row["ranks"]], flush=True)
+    return rows
+
+
+def stored_runs(rows: Mapping[str, Any], hardware: str) -> Iterator[Stored]:
+    """The runs that ended, with every rank's peak."""
+    with tempfile.TemporaryDirectory() as name:
+        for number, (label, row) in enumerate(rows.items()):
+            if "failed" in row or "ranks" not in row or row.get("switches"):
+                continue  # a switched job's peaks are of several plans
+            if row.get("history"):
+                path = Path(name) / f"{number}.jsonl"
+                path.write_text("".join(json.dumps(line) + "\n" for line in row["history"]))
+                yield from (Stored(label, one) for one in History(path).runs())
+            else:
+                yield Stored(label, again(row, hardware, Path(name)))
+
+
+def again(row: Mapping[str, Any], hardware: str, scratch: Path) -> Run:
+    """A stored run, planned anew from its flags; what was said before its launch is kept."""
+    here = ("--gpus", "--host_memory", "--mirror", "--retries", "--dump_latents")
+    flags, words = [], iter(row["flags"])
+    for word in words:
+        if word in here:
+            next(words)
+        else:
+            flags.append(word)
+    told = json.loads(
+        subprocess.run(
+            [
+                *(sys.executable, "-m", "console", "plan", "--json", "--shape", "14b"),
+                *("--size", "704*384", "--devices", str(len(row["ranks"])), *flags),
+            ],
+            cwd=ROOT,
+            env=os.environ | {"AVATOP_STATE_DIR": str(scratch)},
+            capture_output=True,
+            check=False,  # of hardware whose memory is not said: a verdict is not asked for
+        ).stdout
+    )
+    ranks = tuple(
+        RankRun(
+            modelled=device["modelled"],
+            encodes=device["rank"] == told["encoder_rank"],
+            predicted=said["predicted_bytes"],
+            margin=device["margin_bytes"],
+            peak=said["peak_bytes"],
+            context=said["by_owner"].get("context"),
+        )
+        for device, said in zip(told["devices"], row["ranks"], strict=True)
+    )
+    kv = f"{told['kv']} {told['kv_dtype']}"
+    return Run(
+        job=1,
+        setting=Setting(hardware, told["mode"], told["variant"], told["dtype"], len(ranks), kv),
+        size=(704, 384),
+        steps=told["sample_steps"],
+        clips=len(row["fps_by_clip"]),
+        ranks=ranks,
+    )
+
+
+def judged(stored: list[Stored]) -> dict[str, Any]:
+    """Every rank's figures, the worst of them, and whether what is promised holds."""
+    everything = Corrections([one.run for one in stored])
+    rows = []
+    for one in stored:
+        learnt = everything.without(one.run.configuration)
+        others = {r.configuration for r in learnt.runs if _alike(r, one.run)}
+        for number, rank in enumerate(one.run.ranks):
+            if not rank.peak:
+                continue
+            owners, margin = learnt.corrected(
+                one.run.setting, rank.modelled, rank.encodes, rank.margin
+            )
+            predicted = sum(owners.values())
+            rows.append(
+                {
+                    "run": one.name,
+                    "rank": number,
+                    "measured_bytes": rank.peak,
+                    "said_bytes": rank.predicted,
+                    "said_error": round(rank.predicted / rank.peak - 1, 4),
+                    "said_margin_bytes": rank.margin,
+                    "said_held": rank.peak <= rank.predicted + rank.margin,
+                    "learnt_from": len(others),
+                    "learnt_bytes": predicted if others else None,
+                    "learnt_error": round(predicted / rank.peak - 1, 4) if others else None,
+                    "learnt_margin_bytes": margin if others else None,
+                    "learnt_held": rank.peak <= predicted + margin if others else None,
+                }
+            )
+    said = [abs(row["said_error"]) for row in rows]
+    learnt = [abs(row["learnt_error"]) for row in rows if row["learnt_error"] is not None]
+    return {
+        "ranks": rows,
+        "worst": {"empty": max(said, default=None), "left_out": max(learnt, default=None)},
+        "holds": {
+            f"empty history within {EMPTY:.0%}": all(error <= EMPTY for error in said),
+            f"configuration left out within {LEFT_OUT:.0%}": all(e <= LEFT_OUT for e in learnt),
+            "no peak above prediction and margin": all(
+                row["said_held"] and row["learnt_held"] is not False for row in rows
+            ),
+        },
+    }
+
+
+def _alike(one: Run, other: Run) -> bool:
+    """Whether one teaches about the other."""
+    return (one.setting.hardware, one.setting.dtype) == (
+        other.setting.hardware,
+        other.setting.dtype,
+    )
+
+
+def table(found: Mapping[str, Any]) -> str:
+    """For a person, and for the docs."""
+    lines = ["| run | rank | measured GiB | empty history | left out | of runs | held |"]
+    lines.append("|---|---|---|---|---|---|---|")
+    for row in found["ranks"]:
+        learnt = row["learnt_error"]
+        held = row["said_held"] and row["learnt_held"] is not False
+        lines.append(
+            f"| {row['run']} | {row['rank']} | {row['measured_bytes'] / 2**30:.2f} | "
+            f"{row['said_error']:+.1%} | {'n/a' if learnt is None else f'{learnt:+.1%}'} | "
+            f"{row['learnt_from']} | {'yes' if held else 'no'} |"
+        )
+    return "\n".join([*lines, "", json.dumps(found["worst"]), json.dumps(found["holds"])])
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
