@@ -22,6 +22,7 @@ from console.leave import Leave
 from console.terminal import OwnedTerminal, SteadyDriver, signals
 from console.theme import Theme
 from console.thrift import Spans
+from console.typeahead import TypeAhead
 
 
 class TerminalApp(App[Leave]):
@@ -38,6 +39,7 @@ class TerminalApp(App[Leave]):
         self._own_fds = own_fds
         self._owned: OwnedTerminal | None = None
         self._printed: dict[str, str] = {}  # stream → what has no end of line yet
+        self._typed = TypeAhead(self)
 
     @abstractmethod
     def captured(self, stream: str, line: str) -> None:
@@ -85,6 +87,14 @@ class TerminalApp(App[Leave]):
         for line in lines:
             if line.strip():
                 self.captured(stream, line)
+
+    async def on_event(self, event: events.Event) -> None:
+        typed = isinstance(event, (events.Key, events.Paste)) and not event.is_forwarded
+        if typed and self._typed.holds(event):
+            return
+        await super().on_event(event)
+        if typed:
+            self._typed.follow()
 
     # -- the terminal ------------------------------------------------------------------------
 
