@@ -14,7 +14,7 @@ import math
 import os
 import re
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -75,6 +75,14 @@ class TensorInfo:
     @property
     def params(self) -> int:
         return math.prod(self.shape)
+
+    def rows(self, begin: int, end: int) -> TensorInfo:
+        """The part of it with these indices in its first dimension."""
+        each = self.bytes // self.shape[0]
+        shape = (end - begin, *self.shape[1:])
+        return replace(
+            self, shape=shape, offset=self.offset + begin * each, bytes=(end - begin) * each
+        )
 
 
 @dataclass(frozen=True, slots=True)

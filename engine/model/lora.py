@@ -51,21 +51,28 @@ def index(keys: Iterable[str]) -> LoraIndex:
     return LoraIndex(pairs, replaced, halves)
 
 
-def merge(weight: Tensor, a: Tensor, b: Tensor, alpha: float, rank: int) -> Tensor:
+Rows = tuple[int, int]
+
+
+def merge(
+    weight: Tensor, a: Tensor, b: Tensor, alpha: float, rank: int, rows: Rows | None = None
+) -> Tensor:
     """``weight + (alpha/rank)·B·A`` in ``weight``'s dtype, as a new tensor.
 
-    Product and sum are made in float32 and rounded once. Raises ``ValueError`` when
-    the shapes do not belong together.
+    Product and sum are made in float32 and rounded once. ``rows``: ``weight`` is this part of the
+    parameter alone; the product is made whole all the same, so that its bits are those of the
+    whole. Raises ``ValueError`` when the shapes do not belong together.
     """
     fits = weight.ndim == a.ndim == b.ndim == 2
-    if not fits or a.shape[0] != b.shape[1] or weight.shape != (b.shape[0], a.shape[1]):
+    begin, end = rows or (0, b.shape[0])
+    if not fits or a.shape[0] != b.shape[1] or weight.shape != (end - begin, a.shape[1]):
         raise ValueError(
             f"B{list(b.shape)}·A{list(a.shape)} does not fit a weight of {list(weight.shape)}"
         )
     if rank < 1:
         raise ValueError(f"a LoRA of rank {rank}")
     delta = torch.mm(b.float(), a.float()) * (alpha / rank)
-    return delta.add_(weight).to(weight.dtype)
+    return delta[begin:end].add_(weight).to(weight.dtype)
 
 
 def apply(
@@ -74,18 +81,20 @@ def apply(
     lora: LoraIndex,
     read: Callable[[str], Tensor],
     alpha: float | None = None,
+    rows: Rows | None = None,
 ) -> Tensor:
     """Parameter ``name`` as the LoRA wants it: merged, replaced, or ``weight`` itself.
 
-    ``read`` gives a tensor of the file by key. ``alpha`` None scales by 1. Raises ``ValueError``
-    for a replacement of another shape.
+    ``read`` gives a tensor of the file by key. ``alpha`` None scales by 1. ``rows``: ``weight`` is
+    this part of the parameter alone. Raises ``ValueError`` for a replacement of another shape.
     """
     if name in lora.pairs:
         a, b = (read(key).to(weight.device) for key in lora.pairs[name])
         rank = a.shape[0]
-        return merge(weight, a, b, rank if alpha is None else alpha, rank)
+        return merge(weight, a, b, rank if alpha is None else alpha, rank, rows)
     if name in lora.replaced:
         new = read(lora.replaced[name])
+        new = new if rows is None else new[slice(*rows)]
         if new.shape != weight.shape:
             raise ValueError(
                 f"{name} is replaced by {list(new.shape)}, but has {list(weight.shape)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import struct
 import weakref
 from pathlib import Path
@@ -15,14 +16,18 @@ from torch import Tensor
 
 from engine.checkpoint.errors import CheckpointError
 from engine.checkpoint.expected import unit_params
+from engine.checkpoint.header import TensorInfo
 from engine.checkpoint.layout import find
 from engine.checkpoint.lora import read_lora
 from engine.checkpoint.onrank import files
 from engine.checkpoint.onrank.encoders import load_vae
 from engine.checkpoint.onrank.files import TensorReader, state_dict
+from engine.checkpoint.onrank.fp8cache import FOLDER
 from engine.checkpoint.onrank.load import DiTSource, load_dit
 from engine.checkpoint.onrank.slab import ALIGNMENT, allocate
 from engine.model import lora as merging
+from engine.model.config import Numerics
+from engine.model.dit import DiT
 
 
 def stored(root: Path) -> dict[str, Tensor]:
@@ -130,7 +135,7 @@ class Meter:
 
 
 def test_units_come_one_by_one_and_may_go_again(sample: Path) -> None:
-    """What sharding does: a unit is filled, cut up, and its slab given back before the next."""
+    """A unit may be filled, cut up, and its slab given back before the next."""
     meter = Meter()
     largest = 0
     with DiTSource(find(sample).paths(), allocator=meter) as source:
@@ -148,10 +153,59 @@ def test_units_come_one_by_one_and_may_go_again(sample: Path) -> None:
     assert meter.peak < largest * 1.05
 
 
+def shares(dit: DiT, rank: int, ranks: int) -> dict[str, Tensor]:
+    """Room for a rank's rows of every parameter."""
+    rows = {name: torch.tensor_split(p, _ends(len(p), ranks)) for name, p in dit.named_parameters()}
+    return {name: torch.empty_like(parts[rank], device="cpu") for name, parts in rows.items()}
+
+
+def _ends(size: int, ranks: int) -> list[int]:
+    chunk = -(-size // ranks)
+    return [min(size, n * chunk) for n in range(1, ranks)]
+
+
+@pytest.mark.parametrize("fp8", [False, True])
+@pytest.mark.parametrize("cache", [False, True])
+def test_do_shares_make_the_whole_and_read_no_more(
+    sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fp8: bool, cache: bool
+) -> None:
+    """The LoRA merged and quantised as in the whole, bit by bit; each byte is read once."""
+    root = Path(shutil.copytree(sample, tmp_path / "ckpt"))
+    paths = find(root).paths()
+    ranks, read = 3, []
+    within = TensorReader._read
+
+    def counted(self: TensorReader, info: TensorInfo, begin: int, target: Tensor) -> None:
+        read.append(target.nbytes if "diffusion" in info.file else 0)
+        within(self, info, begin, target)
+
+    def source() -> DiTSource:
+        return DiTSource(paths, dtype=torch.bfloat16, lora=paths["lora"], fp8_cache=cache)
+
+    numerics = Numerics(compute=torch.bfloat16, fp8=fp8)
+    with source() as one:
+        whole = one.build(numerics)
+        one.fill(whole, "cpu")
+    if cache:
+        shutil.rmtree(root / FOLDER, ignore_errors=True)  # the first of the ranks makes it anew
+    monkeypatch.setattr(TensorReader, "_read", counted)
+    parts: list[dict[str, Tensor]] = []
+    for rank in range(ranks):
+        with source() as one:
+            parts.append(shares(one.build(numerics), rank, ranks))
+            one.fill_share(parts[rank], rank, ranks)
+    for name, parameter in whole.named_parameters():
+        made = torch.cat([part[name] for part in parts])
+        assert torch.equal(made.view(torch.uint8), parameter.view(torch.uint8)), name
+    size = sum(info.bytes for info in find(root).dit_header().values())
+    assert sum(read) == size or (cache and fp8 and sum(read) <= 2 * size)
+
+
 PEAK = """
 import json, sys
 import torch
 from engine.checkpoint.expected import unit_params
+from engine.checkpoint.header import TensorInfo
 from engine.checkpoint.layout import find
 from engine.checkpoint.onrank.load import load_dit
 torch.set_num_threads(1)

@@ -113,21 +113,27 @@ class TensorReader:
         for _ in self.each([(name, target)]):
             pass
 
-    def each(self, wanted: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+    def each(
+        self,
+        wanted: Iterable[tuple[str, Tensor]],
+        places: Mapping[str, TensorInfo] | None = None,
+    ) -> Iterator[tuple[str, Tensor]]:
         """Read tensors into their targets, as ``into``, and hand each on once it is there.
 
         Later targets on a GPU are asked for and read while earlier ones are used. They are there
-        for what is given to the current stream afterwards.
+        for what is given to the current stream afterwards. ``places``: where to read from instead
+        of ``tensors``, e.g. some of their rows.
         """
+        places = self.tensors if places is None else places
         under_way: deque[_Piece] = deque()
         for name, target in wanted:
             if target.device.type not in self._ahead or not target.numel():
                 while under_way:
                     yield from self._arrive(under_way)
-                self._straight(name, target)
+                self._straight(places[name], self.dtype(name), target)
                 yield name, target
                 continue
-            for piece in self._pieces(name, target):
+            for piece in self._pieces(name, places[name], target):
                 under_way.append(piece)
                 if len(under_way) == PIECES:
                     yield from self._arrive(under_way)
@@ -140,8 +146,7 @@ class TensorReader:
         self.into(name, tensor)
         return tensor
 
-    def _straight(self, name: str, target: Tensor) -> None:
-        info, dtype = self.tensors[name], self.dtype(name)
+    def _straight(self, info: TensorInfo, dtype: torch.dtype, target: Tensor) -> None:
         if info.bytes == 0:
             return
         if target.dtype == dtype and target.is_contiguous():
@@ -151,9 +156,9 @@ class TensorReader:
         self._read(info, 0, staging)
         target.copy_(staging.view(dtype).view(target.shape))
 
-    def _pieces(self, name: str, target: Tensor) -> Iterator[_Piece]:
+    def _pieces(self, name: str, info: TensorInfo, target: Tensor) -> Iterator[_Piece]:
         """Begin to read a tensor for a GPU, piece by piece."""
-        info, dtype = self.tensors[name], self.dtype(name)
+        dtype = self.dtype(name)
         same = target.dtype == dtype and target.is_contiguous()
         whole = target if same else torch.empty_like(target, dtype=dtype).contiguous()
 

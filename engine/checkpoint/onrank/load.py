@@ -7,7 +7,7 @@ staging buffer and one merge's scratch: less than a block.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -46,14 +46,13 @@ class Place:
 class DiTSource:
     """The DiT's weights, handed out module by module.
 
-    Placement builds the model on meta and calls ``fill`` for one unit at a time, sharding each
-    before the next, so that no rank ever holds the whole model::
+    Placement builds the model on meta and calls ``fill`` for what a rank holds whole. Where it is
+    sharded, ``fill_share`` reads this rank's rows alone::
 
         with DiTSource(paths, lora=path) as source:
             dit = source.build()
             for unit, modules in source.units(dit):
                 source.fill(modules, device)
-                ...  # fully_shard(modules)
 
     Args:
         paths: ``Layout.paths()``.
@@ -147,6 +146,9 @@ class DiTSource:
                 )
         # Modules stay the same objects when they are sharded, parameters do not.
         self._prefixes = {id(m): f"{path}." if path else "" for path, m in dit.named_modules()}
+        for place in self.missing(dit):  # of the types they will be loaded with
+            outline = torch.empty(place.spec.shape, dtype=place.spec.dtype, device="meta")
+            setattr(place.module, place.key, nn.Parameter(outline, requires_grad=False))
         return dit
 
     def units(self, dit: DiT) -> list[tuple[str, list[nn.Module]]]:
@@ -171,10 +173,30 @@ class DiTSource:
             return 0
         specs = {place.name: place.spec for place in places}
         views = carve(specs, device, self._allocator)
-        self._load(places, views)
+        self._load(views)
         for place in places:
             setattr(place.module, place.key, nn.Parameter(views[place.name], requires_grad=False))
         return sum(spec.bytes for spec in specs.values())
+
+    def fill_share(self, shares: Mapping[str, Tensor], rank: int, ranks: int) -> None:
+        """Fill one rank's rows of parameters that are cut along dimension 0 into equal chunks.
+
+        Args:
+            shares: parameter's name → this rank's rows of it, of a scale with its weight.
+
+        Only those rows are read, but for what is yet to be kept in the fp8 cache: that is made
+        whole.
+        """
+        share = _Share(rank, ranks, self.tensors)
+        rest = dict(shares)
+        for names in self._unkept(shares):
+            device = next(iter(shares.values())).device
+            specs = {name: self._whole(name, shares[name].dtype) for name in names}
+            whole = carve(specs, device, self._allocator)
+            self._load(whole)
+            for name in names:
+                rest.pop(name).copy_(whole[name][slice(*share.rows(name))])
+        self._load(rest, share)
 
     def missing(self, modules: nn.Module | list[nn.Module]) -> list[Place]:
         """Parameters of ``modules`` that are still on meta, in the order ``fill`` lays them out."""
@@ -189,55 +211,92 @@ class DiTSource:
 
     def _spec(self, name: str, parameter: Tensor) -> Spec:
         if parameter.dtype == FP8 or name.endswith(SCALE):
-            return Spec(parameter.dtype, tuple(parameter.shape))
-        return Spec(self.dtype or self._reader.dtype(name), self.tensors[name].shape)
+            return self._whole(name, parameter.dtype)
+        return self._whole(name, self.dtype or self._reader.dtype(name))
 
-    def _load(self, places: Sequence[Place], views: Mapping[str, Tensor]) -> None:
-        """Read every parameter to its view, the LoRA merged, quantised where it is to be fp8."""
-        kept = self._kept(places, views)
+    def _whole(self, name: str, dtype: torch.dtype) -> Spec:
+        """A parameter as it is where nothing is sharded."""
+        shape = self.tensors[name.removesuffix(SCALE)].shape
+        return Spec(dtype, shape[:1] if name.endswith(SCALE) else shape)
+
+    def _load(self, views: Mapping[str, Tensor], share: _Share | None = None) -> None:
+        """Read parameters to their views, the LoRA merged, quantised where they are to be fp8."""
+        kept = self._kept(views, share)
 
         def wanted() -> Iterator[tuple[str, Tensor]]:
-            for place in places:
-                view = views[place.name]
-                if place.name in kept:
+            for name, view in views.items():
+                if name in kept:
                     continue
-                if place.spec.dtype == FP8:
-                    wide = self.dtype or self._reader.dtype(place.name)
-                    yield place.name, torch.empty_like(view, dtype=wide)
-                elif not place.name.endswith(SCALE):
-                    yield place.name, view
+                if view.dtype == FP8:
+                    yield name, torch.empty_like(view, dtype=self.dtype or self._reader.dtype(name))
+                elif not name.endswith(SCALE):
+                    yield name, view
 
-        for name, target in self._reader.each(wanted()):
+        places = self.tensors if share is None else share.places(views)
+        for name, target in self._reader.each(wanted(), places):
             if name in self._lora_index.parameters:
-                read = self._lora_reader.read
-                target.copy_(merging.apply(name, target, self._lora_index, read, self.lora_alpha))
+                read, rows = self._lora_reader.read, None if share is None else share.rows(name)
+                target.copy_(
+                    merging.apply(name, target, self._lora_index, read, self.lora_alpha, rows)
+                )
             if target is not views[name]:
                 quantise_into(target, views[name], views[name + SCALE])
-        if self.fp8_cache is not None:
-            for unit, names in self._quantised(places).items():
+        if self.fp8_cache is not None and share is None:
+            for unit, names in self._quantised(views).items():
                 if not kept.issuperset(names):
                     self.fp8_cache.keep(unit, {name: views[name] for name in names})
 
-    def _kept(self, places: Sequence[Place], views: Mapping[str, Tensor]) -> set[str]:
-        """Read what the cache has of ``places``; returns the names."""
+    def _kept(self, views: Mapping[str, Tensor], share: _Share | None) -> set[str]:
+        """Read what the cache has of ``views``; returns the names."""
         done: set[str] = set()
-        if self.fp8_cache is None:
-            return done
-        for unit, names in self._quantised(places).items():
-            shapes = {name: tuple(views[name].shape) for name in names}
-            with TensorReader(self.fp8_cache.find(unit, shapes)) as reader:
-                for name, _ in reader.each((name, views[name]) for name in reader.tensors):
+        for found in self._in_cache(views).values():
+            own = {n: i if share is None else i.rows(*share.rows(n)) for n, i in found.items()}
+            with TensorReader(own) as reader:
+                for name, _ in reader.each((name, views[name]) for name in own):
                     done.add(name)
         return done
 
-    def _quantised(self, places: Sequence[Place]) -> dict[str, list[str]]:
+    def _in_cache(self, views: Mapping[str, Tensor]) -> dict[str, dict[str, TensorInfo]]:
+        """Where the cache has the fp8 weights and scales of ``views``, by unit."""
+        if self.fp8_cache is None:
+            return {}
+        return {
+            unit: self.fp8_cache.find(unit, {n: self._whole(n, FP8).shape for n in names})
+            for unit, names in self._quantised(views).items()
+        }
+
+    def _unkept(self, views: Mapping[str, Tensor]) -> list[list[str]]:
+        """Fp8 weights and scales that the cache is to keep and has not, by unit."""
+        found = self._in_cache(views)
+        return [
+            n for unit, n in self._quantised(views).items() if unit in found and not found[unit]
+        ]
+
+    def _quantised(self, views: Mapping[str, Tensor]) -> dict[str, list[str]]:
         """Names of the fp8 weights and their scales, by unit."""
         units: dict[str, list[str]] = {}
-        for place in places:
-            if place.spec.dtype == FP8:
-                names = units.setdefault(unit_of(place.name, self.shape), [])
-                names += [place.name, place.name + SCALE]
+        for name, view in views.items():
+            if view.dtype == FP8:
+                units.setdefault(unit_of(name, self.shape), []).extend((name, name + SCALE))
         return units
+
+
+@dataclass(frozen=True)
+class _Share:
+    """The rows of every tensor that are one rank's: equal chunks, the last ones short or empty."""
+
+    rank: int
+    ranks: int
+    tensors: Mapping[str, TensorInfo]
+
+    def rows(self, name: str) -> tuple[int, int]:
+        size = self.tensors[name.removesuffix(SCALE)].shape[0]
+        chunk = -(-size // self.ranks)
+        return min(size, self.rank * chunk), min(size, (self.rank + 1) * chunk)
+
+    def places(self, names: Iterable[str]) -> dict[str, TensorInfo]:
+        """Where those rows lie."""
+        return {n: self.tensors[n].rows(*self.rows(n)) for n in names if n in self.tensors}
 
 
 def load_dit(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,6 +18,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor
 
 from engine.checkpoint.expected import Wrap
 from engine.messages import UnshardRecord
@@ -37,7 +38,7 @@ class Source(Protocol):
     """Where weights come from, module by module (``engine.checkpoint.onrank.load.DiTSource``)."""
 
     def units(self, dit: DiT) -> list[tuple[str, list[nn.Module]]]: ...
-    def fill(self, modules: nn.Module | list[nn.Module], device: torch.device | str) -> int: ...
+    def fill_share(self, shares: Mapping[str, Tensor], rank: int, ranks: int) -> None: ...
 
 
 OnUnit = Callable[[str, int, int], None]
@@ -190,7 +191,7 @@ def shard(
     wrap: Wrap = "block",
     on_unit: OnUnit | None = None,
 ) -> int:
-    """Fill ``dit`` (on meta) unit by unit and shard each at once, so that at most one is whole.
+    """Shard ``dit`` (on meta) unit by unit, then fill this rank's shards: none is ever whole.
 
     Args:
         prefetch: units gathered ahead of their use; 0 gathers each when it is needed.
@@ -205,10 +206,22 @@ def shard(
     units = source.units(dit)
     if wrap == "reference":
         units = [unit for unit in units if not unit[0].startswith("injector")]
-    size = 0
-    for number, (name, modules) in enumerate(units):
-        source.fill(modules, device)
-        size += _shard_unit(name, modules, mesh, meter) // mesh.size()
+    ranks, size = mesh.size(), 0
+    names = {id(p): name for name, p in dit.named_parameters()}
+    inside: list[tuple[str, list[str]]] = []
+    for name, modules in units:
+        params = {
+            id(p): p
+            for module in modules
+            for p in module.parameters()
+            if not hasattr(p, "to_local")  # those of inner units are sharded already
+        }
+        inside.append((name, [names[one] for one in params]))
+        size += _shard_unit(name, modules, list(params.values()), mesh, meter) // ranks
+    dit.to_empty(device=device)
+    for number, (name, own) in enumerate(inside):
+        shares = {path: _local(dit.get_parameter(path)) for path in own}
+        source.fill_share(shares, mesh.get_local_rank(), ranks)
         if on_unit is not None:
             on_unit(name, number + 1, len(units))
     _order_prefetch(dit, prefetch)
@@ -216,15 +229,21 @@ def shard(
     return size
 
 
-def _shard_unit(name: str, modules: list[nn.Module], mesh: DeviceMesh, meter: UnshardMeter) -> int:
+def _local(parameter: Tensor) -> Tensor:
+    """The rows of a sharded parameter that this rank has, of which there may be none."""
+    assert isinstance(parameter, DTensor)
+    return parameter.to_local()
+
+
+def _shard_unit(
+    name: str,
+    modules: list[nn.Module],
+    params: Sequence[Tensor],
+    mesh: DeviceMesh,
+    meter: UnshardMeter,
+) -> int:
     """Returns the unit's gathered bytes, padding included."""
     ranks = mesh.size()
-    params = {
-        id(p): p
-        for module in modules
-        for p in module.parameters()
-        if not hasattr(p, "to_local")  # those of inner units are sharded already
-    }.values()
     size = sum(p.nbytes for p in params)
     padded = sum(-(-len(p) // ranks) * ranks * (p.nbytes // len(p)) for p in params)
     # Two modules that are used one after the other make one unit.
