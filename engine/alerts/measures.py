@@ -68,7 +68,15 @@ def _idle(job: JobFacts, now: float) -> float | None:
 
 
 def _failed(job: JobFacts, now: float) -> float | None:
-    return float(job.row.state == "failed" and now - job.changed < FAILED_SECONDS)
+    return _ended(job, now, "failed")
+
+
+def _interrupted(job: JobFacts, now: float) -> float | None:
+    return _ended(job, now, "interrupted")
+
+
+def _ended(job: JobFacts, now: float, state: str) -> float:
+    return float(job.row.state == state and now - job.changed < FAILED_SECONDS)
 
 
 def _ratio(job: JobFacts) -> float | None:
@@ -229,6 +237,8 @@ _TABLE: Final = (
     _j("idle", "s", "since the last block of a running job", "avatop_job_idle_seconds", _idle),
     _j("failed", "", "1 for a job that failed in the last 10 minutes",
        'avatop_job_state{state="failed"}', _failed),
+    _j("interrupted", "", "1 for a job that was interrupted in the last 10 minutes",
+       'avatop_job_state{state="interrupted"}', _interrupted),
     _h(
         "host_memory_percent",
         "%",

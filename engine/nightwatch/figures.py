@@ -14,6 +14,17 @@ from engine.triage.advice import Advice, Measured, advise
 
 #: More than this at a job's end is no advice but a lecture.
 _MOST: Final = 4
+#: How a figure is told, by the end of its name: scale and unit.
+_UNITS: Final = {
+    "bytes": (1 / (1 << 30), "GiB"), "seconds": (1.0, "s"), "share": (100.0, "%"),
+    "fps": (1.0, "fps"), "speedup": (1.0, "times"),
+}  # fmt: skip
+#: What a remedy does, by its action; why is the finding's cause.
+_DEEDS: Final = {
+    "env": "Relaunch the job with this in its ranks' environment.",
+    "reap": "Look at the processes that hold it.",
+    "relaunch": "Relaunch the job with this change.",
+}
 
 
 @dataclass
@@ -33,7 +44,8 @@ class Figures:
         self._peaks[rank] = max(self._peaks.get(rank, 0), event.peak)
         owners = self._owners.setdefault(rank, {})
         for owner, peak in event.peak_by_owner.items():
-            owners[owner] = max(owners.get(owner, 0), peak)
+            if owner != "slack" or event.device != "cpu":  # there, no setting gives it back
+                owners[owner] = max(owners.get(owner, 0), peak)
         self._usable[rank] = event.capacity
 
     def step(self, event: StepDone) -> None:
@@ -74,18 +86,24 @@ class Figures:
                 cause=advice.text,
                 role="advice",
                 job=job,
-                evidence=tuple(f"{name} {value:g}" for name, value in advice.figures.items()),
+                evidence=tuple(_told(name, value) for name, value in advice.figures.items()),
                 remedies=(_remedy(advice),),
             )
+
+
+def _told(name: str, value: float) -> str:
+    """A figure as a person reads it."""
+    scale, unit = _UNITS.get(name.rpartition("_")[2], (1.0, ""))
+    return f"{name.replace('_', ' ')}: {value * scale:.3g} {unit}".rstrip()
 
 
 def _remedy(advice: Advice) -> Remedy:
     change = dict(advice.change)
     if "env" in change:
-        return Remedy("advice", advice.text, "env", dict(change["env"]))
+        return Remedy("advice", _DEEDS["env"], "env", dict(change["env"]))
     if "kill_holder" in change:
-        return Remedy("advice", advice.text, "reap", {})
+        return Remedy("advice", _DEEDS["reap"], "reap", {})
     if change.get("cut") == "balanced":
         change = {"mode": "tpp", "variant": "balanced"}
     seen = altered(change) or (("output",) if advice.alters_output else ())
-    return Remedy("advice", advice.text, "relaunch", change, seen)
+    return Remedy("advice", _DEEDS["relaunch"], "relaunch", change, seen)

@@ -11,7 +11,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -29,7 +29,7 @@ from engine.messages import (
     StepDone,
 )
 from engine.nightwatch.figures import Figures
-from engine.nightwatch.words import raised
+from engine.nightwatch.words import raised, stopped
 from engine.triage.classifier import Classifier, Watcher
 
 READ_SECONDS: Final = 1.0
@@ -38,7 +38,12 @@ _MAILBOX: Final = 20_000
 _KEPT_LINES: Final = 4_000
 _MOST_EVIDENCE: Final = 6
 _LOUD: Final = frozenset({"WARNING", "ERROR", "CRITICAL"})
-_HEARD: Final = (LogLine, JobChanged, PlanMade, LedgerUpdated, StepDone, BlockDone)
+_HEARD: Final = (
+    *(LogLine, JobChanged, PlanMade, LedgerUpdated, StepDone, BlockDone),
+    FindingRaised,
+)
+#: What the engine concludes itself is no evidence: here it says how it tries again.
+_CONCLUSIONS: Final = "desk.py:"
 
 
 @dataclass
@@ -68,6 +73,7 @@ class FindingsWatch:
         self._publish = publish
         self._mail: queue.Queue[Event | None] = queue.Queue(_MAILBOX)
         self._jobs: dict[int, _Job] = {}
+        self._left: dict[int, dict[str, FindingRaised]] = {}  # of jobs that ended, unsettled
         self._thread = threading.Thread(target=self._run, name="avatop-findings", daemon=True)
         self._troubles: set[str] = set()
 
@@ -129,6 +135,9 @@ class FindingsWatch:
                 self._job(event.job).figures.step(event)
             case BlockDone():
                 self._job(event.job).figures.block(event)
+            case FindingRaised(job=int() as number, resolved=False) if number in self._jobs:
+                if event.finding not in END_STATES:  # a guard's, or our own come back
+                    self._jobs[number].raised.setdefault(event.id, event)
             case _:
                 pass
 
@@ -160,8 +169,7 @@ class FindingsWatch:
     def _changed(self, row: JobRow) -> None:
         job = self._jobs.get(row.id)
         if job is None:
-            if row.state not in END_STATES:  # history that is told at a start is no news
-                self._job(row.id).attempt = row.attempt
+            self._returned(row)
             return
         job.figures.row = row
         if row.attempt != job.attempt:  # another attempt: its lines are another episode
@@ -169,22 +177,40 @@ class FindingsWatch:
             self._jobs[row.id] = _Job(raised=job.raised, attempt=row.attempt)
         elif row.state in END_STATES:
             self._read(row.id, job)
+            if row.state in ("done", "cancelled"):
+                self._settle(job.raised.values())
+            elif all(finding.role != "root" for finding in job.raised.values()):
+                own = stopped(row)  # no log line explains it: its own reason stands
+                job.raised[own.id] = own
+                self._publish(own)
             if row.state == "done":
-                self._resolve(job)
                 for event in job.figures.advice(row.id):
                     self._publish(event)
+            elif row.state != "cancelled":
+                self._left[row.id] = job.raised
             del self._jobs[row.id]
 
-    def _resolve(self, job: _Job) -> None:
-        """The job is done: what was found on the way stands in nobody's way any more."""
-        for event in job.raised.values():
-            settled = FindingRaised(**{**vars(event), "t": time.time(), "resolved": True})
-            self._publish(settled)
+    def _returned(self, row: JobRow) -> None:
+        """A job that is new, or goes on after its end, or is given up then."""
+        left = self._left.pop(row.id, {})
+        if row.state in END_STATES:  # history that is told at a start is no news
+            self._settle(left.values())
+            return
+        job = self._job(row.id)
+        job.attempt, job.raised = row.attempt, left
+        self._settle([e for e in left.values() if e.finding in END_STATES])  # it has not ended
+
+    def _settle(self, found: Iterable[FindingRaised]) -> None:
+        """What was found on the way stands in nobody's way any more."""
+        for event in found:
+            self._publish(FindingRaised(**{**vars(event), "t": time.time(), "resolved": True}))
 
 
 def _worth(event: LogLine) -> bool:
     """Ranks' lines as they are; the engine's own where they are loud."""
-    return event.source == "rank" or (event.source == "engine" and event.level in _LOUD)
+    if event.source == "engine":
+        return event.level in _LOUD and not (event.where or "").startswith(_CONCLUSIONS)
+    return event.source == "rank"
 
 
 def watch_findings(bus: Bus, call: Callable[[Callable[[], None]], bool]) -> Callable[[], None]:

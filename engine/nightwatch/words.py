@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from engine.media.findings import Finding as MediaFinding
-from engine.messages import FindingRaised, Remedy
+from engine.messages import FindingRaised, JobRow, Remedy
 from engine.triage.catalogue import Remedy as Known
 from engine.triage.catalogue import catalogue
 from engine.triage.findings import Finding
@@ -95,6 +95,31 @@ def raised(
         confidence=round(finding.confidence, 2),
         evidence=evidence,
         remedies=tuple(remedy_of(remedy) for remedy in finding.remedies),
+    )
+
+
+def stopped(row: JobRow) -> FindingRaised:
+    """The finding of a job that was interrupted or failed and whose log explains nothing.
+
+    What lets an interrupted job go on is a remedy; so is, after SIGKILL, whom to suspect.
+    """
+    reason = (row.error or f"the job is {row.state}").strip()
+    cause = f"{reason[:1].upper()}{reason[1:]}".rstrip(".") + "."
+    if row.state == "interrupted":
+        again = "Let the job go on where it stopped; committed clips stay as they are."
+    else:
+        again = "Launch it again as it was, once what the reason names is mended."
+    remedies = [Remedy("go_on", again, "relaunch")]
+    if "SIGKILL" in reason:
+        look = "If nobody did this, ask the kernel whether it did: dmesg -T | grep -i killed."
+        remedies.append(Remedy("ask_kernel", look))
+    return FindingRaised(
+        id=f"job{row.id}-{row.state}",
+        finding=row.state,
+        severity="error",
+        cause=cause,
+        job=row.id,
+        remedies=tuple(remedies),
     )
 
 

@@ -175,6 +175,16 @@ def test_jobs_are_watched_for_failure_waiting_and_standing_still() -> None:
     assert ("job-failed-job2", "resolved") in ids
 
 
+def test_an_interrupted_job_is_told_until_it_goes_on() -> None:
+    world = World(default("job-interrupted"))
+    world.job(2, "running")
+    world.job(2, "interrupted")
+    (told_of,) = world.after(1)
+    assert (told_of.id, told_of.state, told_of.job) == ("job-interrupted-job2", "firing", 2)
+    world.job(2, "loading")
+    assert told(world.after(5)) == ["resolved"]
+
+
 def test_the_driver_s_own_errors_fire_per_gpu_and_only_when_new() -> None:
     world = World(default("gpu-xid"), default("gpu-ecc"))
     world.see(device(0, xids=2, ecc_uncorrected=5), device(1))

@@ -85,6 +85,32 @@ def test_what_was_found_is_settled_when_the_job_is_done_and_told_when_it_failed(
     assert _fed(_row("done"), _row("failed")) == []
 
 
+def test_an_end_that_no_line_explains_is_a_finding_and_settled_once_the_job_goes_on() -> None:
+    killed = "rank 1 (process 77) was killed by SIGKILL (an operator, or the kernel); 2 clips"
+    over = _row("interrupted", error=killed)
+    found = _fed(_row(), over, _row("queued", attempt=2), _row("running", attempt=2))
+    assert [(e.id, e.role, e.resolved) for e in found] == [
+        ("job3-interrupted", "root", False),
+        ("job3-interrupted", "root", True),
+    ]
+    assert found[0].cause == f"R{killed[1:]}."
+    again, ask = found[0].remedies
+    assert (again.action, again.changes, again.alters_output) == ("relaunch", {}, ())
+    assert (ask.action, "dmesg" in ask.text) == (None, True)
+    # Where a line explains it, the line is the cause; what a guard has said counts as well.
+    assert {e.finding for e in _fed(_row(), _line(OOM), over)} == {"cuda_oom"}
+    hang = FindingRaised(id="h", finding="hang_no_progress", severity="error", cause="x", job=3)
+    assert _fed(_row(), hang, over) == []
+    assert [e.resolved for e in _fed(_row(), over, _row("cancelled"))] == [False, True]
+    assert _fed(_row(), _row("cancelled", error="wrong portrait")) == []
+
+
+def test_how_the_engine_tries_again_is_no_evidence() -> None:
+    text = "attempt 2 of 3: communication failed; once more with NCCL_P2P_DISABLE=1"
+    line = LogLine(level="WARNING", source="engine", text=text, job=3, where="desk.py:90")
+    assert _fed(_row(), line) == []
+
+
 def test_advice_follows_what_was_measured() -> None:
     gib = 2**30
     events: list[Event] = [
@@ -107,6 +133,12 @@ def test_advice_follows_what_was_measured() -> None:
     assert (cut.action, cut.changes) == ("relaunch", {"mode": "tpp", "variant": "balanced"})
     (slack,) = told["advice_smaller"].remedies
     assert slack.changes == {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}
+    assert told["advice_smaller"].evidence == ("bytes: 6 GiB", "share: 30 %")
+    host = LedgerUpdated(
+        job=3, rank=0, device="cpu", by_owner={}, total=0, peak=20 * gib,
+        peak_by_owner={"slack": 6 * gib},
+    )  # fmt: skip
+    assert _fed(_row(), host, _row("done")) == []  # no setting grows segments there
     assert _fed(_row(), _row("done")) == []  # nothing measured, nothing advised
 
 
