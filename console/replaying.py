@@ -230,8 +230,8 @@ class Replaying(TerminalApp):
     def _to_mark(self, replay: ReplayClient, by: int) -> None:
         from console.screens.replay_bar import stamp
 
-        mark = replay.mark(by)
-        if mark is None:
+        stop = replay.stop(by)
+        if stop is None:
             at = stamp(replay.cursor)
             none = (
                 t("No spike, alert or error before {time}.", time=at)
@@ -241,7 +241,8 @@ class Replaying(TerminalApp):
             self.say(none, "soft")
             return
         replay.playing = False
-        self.go_to(replay.moment_of(mark))
+        self.go_to(stop.moment)
+        mark = stop.mark
         role = "spike" if mark.kind == "spike" else "state.act"
         self.say(f"{stamp(mark.at)}  {t(mark.kind)}: {mark.text}", role)
 

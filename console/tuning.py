@@ -28,6 +28,7 @@ from engine.params import (
     presets,
 )
 from engine.placement import planner
+from engine.placement.alternatives import title
 from engine.placement.place import Question
 from engine.placement.plan import Plan
 from engine.placement.presets import Choice
@@ -207,6 +208,27 @@ def planned(ground: Ground, values: Mapping[str, Any]) -> Planned:
 def ways_of(found: Planned) -> list[Way]:
     """What fits instead, nearest first; slower, so on a thread."""
     return [] if found.plan.fits else fits_of(found.question, found.choice)
+
+
+#: Values that can contradict each other, or the devices; mode auto needs none of them.
+_CUTS: Final = (
+    *("variant", "num_gpus_dit", "ulysses_size", "enable_vae_parallel", "kv_home"),
+    *("offload_model", "single_gpu", "dit_fsdp", "resident_layers"),
+)
+
+
+def ways_out(ground: Ground, values: Mapping[str, Any]) -> list[Way]:
+    """What fits where the values cannot be planned: the work placed anew; nearest first."""
+    changes: dict[str, Any] = {name: None for name in _CUTS if name in values}
+    changes["mode"] = "auto"
+    kept = {name: value for name, value in values.items() if name not in _CUTS}
+    try:
+        found = planned(ground, {**kept, "mode": "auto"})
+    except ValueError:
+        return []  # where it runs is not what is wrong
+    if found.plan.fits:
+        return [Way(title(found.plan), "--mode auto", changes, found.plan)]
+    return [dataclasses.replace(way, changes={**changes, **way.changes}) for way in ways_of(found)]
 
 
 def turned(parameter: Parameter, value: Any, by: int, ranks: int = 1) -> Any:

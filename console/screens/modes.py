@@ -123,14 +123,14 @@ class ModesBody(Lines):
         return row.strip()
 
     def _verdict(self, row: Row, way: Way) -> None:
-        if way.title == self.now:
-            row.put(t("now"), "accent").put(" ")
         if way.usable:
             row.put("✓ ", "state.good").put(t("fits"), "state.good")
         elif not way.plan.fits:
             row.put("✗ ", "state.act").put(t("does not fit"), "state.act")
         else:
             row.put("✗ ", "state.watch").put(t("not built"), "state.watch")
+        if way.title == self.now:
+            row.put("  ").put(t("now"), "accent")
 
     def _about(self, width: int) -> list[Strip]:
         way = self.way

@@ -113,10 +113,16 @@ class RecordingsPage(Page):
             app.visit(client)
         key = app.keymap.key_of
         if app.visiting:
+            keys = {"play": key("replay.play"), "live": key("visit.live")}
             said = t(
-                "Every page shows this recording now. {play} plays, {live} leads back.",
-                play=key("replay.play"), live=key("visit.live"),
-            )  # fmt: skip
+                "Every page shows this recording now. {play} plays, {live} leads back.", **keys
+            )
+            if item.counts.get("error") or item.counts.get("alert"):
+                said = t(
+                    "Every page shows this recording now. {play} plays, {mark} goes to what went "
+                    "wrong, {live} leads back.",
+                    mark=key("replay.mark-after"), **keys,
+                )  # fmt: skip
             app.say(said, "accent")
         self.table.update()
 

@@ -28,6 +28,7 @@ from console.tuning import (
     request_of,
     turned,
     ways_of,
+    ways_out,
 )
 from console.widgets.paint import Paint
 from console.widgets.tuneplan import PlanPane
@@ -138,13 +139,12 @@ class TunePage(Page):
         variant.reading, variant.problem = False, ""
         try:
             if request_of(variant.values).external:
-                variant.planned = None
+                variant.planned, variant.ways = None, []
                 variant.problem = t("Another program does the work: there is nothing to plan.")
                 return
             variant.planned = planned(ground, variant.values)
         except ValueError as error:
-            variant.problem = str(error)
-            return
+            variant.planned, variant.problem = None, str(error)
         self.think()
 
     def draw_all(self) -> None:
@@ -172,11 +172,13 @@ class TunePage(Page):
         variant, item = self.present, self.table.item
         found, values = variant.planned, dict(variant.values)
         ground = self.grounds.get(ground_key(values))
-        if found is None or ground is None or item is None or variant.problem:
+        if ground is None or item is None or (found is None and variant.ways is not None):
             return
         known = variant.ways
 
-        def look() -> tuple[str, Variant, Planned, tuple[Any, Any]]:
+        def look() -> tuple[str, Variant, Planned | None, tuple[Any, Any]]:
+            if found is None:
+                return "ways", variant, None, (ways_out(ground, values), {})
             near = around(ground, values, item)
             return "ways", variant, found, (ways_of(found) if known is None else known, near)
 
@@ -188,7 +190,7 @@ class TunePage(Page):
         if event.state is WorkerState.ERROR and event.worker.name == "ground":
             for variant in self.variants:
                 if variant.reading:
-                    variant.reading, variant.planned = False, None
+                    variant.reading, variant.planned, variant.ways = False, None, []
                     variant.problem = str(event.worker.error)
             self.draw_all()
         if event.state is not WorkerState.SUCCESS or not isinstance(event.worker.result, tuple):

@@ -13,7 +13,7 @@ from console.replanning import Way, mode_ways
 from console.screens.dialog import Choice, Dialog
 from console.screens.jobs_ask import way_words
 from console.screens.tune_forms import PresetForm, ValueForm
-from console.tuning import PREVIEW_CLIPS, TUNED, Variant, kept_values
+from console.tuning import HARDWARE, PREVIEW_CLIPS, TUNED, Variant, kept_values
 from console.widgets.jobs import mode_of
 from engine import params
 from engine.messages import Reply, Submit
@@ -62,9 +62,9 @@ def fit(page: TunePage) -> None:
     """Take the nearest values that fit."""
     present, app = page.present, page.console_app
     page.wants_fit = None
-    if present.planned is None:
+    if present.reading or (present.planned is None and not present.problem):
         app.say(t("There is no plan to compare yet."), "soft")
-    elif present.planned.plan.fits:
+    elif present.planned is not None and present.planned.plan.fits:
         app.say(t("There is nothing to mend: it fits."), "soft")
     elif present.ways is None:
         page.wants_fit = present
@@ -238,7 +238,12 @@ def submit(page: TunePage) -> None:
         return
     request = _checked(page)
     if request is not None:
-        app.command(Submit(request=request), t("The job is queued."))
+        said = t("The job is queued.")
+        if any(page.present.values.get(p.name) is not None for p in HARDWARE):
+            said = t(
+                "The job is queued; it runs on the devices of this host, not on supposed ones."
+            )
+        app.command(Submit(request=request), said)
 
 
 def preview(page: TunePage) -> None:

@@ -68,7 +68,7 @@ def where(model: Model, item: Incident) -> str:
 class Incidents(Table[Incident]):
     """Alerts and findings, what asks for eyes first."""
 
-    SHOWS = frozenset({"alerts", "findings"})
+    SHOWS = frozenset({"alerts", "findings", "replay"})
     TITLE = N_("Incidents")
     COLUMNS: ClassVar[Sequence[Column[Incident]]] = ()
 
@@ -94,7 +94,10 @@ class Incidents(Table[Incident]):
         return " ".join(told)
 
     def empty(self, row: Row) -> Row:
-        keymap = self.console_app.keymap
+        keymap, replay = self.console_app.keymap, self.console_app.replay
+        if replay is not None and replay.stop(1, ("error", "alert")) is not None:
+            said = t("Nothing is wrong yet at this moment. {key} goes to what went wrong next.")
+            return row.phrase(said, key=keymap.key_of("replay.mark-after"))
         sign = "● " if self.paint.unicode else "* "
         row.put(sign, "state.good").put(t("All is well: no alert, no finding.") + "  ", "text")
         if not self.past:

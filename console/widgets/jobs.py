@@ -99,8 +99,11 @@ class Jobs(Table[JobRow]):
         return " ".join(parts)
 
     def empty(self, row: Row) -> Row:
-        key = self.console_app.keymap.key_of("overview.submit")
-        return row.phrase(t("No job yet. Press {key} to submit one."), key=key)
+        key = self.console_app.keymap.key_of
+        if self.console_app.replay is not None:
+            said = t("No job yet at this moment of the recording. {play} plays it.")
+            return row.phrase(said, play=key("replay.play"))
+        return row.phrase(t("No job yet. Press {key} to submit one."), key=key("overview.submit"))
 
     @property
     def job(self) -> JobRow | None:

@@ -199,8 +199,9 @@ class Timeline(Lines, can_focus=True):
         """Lines before and after the cursor, which stands between them."""
         if height < 2:
             return []
-        # Ranks' lines come in a little out of order.
-        entries = sorted(self.model.logs, key=lambda entry: entry.t)
+        # Ranks' lines come in a little out of order; the lines of a traceback are debug lines.
+        told = (entry for entry in self.model.logs if entry.level != "DEBUG")
+        entries = sorted(told, key=lambda entry: entry.t)
         at = bisect.bisect_right(entries, self.moment + 0.001, key=lambda entry: entry.t)
         before = min(at, max((height - 1) // 2, height - 1 - (len(entries) - at)))
         shown = [log_row(self.paint, entry, width) for entry in entries[at - before : at]]

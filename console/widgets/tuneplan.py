@@ -104,7 +104,8 @@ class PlanPane(Lines):
         if several and number:
             rows += self._differing(variant, width)
         if found is None:
-            return rows
+            mended = variant.problem and variant.ways != []
+            return [*rows, *self._fits(variant, here, width)] if mended else rows
         plan = found.plan
         groups = alike(plan)
         most = max(room - len(rows) - 9, 2)
@@ -206,15 +207,21 @@ class PlanPane(Lines):
 
     def _misfit(self, variant: Variant, here: bool, width: int) -> list[Row]:
         """Why not, and what would."""
-        paint, found = self.paint, variant.planned
+        found = variant.planned
         assert found is not None
-        rows = []
+        rows: list[Row] = []
         for reason in found.plan.reasons[:1]:
             rows += self._said(reason, "state.watch", width)[:3]
+        return [*rows, *self._fits(variant, here, width)]
+
+    def _fits(self, variant: Variant, here: bool, width: int) -> list[Row]:
+        """What would fit instead, the first with its key."""
+        paint = self.paint
         if variant.ways is None:
-            return [*rows, paint.row(width).put(t("looking for what fits"), "soft")]
+            return [paint.row(width).put(t("looking for what fits"), "soft")]
         if not variant.ways:
-            return [*rows, paint.row(width).put(t("Nothing near fits these devices."), "soft")]
+            return [paint.row(width).put(t("Nothing near fits these devices."), "soft")]
+        rows: list[Row] = []
         for at, way in enumerate(variant.ways[:3]):
             parts = fmt.wrap(fmt.inert(way_words(way)), width - 2)[: 2 if at == 0 else 1]
             role = "soft" if way.alters_output else "text"

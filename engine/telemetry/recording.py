@@ -6,11 +6,10 @@ where the spikes, errors and alerts are. Damage costs what it hit and is told in
 
 from __future__ import annotations
 
-import bisect
 import heapq
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -21,7 +20,6 @@ from engine.telemetry.recording_segment import (
     SUFFIX,
     Contents,
     Index,
-    Mark,
     Stamped,
     read_segment,
 )
@@ -76,7 +74,6 @@ class Recording:
             (mark for segment in self.segments for mark in segment.index.marks),
             key=lambda mark: mark.at,
         )
-        self._marked = [mark.at for mark in self.marks]
 
     @property
     def jobs(self) -> list[int]:
@@ -123,16 +120,6 @@ class Recording:
         if len(lists) == 1:
             return iter(lists[0])
         return heapq.merge(*lists, key=lambda stamped: stamped.at)
-
-    def next_mark(
-        self, at: float, by: int = 1, kinds: Collection[str] = MARKS, apart: float = 0.0
-    ) -> Mark | None:
-        """The nearest mark after (``by`` > 0) or before ``at``, more than ``apart`` seconds off."""
-        if by > 0:
-            first = bisect.bisect_right(self._marked, at + apart)
-            return next((m for m in self.marks[first:] if m.kind in kinds), None)
-        last = bisect.bisect_left(self._marked, at - apart)
-        return next((m for m in reversed(self.marks[:last]) if m.kind in kinds), None)
 
     def _contents(self, segment: Segment) -> Contents:
         found = self._unpacked.get(segment.name)

@@ -22,6 +22,7 @@ from engine.messages import (
     AlertChanged,
     DevicesSampled,
     Event,
+    FindingRaised,
     JobChanged,
     LogLine,
     MessageError,
@@ -116,6 +117,8 @@ def mark_of(at: float, event: Event) -> Mark | None:
         case RankChanged(phase="died"):
             reason = event.reason or "no reason known"
             return Mark(at, "error", f"rank {event.rank} died: {reason}"[:_TEXT], event.job)
+        case FindingRaised(role="root", resolved=False):
+            return Mark(at, "error", event.cause[:_TEXT], event.job)
         case AlertChanged(state="firing"):
             return Mark(at, "alert", f"{event.rule}: {event.message}"[:_TEXT], event.job)
         case _:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Final
 
 from engine.bus import Bus
@@ -21,6 +22,18 @@ SPEEDS: Final = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 LOOKBACK: Final = 600.0
 #: A jump to a mark arrives a little after it, so that what it marks is on the screen.
 _AFTER: Final = 0.05
+#: Errors and alerts this close together are one fault: a jump arrives behind all of them, where
+#: what they mean is known.
+_BURST: Final = 2.0
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Where a jump arrives: the first mark of a fault, how many it has, the moment (Unix)."""
+
+    mark: Mark
+    count: int
+    moment: float
 
 
 class ReplayClient:
@@ -107,13 +120,26 @@ class ReplayClient:
         for stamped in self.recording.ground(moment - lookback, moment):
             yield stamped.event
 
-    def mark(self, by: int, kinds: Collection[str] = MARKS) -> Mark | None:
-        """The next (``by`` > 0) or previous mark seen from the cursor."""
-        return self.recording.next_mark(self.cursor, by, kinds, apart=2 * _AFTER)
+    def stops(self, kinds: Collection[str] = MARKS) -> list[Stop]:
+        """Every spike, and every fault, in order."""
+        stops: list[Stop] = []
+        for mark in self.recording.marks:
+            last = stops[-1] if stops else None
+            if mark.kind not in kinds:
+                continue
+            joins = last is not None and "spike" not in (mark.kind, last.mark.kind)
+            if last is not None and joins and mark.at - last.mark.at <= _BURST:
+                stops[-1] = Stop(last.mark, last.count + 1, mark.at + _AFTER)
+            else:
+                stops.append(Stop(mark, 1, mark.at + _AFTER))
+        return stops
 
-    def moment_of(self, mark: Mark) -> float:
-        """Where the cursor goes for a mark: just after it."""
-        return mark.at + _AFTER
+    def stop(self, by: int, kinds: Collection[str] = MARKS) -> Stop | None:
+        """The next (``by`` > 0) or previous stop seen from the cursor."""
+        stops, off = self.stops(kinds), 2 * _AFTER
+        if by > 0:
+            return next((stop for stop in stops if stop.moment > self.cursor + off), None)
+        return next((stop for stop in stops[::-1] if stop.moment < self.cursor - off), None)
 
     def faster(self, by: int) -> float:
         """The next speed up (1) or down (-1); returns it."""

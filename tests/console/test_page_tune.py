@@ -61,7 +61,6 @@ def paged(opened: Opener, tmp_path: Path) -> Paged:
             page = console.app.page
             assert isinstance(page, TunePage)
             page.take(TPP if values is None else values)
-            await until(console, lambda: page.present.planned is not None)
             await until(console, lambda: bool(page.present.problem) or _thought(page))
             yield console, page
 
@@ -126,6 +125,22 @@ async def test_a_value_is_typed_and_a_wrong_one_is_a_sentence(paged: Paged) -> N
         assert "is typed" in console.text()
         page.take({"mode": "single"})
         assert "cannot be planned" in console.text()  # single, and four ranks
+
+
+async def test_values_that_contradict_each_other_have_a_way_out_too(paged: Paged) -> None:
+    async with paged(values={**SUPPOSED, "plan_devices": 1, "mode": "fsdp"}) as (console, page):
+        assert "needs 2 or more GPUs" in console.text()
+        await console.press("f")  # before it is found: taken as soon as it is
+        await until(console, lambda: page.present.planned is not None)
+        found = page.present.planned
+        assert found is not None
+        assert found.plan.fits
+        assert page.present.values["mode"] == "auto"
+        assert "does not fit" not in console.text()
+        page.take({"mode": "single", "num_gpus_dit": 4})
+        await until(console, lambda: bool(page.present.ways))
+        assert "offload" in console.text()
+        assert "nothing to mend" not in console.text()
 
 
 async def test_variants_stand_side_by_side(paged: Paged) -> None:

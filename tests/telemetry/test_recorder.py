@@ -17,6 +17,7 @@ from engine.messages import (
     AlertChanged,
     DevicesSampled,
     Event,
+    FindingRaised,
     JobChanged,
     LogLine,
     RankChanged,
@@ -25,6 +26,7 @@ from engine.messages import (
 from engine.telemetry.recorder import Limits
 from engine.telemetry.recording import RecordingError, open_recording
 from engine.telemetry.recording_segment import SegmentWriter
+from engine.telemetry.replay import ReplayClient
 from tests.console.fake_client import T0, Stage, job
 from tests.e2e.harness import ROOT, until
 from tests.telemetry.recordings import Taped, record
@@ -233,18 +235,31 @@ def test_dead_ranks_and_errors_are_marked(tmp_path: Path) -> None:
     died = RankChanged(job=1, rank=2, pid=7, device="cuda:2", device_uuid=None, phase="died",
                        reason="SIGKILL", t=T0)  # fmt: skip
     taped.tell([died, line("fine"), line("broken", "ERROR")])
-    taped.t += 10
+    taped.t += 1
+    why = FindingRaised(id="f", finding="cuda_oom", severity="error", cause="Full.", t=T0)
+    taped.tell([why, replace(why, role="victim"), replace(why, resolved=True)])
+    taped.t += 9
     alert = AlertChanged(id="hot:0", rule="hot", severity="warning", state="pending", t=T0,
                          message="86 °C")  # fmt: skip
     taped.tell([alert, replace(alert, state="firing"), replace(alert, state="resolved")])
     taped.close()
     recording = open_recording(tmp_path)
     marks = recording.marks
-    assert recording.next_mark(T0 + 1, kinds=["alert"]) == marks[-1]
-    assert recording.next_mark(T0 + 10, -1) == marks[0]
     assert [(mark.kind, mark.at) for mark in marks] == [
-        ("spike", T0), ("error", T0 + 10), ("error", T0 + 10), ("alert", T0 + 20)]  # fmt: skip
+        ("spike", T0), *[("error", T0 + n) for n in (10, 10, 11)], ("alert", T0 + 20)]  # fmt: skip
     assert marks[1].text == "rank 2 died: SIGKILL"
+    replay = ReplayClient(recording)
+    replay.seek(T0 + 1)
+    alert_stop = replay.stop(1, kinds=["alert"])
+    assert alert_stop is not None
+    assert alert_stop.mark == marks[-1]
+    # What belongs to one fault is one stop, behind what says what it means; from there back.
+    fault = replay.stop(1)
+    assert fault is not None
+    assert (fault.mark, fault.count) == (marks[1], 3)
+    assert T0 + 11 < fault.moment < T0 + 12
+    replay.seek(fault.moment)
+    assert [replay.stop(by) for by in (-1, 1)] == [replay.stops()[0], alert_stop]
 
 
 def test_what_is_no_recording_is_refused_with_what_was_looked_for(tmp_path: Path) -> None:
