@@ -19,7 +19,7 @@ from textual.app import SystemCommand
 from textual.message import Message
 from textual.screen import Screen
 
-from console import actions, i18n
+from console import actions, i18n, pauses
 from console import theme as themes
 from console.config import Config
 from console.i18n import t
@@ -99,6 +99,7 @@ class AvatopApp(Replaying):
         self._connect = None if ready else cast("Callable[[], EngineClient]", client)
         self._unsubscribe: Callable[[], None] | None = None
         self._last_frame = 0.0
+        self._second_shown = 0  # what the header's clock shows
         self._frame_due = False
         self.leaving: Leave | None = None
         self.closing = threading.Event()  # ends what watches on threads
@@ -118,6 +119,8 @@ class AvatopApp(Replaying):
         self.call_after_refresh(self._first_picture_done)
 
     def _first_picture_done(self) -> None:
+        if self._own_fds:
+            pauses.seldom()
         for problem in self.config.problems:
             self.say(t("Configuration: {problem}", problem=problem), "state.watch")
         self.watch_own_files()
@@ -172,6 +175,8 @@ class AvatopApp(Replaying):
     def _take_snapshot(self, snapshot: Snapshot) -> None:
         self.live.apply_snapshot(snapshot)
         self._picture()
+        if self._own_fds:
+            pauses.seldom()
 
     def _from_thread(self, function: Callable[..., object], *arguments: object) -> None:
         loop = self._loop
@@ -203,7 +208,7 @@ class AvatopApp(Replaying):
     def _picture(self) -> None:
         self._frame_due = False
         self._last_frame = time.monotonic()
-        self.model.now = self.clock()
+        self._clock_moves()
         for event in self.mailbox.drain():
             self.live.apply(event)
         if self.live.stopped is not None and self.leaving is not None:
@@ -221,14 +226,20 @@ class AvatopApp(Replaying):
 
     def _second(self) -> None:
         """The clock, and plots that move with time while something lives."""
-        self.model.now = self.clock()
+        self._clock_moves()
         if self.notices.expire(time.monotonic()):
             self.model.dirty.add("footer")
-        self.model.dirty.add("header")
         if time.monotonic() - self._last_frame > 1.5:
             self.model.dirty.add("devices")  # nothing came: what is held moves on with time
         if not self.stalled:
             self._show(self.model.taken())
+
+    def _clock_moves(self) -> None:
+        """The header's clock is drawn once a second, with whatever picture comes first."""
+        self.model.now = self.clock()
+        if int(self.model.now) != self._second_shown:
+            self._second_shown = int(self.model.now)
+            self.model.dirty.add("header")
 
     def captured(self, stream: str, line: str) -> None:
         level = "WARNING" if stream == "stderr" else "INFO"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections import deque
+import itertools
+from collections import Counter, deque
 from dataclasses import replace
 from typing import Any, Final
 
@@ -26,6 +27,8 @@ JOBS: Final = 5000  # ended jobs beyond this leave, the oldest first
 CLIPS: Final = 2000  # clips remembered per job
 STORIES: Final = 64  # jobs whose clips and changes of plan are remembered
 CHANGES: Final = 64  # changes of plan remembered per job
+_FIRST: Final = LIVE_STATES | {"paused"}  # states whose jobs come first
+_ENDED_OR_LIVE: Final = LIVE_STATES | END_STATES
 
 
 class JobBook:
@@ -40,13 +43,14 @@ class JobBook:
         self.plan_story: dict[int, deque[PlanChanged]] = {}
         self.preview: Preview | None = None
         self._rows: list[JobRow] | None = None
+        self._counts: Counter[str] | None = None
 
     def take(self, event: Event) -> set[str]:
         """Take one event in; what it changed, in the words of ``Model.dirty``."""
         match event:
             case JobChanged():
                 self.jobs[event.job.id] = event.job
-                self._rows = None
+                self._rows = self._counts = None
                 if len(self.jobs) > JOBS + JOBS // 10:
                     self._forget()
                 return {"jobs", "header", "pipeline"}
@@ -68,7 +72,7 @@ class JobBook:
     def take_snapshot(self, snapshot: Snapshot) -> None:
         self.jobs.update((job.id, job) for job in snapshot.jobs)
         self.plans.update(snapshot.plans)
-        self._rows = None
+        self._rows = self._counts = None
 
     def _block(self, event: BlockDone) -> set[str]:
         self.blocks[event.job] = replace(event, preview_rgb="")
@@ -111,7 +115,7 @@ class JobBook:
         """
 
         def place(job: JobRow) -> tuple[int, float]:
-            if job.state in LIVE_STATES or job.state == "paused":
+            if job.state in _FIRST:
                 return (0, job.id)
             if job.state not in END_STATES:
                 return (1, job.id)
@@ -121,11 +125,18 @@ class JobBook:
             self._rows = sorted(self.jobs.values(), key=place)
         return self._rows
 
+    def counts(self) -> Counter[str]:
+        """Jobs in each state."""
+        if self._counts is None:
+            self._counts = Counter(job.state for job in self.jobs.values())
+        return self._counts
+
     def live(self) -> list[JobRow]:
-        return [job for job in self.jobs.values() if job.state in LIVE_STATES]
+        first = itertools.takewhile(lambda job: job.state in _FIRST, self.rows())
+        return [job for job in first if job.state in LIVE_STATES]
 
     def queued(self) -> list[JobRow]:
-        return [j for j in self.jobs.values() if j.state not in LIVE_STATES | END_STATES]
+        return [j for j in self.jobs.values() if j.state not in _ENDED_OR_LIVE]
 
     def current(self) -> JobRow | None:
         """The job the pipeline strip and the header speak of: the newest live one."""

@@ -25,8 +25,6 @@ from typing import TYPE_CHECKING, Any, Final
 from textual._xterm_parser import XTermParser
 from textual.drivers.linux_driver import LinuxDriver
 
-from console.thrift import slim
-
 if TYPE_CHECKING:
     from textual.app import App
 
@@ -80,7 +78,7 @@ class SteadyWriter:
         if self.stalled:
             self.skipped += 1
             return
-        data = slim(text).encode("utf-8", "replace")
+        data = text.encode("utf-8", "replace")
         with self._wakeup:
             if self.stalled or self._stopping.is_set():
                 self.skipped += 1

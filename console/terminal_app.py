@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.console import RenderableType
 from textual import events
-from textual._compositor import ChopsUpdate
+from textual._compositor import ChopsUpdate, LayoutUpdate
 from textual.app import App
 from textual.screen import Screen
 from textual.strip import Strip
@@ -21,7 +21,7 @@ from textual.strip import Strip
 from console.leave import Leave
 from console.terminal import OwnedTerminal, SteadyDriver, signals
 from console.theme import Theme
-from console.thrift import Spans
+from console.thrift import Spans, Whole
 from console.typeahead import TypeAhead
 
 
@@ -110,9 +110,10 @@ class TerminalApp(App[Leave]):
         return writer.written if writer is not None else 0
 
     def _display(self, screen: Screen[Any], renderable: RenderableType | None) -> None:
-        # Textual sends each changed row from its widget's left edge on; we send what changed.
         if type(renderable) is ChopsUpdate:
             renderable = Spans(renderable.chops, renderable.spans, renderable.chop_ends)
+        elif type(renderable) is LayoutUpdate:
+            renderable = Whole(renderable.strips, renderable.region)
         super()._display(screen, renderable)
 
     def terminal_recovered(self) -> None:

@@ -1,104 +1,129 @@
 """Fewer bytes for the same picture: colours are set where they change, not for every piece.
 
-Textual's compositor wraps every piece of text in its own full style and a reset. Within one frame
-most neighbours share the ground, often the ink too; over a slow line half of a frame is that.
+Textual's compositor wraps every piece of text in its own full style and a reset, and sends each
+changed row from its widget's left edge on. Within one frame most neighbours share the ground, often
+the ink too; over a slow line half of a frame is that.
 """
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final
 
+from rich.cells import cell_len
+from rich.color import Color, ColorSystem
 from rich.console import Console
-from textual._compositor import ChopsUpdate
+from rich.segment import Segment
+from rich.style import Style
+from textual._compositor import ChopsUpdate, LayoutUpdate
+from textual.strip import Strip
 
-_SGR: Final = re.compile(r"\x1b\[([0-9;]*)m")
+#: Flags, ink and ground, as the codes that set them.
+Attributes = tuple[str, str, str]
+
+_RESET: Final[Attributes] = ("", "", "")
 _PLAIN: Final = frozenset({"", "1", "2"})  # flags that do not show on a blank
-_RESET: Final = ("", "", "")  # flags, foreground, background
+_FLAGS: Final = (
+    ("bold", "1"), ("dim", "2"), ("italic", "3"), ("underline", "4"), ("blink", "5"),
+    ("reverse", "7"), ("strike", "9"),
+)  # fmt: skip
 
 
 class Spans(ChopsUpdate):
     """A partial update that sends the changed spans of a row and nothing left of them."""
 
     def render_segments(self, console: Console) -> str:
-        out: list[str] = []
+        pen = Pen(console)
         for y, first, last in self.spans:
             for end, (x, strip) in zip(self.chop_ends[y], self.chops[y].items(), strict=False):
                 start, stop = max(x, first), min(end, last)
-                if strip is None or start >= stop:
-                    continue
-                if (start, stop) != (x, end):
-                    strip = strip.crop(start - x, stop - x)
-                out.append(f"\x1b[{y + 1};{start + 1}H{strip.render(console)}")
-        return "".join(out)
+                if strip is not None and start < stop:
+                    pen.move(start, y)
+                    for text, style in cut(strip, start - x, stop - x):
+                        pen.write(text, style)
+        return pen.end()
 
 
-def slim(frame: str) -> str:
-    """``frame`` with redundant SGR sequences left out; it ends with all attributes off."""
-    parts = _SGR.split(frame)
-    if len(parts) < 5:
-        return frame
-    out = [parts[0]]
-    present = wanted = _RESET
-    for n in range(1, len(parts), 2):
-        codes, text = parts[n], parts[n + 1]
-        wanted = _RESET if codes in ("", "0") else _read(codes, wanted)
-        if not text or (text.startswith("\x1b") and text.isascii() and _only_moves(text)):
-            out.append(text)
-            continue
-        if (
-            text.strip(" ") == ""
-            and wanted[2] == present[2]
-            and wanted[0] in _PLAIN
-            and (present[0] in _PLAIN)
-        ):
-            out.append(text)  # blanks show no ink
-            continue
-        if wanted != present:
-            out.append(_change(present, wanted))
-            present = wanted
-        out.append(text)
-    if present != _RESET:
-        out.append("\x1b[0m")
-    return "".join(out)
+class Whole(LayoutUpdate):
+    """A full update."""
+
+    def render_segments(self, console: Console) -> str:
+        pen = Pen(console)
+        for y, line in enumerate(self.strips, self.region.y):
+            pen.move(self.region.x, y)
+            for strip in line:
+                for text, style, _control in strip:
+                    pen.write(text, style)
+        return pen.end()
 
 
-_MOVES: Final = re.compile(r"(?:\x1b\[[0-9;?]*[A-Za-ln-z]|\n)*")
+def cut(strip: Strip, start: int, stop: int) -> Iterator[tuple[str, Style | None]]:
+    """The pieces of a strip between two cells; half of a wide character becomes a blank."""
+    x = 0
+    for segment in strip:
+        text, style, _control = segment
+        cells = len(text) if text.isascii() else cell_len(text)
+        end = x + cells
+        if x >= stop:
+            return
+        if end > start:
+            if x < start or end > stop:
+                if cells == len(text):
+                    text = text[max(start - x, 0) : stop - x]
+                else:
+                    text = Segment.split_cells(segment, min(stop - x, cells))[0].text
+                    text = Segment(text).split_cells(max(start - x, 0))[1].text
+            yield text, style
+        x = end
 
 
-def _only_moves(text: str) -> bool:
-    return _MOVES.fullmatch(text) is not None
+class Pen:
+    """Writes pieces of text; a frame begins and ends with all attributes off."""
+
+    def __init__(self, console: Console) -> None:
+        names = {system.name.lower(): system for system in ColorSystem}
+        self._system = names.get(console.color_system or "", ColorSystem.TRUECOLOR)
+        self._present = _RESET
+        self._out: list[str] = []
+
+    def move(self, x: int, y: int) -> None:
+        """Go on at a cell, counted from 0."""
+        self._out.append(f"\x1b[{y + 1};{x + 1}H")
+
+    def write(self, text: str, style: Style | None) -> None:
+        wanted = _RESET if style is None else attributes(style, self._system)
+        if wanted != self._present and not (self._blank_in(wanted) and text.isspace()):
+            self._out.append(_change(self._present, wanted))
+            self._present = wanted
+        self._out.append(text)
+
+    def _blank_in(self, wanted: Attributes) -> bool:
+        """Whether blanks look the same in both attributes: they show no ink."""
+        present = self._present
+        return wanted[2] == present[2] and wanted[0] in _PLAIN and present[0] in _PLAIN
+
+    def end(self) -> str:
+        """The whole frame."""
+        if self._present != _RESET:
+            self._out.append("\x1b[0m")
+        return "".join(self._out)
 
 
-def _read(codes: str, before: tuple[str, str, str]) -> tuple[str, str, str]:
-    """The attributes after an SGR sequence, as codes."""
-    flags, ink, ground = before
-    items = codes.split(";")
-    n = 0
-    while n < len(items):
-        code = items[n]
-        if code in ("38", "48"):
-            size = 5 if n + 1 < len(items) and items[n + 1] == "2" else 3
-            colour = ";".join(items[n : n + size])
-            if code == "38":
-                ink = colour
-            else:
-                ground = colour
-            n += size
-            continue
-        if code in ("0", ""):
-            flags, ink, ground = _RESET
-        elif (len(code) == 2 and code[0] == "3") or (len(code) == 2 and code[0] == "9"):
-            ink = "" if code == "39" else code
-        elif (len(code) == 2 and code[0] == "4") or (len(code) == 3 and code[:2] == "10"):
-            ground = "" if code == "49" else code
-        else:
-            flags = f"{flags};{code}" if flags else code
-        n += 1
-    return flags, ink, ground
+@lru_cache(4096)
+def attributes(style: Style, system: ColorSystem) -> Attributes:
+    """What a style asks of the terminal."""
+    flags = ";".join(code for name, code in _FLAGS if getattr(style, name))
+    return flags, _codes(style.color, system, True), _codes(style.bgcolor, system, False)
 
 
-def _change(present: tuple[str, str, str], wanted: tuple[str, str, str]) -> str:
+def _codes(color: Color | None, system: ColorSystem, ink: bool) -> str:
+    if color is None or color.is_default:
+        return ""
+    return ";".join(color.downgrade(system).get_ansi_codes(ink))
+
+
+def _change(present: Attributes, wanted: Attributes) -> str:
     """The shortest sequence from one set of attributes to another."""
     if wanted == _RESET:
         return "\x1b[0m"

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final
 
-from console import exits
+from console import exits, pauses
 from console.commands.say import tell
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ def open_console(
             "Run it in one, or make a video without a screen: avatop run --help, avatop demo"
         )
         return exits.USAGE
+    pauses.none()
     # Textual first: the picture is drawn while the engine's modules are still being imported.
     from console.app import AvatopApp
     from console.i18n import LanguageError

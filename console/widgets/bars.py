@@ -16,6 +16,7 @@ from console.notices import Notice
 from console.state import Model
 from console.widgets.lines import Lines
 from console.widgets.paint import Paint, Row
+from engine.messages import END_STATES, LIVE_STATES
 
 
 class Header(Lines):
@@ -116,8 +117,12 @@ def _mode(model: Model) -> str:
 
 
 def _counts(row: Row, model: Model, short: bool) -> None:
-    counts = {"running": len(model.live_jobs()), "queued": len(model.queued_jobs())}
-    states = [job.state for job in model.jobs.values()]
+    states = model.book.counts()
+    ended = END_STATES | LIVE_STATES
+    counts = {
+        "running": sum(states[state] for state in LIVE_STATES),
+        "queued": sum(count for state, count in states.items() if state not in ended),
+    }
     dead = sum(panel.phase == "died" for panel in model.panels())
     for name, count in counts.items():
         if count or name == "running":
@@ -126,8 +131,8 @@ def _counts(row: Row, model: Model, short: bool) -> None:
             row.put(f"{fmt.state(name).shape} {count}", role).put(f" {fmt.word(name)}", "soft")
     firing = model.trouble.firing()
     wrong = [
-        ("interrupted", states.count("interrupted"), fmt.word("interrupted")),
-        ("failed", states.count("failed"), fmt.word("failed")),
+        ("interrupted", states["interrupted"], fmt.word("interrupted")),
+        ("failed", states["failed"], fmt.word("failed")),
         ("warning", dead, n("dead rank", "dead ranks", dead)),
         ("warning", len(firing), n("alert", "alerts", len(firing))),
     ]

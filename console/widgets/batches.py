@@ -152,9 +152,7 @@ class WholeBatch(Lines):
             right.put("  ").put(left, "text" if known else "na")
         bar = paint.row(width).put("  ")
         progress(paint, bar, max(width - 3 - right.x, 8), part_done(batch, self.model.jobs))
-        for text, role in right.pieces:
-            bar.raw(text, role)
-        return [bar.strip(), self._counts(batch, paint.row(width).put("  ")).strip()]
+        return [bar.add(right).strip(), self._counts(batch, paint.row(width).put("  ")).strip()]
 
     def _counts(self, batch: Batch, row: Row) -> Row:
         change = batch.change

@@ -109,10 +109,7 @@ def lay(paint: Paint, sections: Sequence[Section], width: int) -> list[Strip]:
 
 def _laid(paint: Paint, item: Fact | Said | Drawn, column: int, width: int) -> list[Strip]:
     if isinstance(item, Drawn):
-        row = paint.row(width).put("  ")
-        for text, role in item.row.pieces:
-            row.raw(text, role)
-        return [row.strip()]
+        return [paint.row(width).put("  ").add(item.row).strip()]
     if isinstance(item, Said):
         parts = fmt.wrap(fmt.inert(item.text), max(width - 3, 8))
         return [paint.row(width).put("  ").outside(part, item.role).strip() for part in parts]

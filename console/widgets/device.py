@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from textual.strip import Strip
-
 from console import format as fmt
 from console import history
 from console.config import Thresholds
@@ -32,15 +30,15 @@ class View:
     limits: Thresholds = field(default_factory=Thresholds)
 
 
-def full(paint: Paint, panel: Panel, width: int, height: int, view: View) -> list[Strip]:
-    """Title, plots and, from 7 rows on, a legend with figures."""
-    lines = [title(paint, panel, width, view).strip()]
+def full(paint: Paint, panel: Panel, width: int, height: int, view: View) -> list[Row]:
+    """Title, plots and, from 6 rows on, a legend with figures."""
+    lines = [title(paint, panel, width, view)]
     legend_rows = 1 if height >= 6 else 0
     rows = height - 1 - legend_rows
     if rows > 0:
-        lines += [row.strip() for row in _plots(paint, panel, width, rows, view)]
+        lines += _plots(paint, panel, width, rows, view)
     if legend_rows:
-        lines.append(legend(paint, panel, width, view.span).strip())
+        lines.append(legend(paint, panel, width, view.span))
     return lines
 
 
@@ -257,7 +255,7 @@ def legend(paint: Paint, panel: Panel, width: int, span: float) -> Row:
     return row.right(tail.put(" ")) if tail.x else row
 
 
-def line(paint: Paint, panel: Panel, width: int, view: View, name_width: int) -> Strip:
+def line(paint: Paint, panel: Panel, width: int, view: View, name_width: int) -> Row:
     """A device in one line: name, bar by owner against capacity with the plan's tick, readings."""
     row = _marker(paint.row(width), panel, view)
     row.outside(fmt.fit(panel.name, name_width), _name_role(panel, view)).put(" ")
@@ -287,7 +285,7 @@ def line(paint: Paint, panel: Panel, width: int, view: View, name_width: int) ->
         columns = panel.memory.columns(view.now, count, seconds)
         highest = max([c[0] for c in columns if c] + [float(panel.predicted or 0), 1.0])
         row.put(" ").cells(plot.area(paint, columns, 1, highest)[0])
-    return row.right(readings.put(" ")).strip()
+    return row.right(readings.put(" "))
 
 
 def _line_readings(paint: Paint, panel: Panel, width: int, limits: Thresholds) -> Row:

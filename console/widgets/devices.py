@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from textual.strip import Strip
@@ -14,7 +14,7 @@ from console.parts import Panel
 from console.state import Model
 from console.widgets import device
 from console.widgets.lines import Lines
-from console.widgets.paint import Paint
+from console.widgets.paint import Paint, Row
 
 PANEL_WIDTH = 50  # narrowest full panel
 TWO_PLOTS = 56  # narrowest panel with a plot of temperature beside that of memory
@@ -99,45 +99,33 @@ class Devices(Lines, can_focus=True):
             return lines + self._grid(panels, width, rows, grid.columns, view)
         if grid.lead:
             chosen = next(p for p in panels if p.key == view.selected)
-            lines += device.full(self.paint, chosen, width, grid.lead, view)
+            lines += [
+                row.strip() for row in device.full(self.paint, chosen, width, grid.lead, view)
+            ]
         return lines + self._lines_of(panels, width, grid.columns, view)
 
     def _grid(
         self, panels: Sequence[Panel], width: int, rows: int, columns: int, view: device.View
     ) -> list[Strip]:
         out: list[Strip] = []
-        each = width // columns
+        widths = _shares(width, columns)
         for start in range(0, len(panels), columns):
-            group = panels[start : start + columns]
-            widths = [each] * columns
-            widths[-1] = width - each * (columns - 1)
-            drawn = [
-                device.full(self.paint, panel, widths[i], rows, view)
-                for i, panel in enumerate(group)
-            ]
-            drawn += [[self.paint.blank(widths[i])] * rows for i in range(len(group), columns)]
-            out += [Strip.join(parts) for parts in zip(*drawn, strict=True)]
+            group = zip(panels[start : start + columns], widths, strict=False)
+            drawn = [device.full(self.paint, panel, wide, rows, view) for panel, wide in group]
+            out += [_side_by_side(self.paint, parts, widths) for parts in zip(*drawn, strict=True)]
         return out
 
     def _lines_of(
         self, panels: Sequence[Panel], width: int, columns: int, view: device.View
     ) -> list[Strip]:
         names = max(len(panel.name) for panel in panels)
-        each = width // columns
-        widths = [each] * columns
-        widths[-1] = width - each * (columns - 1)
+        widths = _shares(width, columns)
         per_column = -(-len(panels) // columns)
         out = []
         for y in range(per_column):
-            parts = []
-            for column in range(columns):
-                index = column * per_column + y
-                if index < len(panels):
-                    panel = panels[index]
-                    parts.append(device.line(self.paint, panel, widths[column], view, names))
-                else:
-                    parts.append(self.paint.blank(widths[column]))
-            out.append(Strip.join(parts))
+            group = zip(panels[y::per_column], widths, strict=False)
+            parts = [device.line(self.paint, panel, wide, view, names) for panel, wide in group]
+            out.append(_side_by_side(self.paint, parts, widths))
         return out
 
     def _host(self, panels: Sequence[Panel], width: int) -> list[Strip]:
@@ -182,3 +170,18 @@ class Devices(Lines, can_focus=True):
         from console import deeds
 
         deeds.history(self.console_app)
+
+
+def _shares(width: int, columns: int) -> list[int]:
+    """Widths of columns that fill ``width``; the last one takes the rest."""
+    each = width // columns
+    return [each] * (columns - 1) + [width - each * (columns - 1)]
+
+
+def _side_by_side(paint: Paint, parts: Iterable[Row], widths: Sequence[int]) -> Strip:
+    row = paint.row(sum(widths))
+    end = 0
+    for part, width in zip(parts, widths, strict=False):
+        end += width
+        row.add(part).to(end)
+    return row.strip()

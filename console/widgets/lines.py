@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from rich.cells import cell_len
+from rich.style import Style
 from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
@@ -77,13 +78,25 @@ class Lines(Widget):
         if regions:
             self.refresh(*regions)
 
-    def render_line(self, y: int) -> Strip:
-        if self._drawn_size != (self.size.width, self.size.height):
-            width, height = self._drawn_size = (self.size.width, self.size.height)
+    def _settle(self) -> None:
+        """Draw, if that was not done at this size."""
+        width, height = self.size
+        if self._drawn_size != (width, height):
+            self._drawn_size = (width, height)
             self._lines = self._all(width, height)
-        if y < len(self._lines):
-            return self._lines[y]
-        return self.paint.blank(self.size.width)
+
+    def render_line(self, y: int) -> Strip:
+        self._settle()
+        return self._lines[y] if y < len(self._lines) else self.paint.blank(self.size.width)
+
+    def render_lines(self, crop: Region) -> list[Strip]:
+        # No part has a border, padding or opacity: what Textual's styles would add is nothing.
+        if self.app.no_color:
+            return super().render_lines(crop)
+        self._settle()
+        lines = self._lines[crop.y : crop.bottom]
+        lines += [self.paint.blank(self._drawn_size[0])] * (crop.height - len(lines))
+        return [strip.crop(crop.x, crop.right) for strip in lines]
 
     def on_resize(self) -> None:
         self.update()
@@ -101,27 +114,28 @@ def changes(before: Strip, after: Strip) -> list[tuple[int, int]]:
     if before is after:
         return []
     a, b = before._segments, after._segments
-    if a == b:
+    start, common = 0, min(len(a), len(b))
+    while start < common and a[start] == b[start]:
+        start += 1
+    if start == len(a) == len(b):
         return []
+    end = 0  # pieces that are the same at the right edge
+    while end < common - start and a[-1 - end] == b[-1 - end]:
+        end += 1
+    x = sum(_cells(piece.text) for piece in a[:start])
+    a, b = a[start : len(a) - end], b[start : len(b) - end]
     spans: list[tuple[int, int]] = []
-    i = j = used_a = used_b = x = 0
+    i = j = used_a = used_b = 0
     while i < len(a) and j < len(b):
         one, two = a[i], b[j]
-        if not (_narrow(one.text) and _narrow(two.text)):
+        if not (used_a or _narrow(one.text)) or not (used_b or _narrow(two.text)):
             # Wide characters: from here on everything counts as changed.
             _join(spans, x, after.cell_length)
             return spans
         length = min(len(one.text) - used_a, len(two.text) - used_b)
         old, new = one.text[used_a : used_a + length], two.text[used_b : used_b + length]
-        if one.style != two.style:
-            if (
-                one.style is None
-                or two.style is None
-                or not (old.isspace() and new.isspace())
-                or (
-                    one.style.bgcolor != two.style.bgcolor or one.style.reverse != two.style.reverse
-                )
-            ):
+        if one.style is not two.style and one.style != two.style:
+            if not (_same_ground(one.style, two.style) and old.isspace() and new.isspace()):
                 _join(spans, x, x + length)
         elif old != new:
             first = next(n for n in range(length) if old[n] != new[n])
@@ -137,11 +151,22 @@ def changes(before: Strip, after: Strip) -> list[tuple[int, int]]:
     return spans
 
 
+def _same_ground(one: Style | None, two: Style | None) -> bool:
+    """Whether blanks look alike in both."""
+    if one is None or two is None:
+        return False
+    return one.bgcolor == two.bgcolor and one.reverse == two.reverse
+
+
 def _join(spans: list[tuple[int, int]], first: int, last: int) -> None:
     if spans and first - spans[-1][1] <= GAP:
         spans[-1] = (spans[-1][0], last)
     else:
         spans.append((first, last))
+
+
+def _cells(text: str) -> int:
+    return len(text) if text.isascii() else cell_len(text)
 
 
 def _narrow(text: str) -> bool:

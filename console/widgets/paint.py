@@ -7,7 +7,7 @@ terminal shows more than ASCII.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from string import Formatter
 from typing import Final
 
@@ -41,31 +41,37 @@ class Paint:
         self.theme = theme
         self.unicode = unicode
         self._raised = raised
-        self._styles: dict[tuple[str, bool], Style] = {}
+        self._styles = {cursor: _Styles(self, cursor) for cursor in (False, True)}
+        self._blanks: dict[int, Strip] = {}
         self.drawn: dict[object, list[tuple[str, str]]] = {}  # columns of plots (plot.py)
 
     def change(self, theme: Theme) -> None:
         """Wear another theme from now on."""
         self.theme = theme
-        self._styles.clear()
+        for styles in self._styles.values():
+            styles.clear()
+        self._blanks.clear()
         self.drawn.clear()
 
     def raised(self) -> Paint:
         """The same on the ground of dialogs."""
         return Paint(self.theme, self.unicode, raised=True)
 
-    def style(self, role: str, cursor: bool = False) -> Style:
-        style = self._styles.get((role, cursor))
-        if style is None:
-            style = self.theme.style(role)
-            if self._raised and self.theme.raised != self.theme.base:
-                ground = self.theme.style("text").bgcolor
-                if style.bgcolor == ground:
-                    style = style + Style(bgcolor=self.theme.raised)
-            if cursor:
-                style = style + self.theme.cursor
-            self._styles[role, cursor] = style
-        return style
+    def styles(self, cursor: bool = False) -> Mapping[str, Style]:
+        """Styles by role; on the cursor's ground or not."""
+        return self._styles[cursor]
+
+    def style(self, role: str) -> Style:
+        return self._styles[False][role]
+
+    def mix(self, role: str, cursor: bool) -> Style:
+        """A role's style on the ground it stands on."""
+        style = self.theme.style(role)
+        if self._raised and self.theme.raised != self.theme.base:
+            ground = self.theme.style("text").bgcolor
+            if style.bgcolor == ground:
+                style = style + Style(bgcolor=self.theme.raised)
+        return style + self.theme.cursor if cursor else style
 
     def text(self, text: str) -> str:
         """Our own text in the terminal's character set."""
@@ -87,10 +93,26 @@ class Paint:
         return Row(self, width, cursor)
 
     def blank(self, width: int) -> Strip:
-        return Row(self, width).strip()
+        strip = self._blanks.get(width)
+        if strip is None:
+            strip = self._blanks[width] = Row(self, width).strip()
+        return strip
 
     def rule(self, width: int) -> Strip:
         return Row(self, width).put("─" * width, "rule").strip()
+
+
+class _Styles(dict[str, Style]):
+    """Styles by role, each made when it is first asked for."""
+
+    def __init__(self, paint: Paint, cursor: bool) -> None:
+        super().__init__()
+        self._paint = paint
+        self._cursor = cursor
+
+    def __missing__(self, role: str) -> Style:
+        style = self[role] = self._paint.mix(role, self._cursor)
+        return style
 
 
 class Row:
@@ -193,7 +215,14 @@ class Row:
 
     def right(self, other: Row) -> Row:
         """Append another row so that it ends at the right edge."""
-        self.to(self.width - other.x)
+        return self.to(self.width - other.x).add(other)
+
+    def add(self, other: Row) -> Row:
+        """Append what another row holds."""
+        if other.x <= self.width - self.x:
+            self._pieces += other._pieces
+            self.x += other.x
+            return self
         for text, role in other._pieces:
             self.raw(text, role)
         return self
@@ -213,5 +242,5 @@ class Row:
     def strip(self) -> Strip:
         """The finished line, padded to its width."""
         self.to(self.width)
-        style, cursor = self._paint.style, self._cursor
-        return Strip([Segment(t, style(role, cursor)) for t, role in self._pieces], self.width)
+        styles = self._paint.styles(self._cursor)
+        return Strip([Segment(t, styles[role]) for t, role in self._pieces], self.width)

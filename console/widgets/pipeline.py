@@ -137,8 +137,7 @@ def strip(
     if after and vae is not None and row.x + after < width - right.x:
         row.put(" → ", "faint").put("VAE ", "soft").put(f"{vae.block}")
     if told.x and row.x + told.x < width - right.x:
-        for text, role in told.pieces:
-            row.raw(text, role)
+        row.add(told)
     return row.right(right)
 
 
@@ -210,8 +209,9 @@ def times(
     for stage in found:
         slow = late is not None and late[0].rank == stage.rank
         row = paint.row(width).put(" ").outside(fmt.fit(_name(stage), label - 2), "soft").put(" ")
-        row.cells(_time_cells(paint, stage, newest - span, span / cells, cells, slow))
-        row.put("  ")
+        end = row.x + cells
+        _blocks_of_time(paint, row, stage, newest - span, span / cells, cells, slow)
+        row.to(end).put("  ")
         busy = None if stage.busy is None else stage.busy * 100
         row.whole(busy, "%", width=3).put("  ").number(stage.seconds, "s", width=5)
         lines.append(row.strip())
@@ -223,26 +223,19 @@ def _name(stage: Stage) -> str:
     return f"{where}  {stage.role}" if stage.role else where
 
 
-def _time_cells(
-    paint: Paint, stage: Stage, start: float, seconds: float, count: int, late: bool
-) -> list[tuple[str, str]]:
-    """Cells of ``seconds`` each from ``start`` on; a cell shows what filled most of it."""
-    owner: list[int | None] = [None] * count
-    filled = [0.0] * count
-    for step in stage.steps:
-        first = (step.t - step.seconds - start) / seconds
-        last = (step.t - start) / seconds
-        for cell in range(max(int(first), 0), min(int(last) + 1, count)):
-            part = min(last, cell + 1) - max(first, cell)
-            if part > 0.0:
-                filled[cell] += part
-                owner[cell] = step.block
-    full, other = ("█", "▓") if paint.unicode else ("#", "=")
+def _blocks_of_time(
+    paint: Paint, row: Row, stage: Stage, start: float, seconds: float, count: int, late: bool
+) -> None:
+    """``count`` cells of ``seconds`` each from ``start`` on: a run for each block computed."""
+    even, odd, none = ("█", "▓", "·") if paint.unicode else ("#", "=", ".")
     roles = ("state.watch", "state.watch") if late else ("soft", "faint")
-    out = []
-    for block, part in zip(owner, filled, strict=True):
-        worked = block is not None and part >= 0.5
-        odd = (block or 0) % 2
-        out.append(((other if odd else full), roles[odd]) if worked else
-                   ("·" if paint.unicode else ".", "rule"))  # fmt: skip
-    return out
+    x = 0
+    for step in stage.steps:
+        last = min(round((step.t - start) / seconds), count)
+        if last <= x:
+            continue
+        first = max(round((step.t - step.seconds - start) / seconds), x)
+        row.raw(none * (first - x), "rule")
+        row.raw((odd if step.block % 2 else even) * (last - first), roles[step.block % 2])
+        x = last
+    row.raw(none * (count - x), "rule")

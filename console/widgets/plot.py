@@ -81,7 +81,7 @@ def area(
             column = draw(paint, pair, height, full, floor, scale, line, ceiling, outline)
             known[key] = column
         grid.append(column)
-    rows = [[grid[x][y] for x in range(width)] for y in range(height)]
+    rows = [list(row) for row in zip(*grid, strict=True)] or [[] for _ in range(height)]
     for x in marks:
         if 0 <= x < width:
             y = next((y for y in range(height) if rows[y][x][1].startswith("owner")), height)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from rich.color import Color
 from rich.segment import Segment
@@ -66,11 +67,15 @@ def _colours(pairs: Sequence[tuple[Pixel, Pixel]]) -> list[Segment]:
             run += 1
             continue
         top, bottom = last
-        style = Style(color=Color.from_rgb(*top), bgcolor=Color.from_rgb(*bottom))
-        out.append(Segment("▀" * run, style))
+        out.append(Segment("▀" * run, _half_block(top, bottom)))
         if pair is not None:
             run, last = 1, pair
     return out
+
+
+@lru_cache(8192)
+def _half_block(top: Pixel, bottom: Pixel) -> Style:
+    return Style(color=Color.from_rgb(*top), bgcolor=Color.from_rgb(*bottom))
 
 
 def _letters(paint: Paint, pairs: Sequence[tuple[Pixel, Pixel]]) -> list[Segment]:

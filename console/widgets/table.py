@@ -239,8 +239,7 @@ class Table(Lines, Generic[R], can_focus=True):
         own = self.note()
         if own.x:
             note.put("  " if note.x else "")
-            for text, role in own.pieces:
-                note.raw(text, role)
+            note.add(own)
         return note
 
     def heads(self, columns: Sequence[Column[R]], width: int) -> Strip:

@@ -11,7 +11,6 @@ import pyte
 from textual.app import App
 from textual.drivers.headless_driver import HeadlessDriver
 
-from console.thrift import slim
 from engine.messages import (
     AlertChanged,
     Audited,
@@ -65,7 +64,7 @@ class Terminal(HeadlessDriver):
         return False
 
     def write(self, data: str) -> None:
-        data = slim(data).encode("utf-8", "replace").decode()
+        data = data.encode("utf-8", "replace").decode()
         self.stream.feed(data)
         found = CONTROL.search(OURS.sub("", data))
         if found and not self.foreign:

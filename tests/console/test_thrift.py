@@ -5,15 +5,21 @@ from __future__ import annotations
 import random
 
 import pyte
+from rich.console import Console
 from rich.segment import Segment
 from rich.style import Style
+from textual._compositor import LayoutUpdate
+from textual.geometry import Region
 from textual.strip import Strip
 
-from console.thrift import slim
+from console.thrift import Whole, cut
 from console.widgets.lines import changes
 
-STYLES = ["", "1", "2", "7", "4", "31", "38;2;1;2;3", "38;2;9;9;9;48;2;4;5;6", "1;38;5;9", "0;32",
-          "97;104", "1;4;48;2;4;5;6"]  # fmt: skip
+STYLES = [None, *map(Style.parse, (
+    "", "bold", "dim", "reverse", "underline", "red", "#010203", "#090909 on #040506",
+    "bold color(9)", "default on default", "bright_white on bright_blue",
+    "bold underline on #040506",
+))]  # fmt: skip
 
 
 def screen(stream: str) -> list[list[object]]:
@@ -31,17 +37,34 @@ def screen(stream: str) -> list[list[object]]:
     return cells
 
 
-def test_random_frames_look_the_same_slimmed() -> None:
+def test_random_frames_look_the_same_in_fewer_bytes() -> None:
     rng = random.Random(3)
-    for _ in range(300):
-        frame = ""
-        for _piece in range(rng.randrange(1, 12)):
-            if rng.random() < 0.4:
-                frame += f"\x1b[{rng.randrange(1, 6)};{rng.randrange(1, 10)}H"
-            text = "".join(rng.choice("ab  ") for _ in range(rng.randrange(0, 5)))
-            style = rng.choice(STYLES)
-            frame += f"\x1b[{style}m{text}\x1b[0m" if style else text
-        assert screen(slim(frame)) == screen(frame), repr(frame)
+    console = Console(color_system="truecolor")
+    plain = slim = 0
+    for _ in range(200):
+        lines = [[_strip(rng), _strip(rng)] for _ in range(6)]
+        region = Region(0, 0, 20, 6)
+        frames = [kind(lines, region).render_segments(console) for kind in (LayoutUpdate, Whole)]
+        assert screen(frames[0]) == screen(frames[1]), repr(frames)
+        plain, slim = plain + len(frames[0]), slim + len(frames[1])
+    assert slim < plain * 0.85
+
+
+def test_a_part_of_a_row_is_what_the_whole_row_has_there() -> None:
+    rng = random.Random(4)
+    for _ in range(200):
+        strip = _strip(rng)
+        start = rng.randrange(9)
+        stop = rng.randrange(start + 1, 11)
+        text = "".join(text for text, _style in cut(strip, start, stop))
+        assert text == strip.crop(start, stop).text
+
+
+def _strip(rng: random.Random) -> Strip:
+    """Ten cells in some styles, some of them wide."""
+    pieces = [Segment("".join(rng.choice("ab  数") for _ in range(3)), rng.choice(STYLES))
+              for _ in range(4)]  # fmt: skip
+    return Strip(pieces).crop(0, 10).adjust_cell_length(10)
 
 
 def test_only_what_differs_is_sent() -> None:
