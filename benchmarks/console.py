@@ -56,11 +56,13 @@ SCENES = (
 )
 
 
-def spawn(command: list[str], size: tuple[int, int]) -> tuple[subprocess.Popen[bytes], int]:
-    """Start a program with a pty of ``size`` (columns, rows) as its terminal."""
+def spawn(
+    command: list[str], size: tuple[int, int], **env: str
+) -> tuple[subprocess.Popen[bytes], int]:
+    """Start a program with a pty of ``size`` (columns, rows) as its terminal; ``env`` is added."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", size[1], size[0], 0, 0))
-    environ = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor"}
+    environ = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", **env}
     environ.setdefault("LANG", "C.UTF-8")
     # As after an installation or a first run: bytecode is compiled once, not on every start.
     environ.pop("PYTHONDONTWRITEBYTECODE", None)
