@@ -50,11 +50,13 @@ class Pixels(Protocol):
 class StreamedPixels:
     """Decodes block by block: 9 frames for the first block, 12 for each that follows."""
 
-    def __init__(self, vae: VAE, motion: Tensor) -> None:
-        """``motion``: the motion latents the video starts from, oldest first."""
+    def __init__(self, vae: VAE, motion: Tensor | None) -> None:
+        """``motion``: the motion latents the video starts from, oldest first; None where the
+        stream goes on from a state that it is given."""
         self.stream = StreamDecoder(vae)
-        self.stream.decode(motion[:, :WARM_LATENTS])
-        self.begun = False
+        if motion is not None:
+            self.stream.decode(motion[:, :WARM_LATENTS])
+        self.begun = motion is None
 
     def push(self, latents: Tensor) -> Tensor:
         pixels = self.stream.decode(latents)

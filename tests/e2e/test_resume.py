@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-import itertools
 import json
 import os
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from safetensors.numpy import load_file
 
 from engine import runner
 from engine.jobs.kept import ENVIRONMENT
 from engine.messages import (
-    BlockDone,
     ClipCommitted,
-    Event,
     Finish,
-    JobChanged,
-    JobRow,
     LogLine,
     Mirror,
     Pause,
@@ -35,24 +27,16 @@ from engine.messages import (
 )
 from engine.outcome import read_result
 from tests.bad_inputs import voice, write_wav
+from tests.e2e.gone_on import Whole, changed, digests, made, same, undisturbed
 from tests.e2e.harness import PATIENCE, Driven, argv, engine_under, job_flags, start_cli, until
 
 pytestmark = [
     pytest.mark.ranks,
     pytest.mark.xdist_group("e2e"),
-    pytest.mark.timeout(600),  # thirty-one groups of ranks, one after another
 ]
 
-#: Clips of one block: there is always a boundary soon. A tour of all modes needs many.
-CLIPS, TOUR = 16, 200
-MODES: dict[str, dict[str, Any]] = {
-    "single": {"mode": "single"},
-    "offload": {"mode": "offload"},
-    "tpp": {"mode": "tpp", "num_gpus_dit": 2},
-    "fsdp": {"mode": "fsdp", "num_gpus_dit": 2},
-    "ring": {"mode": "tpp", "num_gpus_dit": 2, "variant": "ring"},
-    "balanced": {"mode": "tpp", "num_gpus_dit": 3, "variant": "balanced"},
-}
+#: Clips of one block: there is always a boundary soon.
+CLIPS = 16
 
 
 @pytest.fixture(scope="module")
@@ -72,68 +56,9 @@ def flags(inputs: Path) -> dict[str, str]:
     return job_flags(inputs, audio=audio, infer_frames=12, num_clip=CLIPS, retries=0)
 
 
-def digests(engine: Driven, job: int) -> list[str]:
-    text = (engine.places.job(job).segments / "manifest.jsonl").read_text()
-    lines = [json.loads(line) for line in text.splitlines()]
-    return [line["sha256"] for line in lines if line["event"] == "clip"]
-
-
-def latents(engine: Driven, row: JobRow) -> Any:
-    return read_result(engine.places.job(row.id), row)["latents_sha256"]
-
-
-def made(job: int, block: int) -> Any:
-    return lambda e: isinstance(e, BlockDone) and e.job == job and e.block >= block
-
-
-def changed(job: int) -> Any:
-    """The first block after a resume or a switch, which tells how long it took."""
-    return lambda e: isinstance(e, PlanChanged) and e.job == job and e.seconds is not None
-
-
-def ended(driven: Driven, job: int) -> JobRow:
-    """The job's row at its end; the longest takes a while on a loaded machine."""
-    over = ("done", "failed", "interrupted")
-
-    def there(event: Event) -> bool:
-        return isinstance(event, JobChanged) and event.job.id == job and event.job.state in over
-
-    event = driven.wait(there, 4 * PATIENCE)
-    assert isinstance(event, JobChanged)
-    return event.job
-
-
-@dataclass(frozen=True)
-class Whole:
-    """The longest job undisturbed: any shorter one is its beginning."""
-
-    blocks: Any  # latents, [blocks, 16, 3, h, w]
-    segments: list[str]
-
-    def latents(self, clips: int) -> str:
-        return hashlib.sha256(self.blocks[:clips].astype("<f4").tobytes()).hexdigest()
-
-
 @pytest.fixture(scope="module")
 def whole(driven: Driven, flags: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Whole:
-    dump = tmp_path_factory.mktemp("whole") / "latents.safetensors"
-    job = driven.submit({**flags, "num_clip": str(TOUR), "dump_latents": str(dump)})
-    row = ended(driven, job)
-    assert row.state == "done", row.error
-    made = Whole(load_file(dump)["latents"], digests(driven, job))
-    assert made.latents(TOUR) == latents(driven, row)
-    return made
-
-
-def same(driven: Driven, job: int, whole: Whole) -> JobRow:
-    """The job's row, once it is done and has come out as the undisturbed one."""
-    row = ended(driven, job)
-    assert row.state == "done", row.error
-    assert latents(driven, row) == whole.latents(row.clips)
-    assert digests(driven, job) == whole.segments[: row.clips]
-    assert not list(Path(os.environ[ENVIRONMENT]).iterdir()), "state of a job that is done"
-    assert not (driven.places.job(job).segments / "latents.bin").exists()
-    return row
+    return undisturbed(driven, flags, tmp_path_factory.mktemp("whole"))
 
 
 def test_a_group_killed_whole_goes_on_under_its_number(
@@ -237,41 +162,11 @@ def test_a_switch_that_fails_leaves_the_job_in_its_old_mode(
     refused = driven.ask(Switch(job=job, changes={"mode": "tpp", "dtype": "bf16"}))
     assert not refused.ok
     assert "alter the output" in refused.message
-    assert driven.ask(Switch(job=job, changes=MODES["fsdp"])).ok
+    assert driven.ask(Switch(job=job, changes={"mode": "fsdp", "num_gpus_dit": 2})).ok
     told = driven.wait(lambda e: isinstance(e, LogLine) and "the switch to fsdp failed" in e.text)
     assert isinstance(told, LogLine)
     assert "goes on in mode single" in told.text
     assert same(driven, job, whole).mode == "single"
-
-
-def test_switches_visit_every_ordered_pair_of_modes(
-    driven: Driven, flags: dict[str, str], whole: Whole
-) -> None:
-    tour = every_pair(list(MODES))
-    begun = {k: str(v) for k, v in MODES[tour[0]].items()}
-    job = driven.submit({**flags, **begun, "num_clip": str(TOUR)})
-    moves: list[Event] = []
-    driven.wait(made(job, 0))
-    for name in tour[1:]:
-        reply = driven.ask(Switch(job=job, changes=MODES[name]))
-        assert reply.ok, f"{name}: {reply.message}"
-        moves.append(driven.wait(changed(job)))
-    assert len(moves) == len(MODES) * (len(MODES) - 1)
-    same(driven, job, whole)
-
-
-def every_pair(names: list[str]) -> list[str]:
-    """A closed walk that goes from each name to each other exactly once (Hierholzer)."""
-    left = {name: [other for other in names if other != name] for name in names}
-    stack, walk = [names[0]], list[str]()
-    while stack:
-        if left[stack[-1]]:
-            stack.append(left[stack[-1]].pop())
-        else:
-            walk.append(stack.pop())
-    pairs = set(itertools.pairwise(walk))
-    assert len(pairs) == len(walk) - 1 == len(names) * (len(names) - 1)
-    return walk[::-1]
 
 
 def test_an_engine_killed_with_its_ranks_leaves_a_job_that_goes_on(

@@ -51,6 +51,9 @@ PRELOAD: Final = (
     "engine.ranks.onrank.failure",
     "engine.ranks.onrank.rendezvous",
     "engine.ranks.onrank.job",
+    "engine.parameters.validate",
+    "PIL.PngImagePlugin",
+    "PIL.JpegImagePlugin",
 )
 MESSAGE_LIMIT: Final = 1 << 17
 _MAX_FDS: Final = 252  # the kernel's SCM_MAX_FD is 253

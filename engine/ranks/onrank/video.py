@@ -55,10 +55,10 @@ class BlockDecoder:
         *,
         whole: bool = False,
     ) -> None:
-        self._pixels = StreamedPixels(vae, motion)
+        self._pixels = StreamedPixels(vae, motion if state is None else None)
         if state is not None:
             self._pixels.stream.load_state(state)
-        self._pixels.begun = whole or state is not None
+        self._pixels.begun |= whole
         self.resumed = state is not None
 
     @property
