@@ -77,6 +77,8 @@ class Orders:
         if on:
             drained[device] = "cpu" if reading.source == "host" else device
             text = f"{name} is drained: it gets no new work; what runs there goes on"
+            mine = None if reading.source == "host" else device
+            await self._host.warm.clear({mine}, "the device is drained")
         else:
             del drained[device]
             text = f"{name} gets work again"

@@ -17,7 +17,6 @@ from engine.closing import Closing, Ended
 from engine.committer import Committer
 from engine.guard.lease import LeaseHeld
 from engine.guard.limits import Limits
-from engine.guard.ports import Port
 from engine.hearing import Hearing
 from engine.jobs.kept import Kept, StateError
 from engine.jobs.manifest import ManifestError, Seam
@@ -37,7 +36,8 @@ from engine.ranks.server import RankServer, RankServerError
 from engine.report_events import Progress
 from engine.retry.desk import Again, Desk
 from engine.rowkeeper import RowKeeper
-from engine.specs import rank_specs, reserve_for
+from engine.specs import rank_specs
+from engine.warm import Place, WarmGroups
 
 #: Seconds a cancelled group has to end by itself.
 CANCEL_GRACE: Final = 1.0
@@ -60,6 +60,7 @@ class Host(Protocol):
     version: str
     limits: Limits
     desk: Desk
+    warm: WarmGroups
 
     async def machine(self) -> Machine:
         """The host at this moment."""
@@ -212,8 +213,7 @@ class JobRun:
     async def _launch(self) -> GroupResult:
         """One group of ranks, from its leases to its end."""
         plan = self._prepared.plan
-        leases, port = reserve_for(plan)
-        try:
+        async with self._host.warm.place(self._prepared, self.row) as place:
             if self.row.state == "preflight":
                 await self._ledger.change(state="loading")
             where = ", ".join(device.device for device in plan.devices)
@@ -225,12 +225,7 @@ class JobRun:
             if self._onward.going.how == "seam":
                 seam = Seam(self._onward.going.seam, "the video begins anew here")
                 await asyncio.to_thread(self._committer.announce, seam)
-            return await self._run_group(port, state)
-        finally:
-            if port is not None:
-                port.release()
-            for lease in leases:
-                lease.release()
+            return await self._run_group(place, state)
 
     async def _goes_on(self, group: GroupResult) -> bool:
         """Whether the job goes on at once with other ranks."""
@@ -290,7 +285,7 @@ class JobRun:
         self._progress.replan(prepared.plan, prepared.blocks)
         self._bus.publish(PlanMade(job=self.row.id, plan=prepared.plan.to_dict()))
 
-    async def _run_group(self, port: Port | None, state: StateSpec) -> GroupResult:
+    async def _run_group(self, place: Place, state: StateSpec) -> GroupResult:
         self._stopping = None
         committing = self._loop.create_task(
             self._committer.run(self._hearing.committed, self._unkept)
@@ -299,9 +294,9 @@ class JobRun:
             self._bus, self.row, self._prepared, self._host, self._give_up
         )
         try:
-            self._group = group = await RankGroup.start(
+            self._group = group = await place.begin(
                 self._host.server,
-                rank_specs(self.row.id, self._prepared, self._places, self._shared, port, state),
+                rank_specs(self.row.id, self._prepared, self._places, self._shared, place, state),
                 on_report=self._on_report,
                 on_log=self._on_log,
                 on_exit=self._hearing.exit,
@@ -318,12 +313,14 @@ class JobRun:
                 self.turn(self._turn)
             watching = self._loop.create_task(guard.watch(group))
             try:
-                return await group.ended
+                return await group.over
             finally:
                 watching.cancel()
         finally:
-            if self._group is not None and not self._group.ended.done():
+            if self._group is not None and not self._group.over.done():
                 await self._group.stop("the engine gave the job up")
+            if self._group is not None and self._group.kept:
+                self._group = None  # it is nobody's, or another job's, from here on
             self._committer.close()
             await committing
             await guard.close()

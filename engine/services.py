@@ -29,6 +29,7 @@ from engine.steering import Steering
 from engine.telemetry.capability import capabilities
 from engine.telemetry.devices import pick_source
 from engine.telemetry.sampler import Sampler
+from engine.warm import WarmGroups, environment_seconds
 
 #: Jobs of earlier runs that a first picture shows.
 PAST_JOBS: Final = 100
@@ -47,6 +48,7 @@ class Services:
         self.server = RankServer(
             on_log=lambda level, text: bus.log(level, f"server: {text}"), home=places.state
         )
+        self.warm = WarmGroups(bus, environment_seconds(), self._lasting)
         self.limits = limits or Limits()
         self.desk = Desk(bus, self.fresh_machine)
         self.queue = JobQueue(self)
@@ -135,7 +137,7 @@ class Services:
                 total, available = reading.memory_total, reading.memory_total - used
         learnt, able = await asyncio.to_thread(self._known, last)
         drained = frozenset(self.queue.drained)
-        return Machine(last.devices, total, available, learnt, able, drained)
+        return self.warm.machine(Machine(last.devices, total, available, learnt, able, drained))
 
     def _known(self, sample: DevicesSampled) -> tuple[Corrections, dict[str, tuple[int, int]]]:
         """What earlier runs teach the planner, and what the GPUs can compute."""
@@ -148,12 +150,17 @@ class Services:
         self.batches.wind_down(reason)
         await self.releases.close()
         await self.queue.close(reason)
+        await self.warm.close()
         await self.night.close()
         await self.batches.close()
         await self.server.close()
         if self._sampler is not None:
             await asyncio.to_thread(self._sampler.stop)
         self.store.close()
+
+    def _lasting(self, version: str | None) -> bool:
+        """While a rollout is under way both its versions stay warm: the way back is short."""
+        return version is not None and self.releases.store.rolling(version)
 
     def _on_sample(self, sample: DevicesSampled) -> None:
         """On the sampler's thread."""
@@ -165,4 +172,5 @@ class Services:
     def _take_sample(self, sample: DevicesSampled) -> None:
         self._last = sample
         self._sampled.set()
+        self.warm.sampled()
         self.bus.publish(sample)

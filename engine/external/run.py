@@ -36,6 +36,7 @@ from engine.preflight import Machine, PreflightError
 from engine.retry.desk import Again
 from engine.retry.fault import Fault
 from engine.rowkeeper import RowKeeper
+from engine.warm import WarmGroups
 
 #: Seconds a command has between SIGTERM and SIGKILL.
 GRACE: Final = 10.0
@@ -53,6 +54,7 @@ class Host(Protocol):
     bus: Bus
     store: JobStore
     limits: Limits
+    warm: WarmGroups
 
     async def machine(self) -> Machine:
         """The host at this moment."""
@@ -148,7 +150,9 @@ class CommandRun:
         machine = await self._host.machine()
         request = self._prepared.request
         self._prepared = await asyncio.to_thread(prepare_command, request, machine)
-        leases = take_all(device.uuid for device in self._prepared.devices)
+        uuids = {device.uuid for device in self._prepared.devices}
+        await self._host.warm.clear(uuids, "another program needs its memory")
+        leases = take_all(uuids)
         port: Port | None = None
         try:
             port = reserve()

@@ -14,12 +14,13 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Final
 
 from engine.guard.identity import Identity, PidFd, ProcessGone, boot_id, group_members, is_running
 from engine.ranks.channel import ChannelProtocol, OutputProtocol
 from engine.ranks.outcome import GroupResult, RankExit, RankLog
+from engine.ranks.process import RankProcess, result_of
 from engine.ranks.protocol import Order, RankSpec, Report, decode, encode
 from engine.ranks.server import DEFAULT_ENTRY, ExitStatus, RankServer, Spawned, SpawnRequest
 
@@ -36,31 +37,12 @@ _DRAIN_SECONDS: Final = 0.3
 _RELEASE_SECONDS: Final = 3.0
 
 
-@dataclass
-class RankProcess:
-    """One rank as the engine sees it."""
-
-    rank: int
-    pid: int
-    identity: Identity
-    last_seen: float  # time.monotonic() of the last message of any kind
-    phase: str = "spawned"
-    finished: bool = False
-    failed: Report | None = None
-    exit: RankExit | None = None
-    dead_at: float | None = None
-    before_signal: bool = False
-    pidfd: PidFd | None = None
-    transport: asyncio.Transport | None = None
-    pipes: list[asyncio.BaseTransport] = field(default_factory=list)
-    #: Streams (channel, stdout, stderr) that have not ended.
-    open_streams: set[str] = field(default_factory=lambda: {"channel", "stdout", "stderr"})
-    drained: asyncio.Event = field(default_factory=asyncio.Event)
-    gone: asyncio.Event = field(default_factory=asyncio.Event)
-
-
 class RankGroup:
-    """Use ``await RankGroup.start(…)``; then ``await group.ended`` for the result."""
+    """Use ``await RankGroup.start(…)``; then ``await group.over`` for the job's result.
+
+    A group whose specifications name weights to ``keep`` does not end with a job that ended well:
+    it is ``kept``, and ``begin`` gives it the next one.
+    """
 
     def __init__(
         self,
@@ -79,7 +61,10 @@ class RankGroup:
         self._on_exit = on_exit
         self._grace = grace
         self._loop = asyncio.get_running_loop()
+        #: Done when nothing of the group is left.
         self.ended: asyncio.Future[GroupResult] = self._loop.create_future()
+        #: Done when its present job is: the group has ended, or is kept.
+        self.over: asyncio.Future[GroupResult] = self._loop.create_future()
         self._ending: asyncio.Task[None] | None = None
         self._stop_reason: str | None = None
         self._asked: dict[str, tuple[set[int], asyncio.Event]] = {}  # report → ranks still to come
@@ -143,6 +128,35 @@ class RankGroup:
         return group
 
     # -- what the engine asks
+
+    @property
+    def kept(self) -> bool:
+        """Whether all its ranks live and wait for another job."""
+        return self._ending is None and all(p.kept is not None for p in self.ranks)
+
+    def begin(
+        self,
+        specs: Sequence[RankSpec],
+        on_report: Callable[[Report], None],
+        on_log: Callable[[RankLog], None],
+        on_exit: Callable[[RankExit], None],
+    ) -> None:
+        """Give a kept group its next job, as ``start`` gave it the first."""
+        self.rest(on_report, on_log, on_exit)
+        self.over = self._loop.create_future()
+        for process, spec in zip(self.ranks, specs, strict=True):
+            process.kept, process.finished, process.phase = None, False, "spawned"
+            if process.transport is not None:
+                process.transport.write(encode(spec))
+
+    def rest(
+        self,
+        on_report: Callable[[Report], None],
+        on_log: Callable[[RankLog], None],
+        on_exit: Callable[[RankExit], None],
+    ) -> None:
+        """Tell others from now on what it says."""
+        self._on_report, self._on_log, self._on_exit = on_report, on_log, on_exit
 
     def send(self, order: Order, rank: int | None = None) -> None:
         """Give one order to one rank, or to all. Ranks that have ended are left out."""
@@ -240,6 +254,11 @@ class RankGroup:
             process.failed = report
             wait = ECHO_SECONDS if self._echoes(process) else SETTLE_SECONDS
             self._loop.call_later(wait, self._begin_end, self._grace)
+        elif report.kind == "kept":
+            process.kept = int(report.data.get("bytes") or 0)
+            if self.kept and not self.over.done():
+                self.over.set_result(GroupResult("done", True, False, None, None, (), ()))
+            return
         if report.kind in self._asked:
             waiting, heard = self._asked[report.kind]
             waiting.discard(process.rank)
@@ -317,8 +336,10 @@ class RankGroup:
             if process.pidfd is not None:
                 self._loop.remove_reader(process.pidfd.fileno())
                 process.pidfd.close()
-        if not self.ended.done():
-            self.ended.set_result(self._result(leftover))
+        result = result_of(self.ranks, self._stop_reason, leftover)
+        for future in (self.ended, self.over):
+            if not future.done():
+                future.set_result(result)
 
     async def _all_gone(self, seconds: float) -> bool:
         waits = [asyncio.ensure_future(p.gone.wait()) for p in self.ranks]
@@ -348,48 +369,3 @@ class RankGroup:
             with contextlib.suppress(ProcessGone), PidFd(pid) as handle:
                 if handle.start_ticks >= self.ranks[0].identity.start_ticks:
                     handle.send(signum)
-
-    # -- the result
-
-    def _root(self) -> RankProcess | None:
-        """The rank that failed first. An error of communication is an echo, if others remain."""
-        own: list[tuple[float, RankProcess]] = []
-        echo: list[tuple[float, RankProcess]] = []
-        for process in self.ranks:
-            if process.failed is not None:
-                kind = process.failed.data.get("kind")
-                (echo if kind == "comm" else own).append((process.failed.t, process))
-            elif process.exit is not None and process.before_signal:
-                known = process.exit.code is not None or process.exit.signal is not None
-                if known and not (process.exit.code == 0 and process.finished):
-                    own.append((process.exit.t, process))
-        for candidates in (own, echo):
-            if candidates:
-                return min(candidates, key=lambda pair: pair[0])[1]
-        return None
-
-    def _result(self, leftover: tuple[int, ...]) -> GroupResult:
-        exits = tuple(p.exit for p in self.ranks if p.exit is not None)
-        ok = len(exits) == len(self.ranks) and all(e.finished and e.code == 0 for e in exits)
-        root = None if ok or self._stop_reason is not None else self._root()
-        if self._stop_reason is not None:
-            reason = self._stop_reason
-        elif ok:
-            reason = "done"
-        elif root is None:
-            reason = "the rank server ended and took its ranks along"
-        elif root.failed is not None:
-            data = root.failed.data
-            reason = f"rank {root.rank} failed ({data.get('kind')}): {data.get('message')}"
-        else:
-            assert root.exit is not None
-            reason = f"rank {root.rank} (process {root.pid}) {root.exit.describe()}"
-        return GroupResult(
-            reason=reason,
-            ok=ok,
-            stopped=self._stop_reason is not None,
-            root=None if root is None else root.rank,
-            failed=None if root is None else root.failed,
-            exits=exits,
-            leftover=leftover,
-        )

@@ -30,6 +30,7 @@ REPORTS: Final = (
     "result",
     "failed",
     "held",
+    "kept",
 )
 
 #: Orders the engine sends after the specification.
@@ -69,6 +70,7 @@ class RankSpec:
     dump_latents: str | None = None
     gpu_memory_cap: int | None = None
     state: dict[str, Any] = field(default_factory=dict)  # fields of StateSpec
+    keep: str | None = None  # name of the weights that stay for the next job; None: none do
 
     @property
     def kept(self) -> StateSpec:

@@ -19,6 +19,7 @@ from engine.release.rollout import stratum, takes_candidate
 from engine.release.rows import CANDIDATE, STABLE, dump, get_release, get_rollout, pointer
 from engine.release.settings import Settings
 from engine.release.store import ReleaseStore
+from engine.warm import COLD_VARIABLE
 
 LIVE: Final = "live"
 PINNED: Final = "pinned"
@@ -91,6 +92,8 @@ class Assigner:
         else:
             request = release.apply(asked, expected.placement if expected else None)
         environment = {**release.variables, **row.environment}
+        if expected is not None:  # what is measured starts alike every time
+            environment[COLD_VARIABLE] = "0"
         kind = expected.stratum if expected else stratum(row, prepared)
         db.execute(
             "INSERT OR REPLACE INTO release_jobs (job, digest, role, purpose, rollout, stage, "

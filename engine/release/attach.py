@@ -34,6 +34,7 @@ def open_releases(services: Services, client: EngineClient) -> ReleaseService:
         chosen = comm.devices(machine.devices, torch_is_cpu_only())
         if len(chosen) < 2:
             return None
+        await services.warm.clear({d.uuid if d else None for d in chosen}, "a benchmark needs them")
         pairs = settings.communication_pairs
         return await comm.pairs(
             services.server, chosen, versions, pairs, str(services.places.state)

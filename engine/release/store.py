@@ -201,6 +201,13 @@ class ReleaseStore:
         with self.jobs.reading() as db:
             return get_rollout(db)
 
+    def rolling(self, version: str) -> bool:
+        """Whether a version is stable or candidate of a rollout that goes on."""
+        now = self.rollout()
+        if now is None or not now.active:
+            return False
+        return version in {self.get(digest).version for digest in (now.stable, now.candidate)}
+
     def begin(self, release: Release, by: str, *, automatic: bool) -> Rollout:
         """Make a release the candidate, at the first stage.
 

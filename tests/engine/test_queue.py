@@ -21,6 +21,7 @@ from engine.messages import JobChanged, JobRow, LogLine
 from engine.preflight import Machine, PreflightError, Prepared
 from engine.queue import JobQueue
 from engine.retry.desk import Again, Desk
+from engine.warm import WarmGroups
 from tests.engine.plans import plan
 
 FORECAST = Forecast(64, 64, 2, 2, 2, 93, 25, 3.72, ())
@@ -70,6 +71,7 @@ class Host:
         self.store = JobStore(self.places.database)
         self.refusal: PreflightError | None = None
         self.limits = Limits()
+        self.warm = WarmGroups(self.bus, 0.0)
         self.desk = Desk(self.bus, self.machine)
 
     async def machine(self) -> Machine:

@@ -26,6 +26,7 @@ from engine.messages import DeviceReading, DevicesSampled, Event, JobRow, LogLin
 from engine.parameters.request import Request
 from engine.preflight import Machine
 from engine.resources import sample_data
+from engine.warm import WarmGroups
 from tests.media import makers
 
 PROGRAMS = Path(__file__).with_name("programs.py")
@@ -41,6 +42,7 @@ class Host:
         self.bus = Bus()
         self.store = JobStore(self.places.database)
         self.limits = Limits()
+        self.warm = WarmGroups(self.bus, 0.0)
         self._machine = machine
         self.events: list[Event] = []
         self.bus.subscribe(self.events.append)
@@ -139,7 +141,7 @@ async def test_its_words_say_why_it_failed_and_memory_is_not_tried_again(make: A
     assert "not tried again: out of memory" in host.said()
 
 
-async def test_a_taken_port_is_another_port_at_the_next_attempt(make: Any) -> None:
+async def test_B2_a_taken_port_is_another_port_at_the_next_attempt(make: Any) -> None:
     run, host = make("taken_port", retries=1)
     await run.drive()
     assert (run.row.state, run.again.attempt) == ("queued", 2)

@@ -146,6 +146,7 @@ class Orders:
         self.stop_after_clip = threading.Event()
         self.leave_state: str | None = None
         self.hold_mirror: Any = None
+        self.held: Any = None
         if stop:
             self.stop_after_clip.set()
         self.spike_threshold = threshold

@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -20,8 +19,7 @@ from torch import Tensor
 from engine.checkpoint.layout import read_json
 from engine.checkpoint.onrank.encoders import load_vae
 from engine.checkpoint.onrank.load import DiTSource
-from engine.geometry import BLOCK_FRAMES, BLOCK_LATENTS, DEFAULT_FPS, FrameGeometry, snap_size
-from engine.media.image import image_info
+from engine.geometry import BLOCK_FRAMES, BLOCK_LATENTS
 from engine.model import accel
 from engine.model.caches import JobMemory
 from engine.model.config import DiTConfig, Numerics
@@ -32,20 +30,20 @@ from engine.model.warmup import warm_up
 from engine.parameters.request import Request
 from engine.placement.onrank.executor import executor_for
 from engine.placement.onrank.groups import Groups, make_groups
-from engine.placement.onrank.once import Once
+from engine.placement.onrank.once import Once, compute
 from engine.placement.onrank.rings import Rings
 from engine.placement.onrank.weights import Loaded, load_network, outline
 from engine.placement.plan import Plan, plan_from_dict
 from engine.ranks.onrank.encode import Embeddings, Encoders, Wanted
+from engine.ranks.onrank.held import Held
 from engine.ranks.onrank.latentlog import LATENT_LOG
 from engine.ranks.onrank.ledger import Ledger
 from engine.ranks.onrank.mirror import Mirror, Stopping
 from engine.ranks.onrank.observer import RankObserver, Telling
-from engine.ranks.onrank.probe import probe_for
 from engine.ranks.onrank.rendezvous import init_group, leave_group
 from engine.ranks.onrank.segments import ClipWritten, SegmentThread
 from engine.ranks.onrank.sink import Sink
-from engine.ranks.onrank.video import BlockDecoder, encode_portrait, weight_bytes
+from engine.ranks.onrank.video import BlockDecoder, VideoSize, encode_portrait, weight_bytes
 from engine.ranks.protocol import RankSpec
 
 #: Seconds after which a collective is given up. The engine notices a dead rank long before.
@@ -58,6 +56,7 @@ class Asked(Stopping, Protocol):
     """Orders of the engine (``engine.ranks.onrank.report.Control``)."""
 
     hold_mirror: Callable[[bool], None] | None
+    held: Held | None
 
     @property
     def spike_threshold(self) -> int | None: ...
@@ -78,28 +77,6 @@ def run(spec: RankSpec, report: Telling, control: Asked) -> None:
         _Rank(spec, report, control, began).work()
 
 
-@dataclass(frozen=True)
-class _Video:
-    """Sizes of the video to make."""
-
-    width: int
-    height: int
-    fps: int
-
-    @classmethod
-    def of(cls, request: Request, config: dict[str, Any]) -> _Video:
-        area_w, area_h = (int(part) for part in request.size.split("*"))
-        info = image_info(Path(str(request.image)))
-        width, height = snap_size(area_w, area_h, info.width, info.height)
-        return cls(width, height, int(config.get("sample_fps", DEFAULT_FPS)))
-
-    @property
-    def latent(self) -> tuple[int, int]:
-        """Latent height and width."""
-        frame = FrameGeometry(self.width, self.height)
-        return frame.latent_height, frame.latent_width
-
-
 class _Rank:
     def __init__(self, spec: RankSpec, report: Telling, control: Asked, began: float) -> None:
         self.spec, self.report, self.control, self.began = spec, report, control, began
@@ -108,11 +85,13 @@ class _Rank:
         self.device = torch.device(spec.device)
         self.dtype = DTYPES[self.plan.dtype]
         self.numerics = Numerics(compute=self.dtype, fp8=self.plan.dtype == "fp8")
+        self.held = control.held = control.held or Held()
+        self.held.expect(spec.keep)
         self.observer = RankObserver(
             report,
             # On a GPU the allocator itself keeps the cap.
             Ledger(
-                probe_for(self.device),
+                self.held.probe(self.device),
                 cap=spec.gpu_memory_cap if self.device.type == "cpu" else None,
             ),
             self.plan,
@@ -125,7 +104,7 @@ class _Rank:
         self.is_vae = spec.rank == self.plan.vae_rank
         config = read_json(Path(spec.layout["config"]))
         self.cfg = DiTConfig.from_dict(config)
-        self.video = _Video.of(self.request, config)
+        self.video = VideoSize.of(self.request, config)
 
     def work(self) -> None:
         """From the rendezvous to the last barrier. Only a group that is whole is left in order."""
@@ -181,6 +160,9 @@ class _Rank:
         self.rings.close()
         groups.barrier(patient=True)
         leave_group()
+        # A job that was stopped gives its devices back; every rank knows of it.
+        name = self.spec.keep if executor.clips == generation.clips else None
+        self.held.keep(name, loaded, self.ledger.held("weights"), vae, self._once(embeddings))
 
     def _mirror(self, generation: Generation, groups: Groups) -> Mirror:
         """What is kept of this rank's state; it goes on from there if the job is resumed."""
@@ -243,10 +225,7 @@ class _Rank:
         vae = None
         height, width = self.video.latent
         if self.is_vae:
-            self.observer.phase("loading", "VAE")
-            vae = load_vae(self.spec.layout, self.device, self.dtype)
-            if self.device.type == "cuda":
-                vae.set_layout(torch.channels_last_3d)
+            vae = self.held.vae or self._load_vae()
             self.ledger.book("vae", weight_bytes(vae))
             self._build_kernels(vae)
             with self.observer.window("portrait", "vae"):
@@ -266,6 +245,13 @@ class _Rank:
         motion = groups.from_rank(self.plan.vae_rank, motion.cpu().contiguous())
         return vae, ref, motion
 
+    def _load_vae(self) -> VAE:
+        self.observer.phase("loading", "VAE")
+        vae = load_vae(self.spec.layout, self.device, self.dtype)
+        if self.device.type == "cuda":
+            vae.set_layout(torch.channels_last_3d)
+        return vae
+
     def _build_kernels(self, vae: VAE | None) -> None:
         """Kernels of the hot path, built once a version and kept in the cache's folder."""
         if self.device.type != "cuda":
@@ -282,7 +268,13 @@ class _Rank:
 
     def _load(self, source: DiTSource, groups: Groups, embeddings: Embeddings) -> Loaded:
         """The DiT: shards of it, layers of it, or (on a VAE rank of its own) its outline alone."""
-        dit = source.build(self.numerics)
+        dit, once = source.build(self.numerics), self._once(embeddings)
+        own = outline(self.plan, self.spec.rank)["layers"]
+        kept = self.held.loaded(once, lambda: compute(dit, source, once, own, self.device))
+        if kept is not None:
+            self.observer.phase("loading", "weights: kept from the job before")
+            self.ledger.book("weights", kept[1])
+            return kept[0]
 
         def told(unit: str, done: int, total: int) -> None:
             self.observer.phase("loading", f"weights: {unit}", done / total)
@@ -298,11 +290,14 @@ class _Rank:
             self.observer.meter,
             prefetch=self.plan.prefetch,
             on_unit=told,
-            once=Once(embeddings.context, self._schedule.timesteps),
+            once=once,
         )
         if loaded.remark is not None:
             self.report.send("log", level="WARNING", text=loaded.remark, where=None)
         return loaded
+
+    def _once(self, embeddings: Embeddings) -> Once:
+        return Once(embeddings.context, self._schedule.timesteps)
 
     @property
     def _schedule(self) -> Schedule:

@@ -61,33 +61,45 @@ def rank_main(channel: socket.socket, entry: str) -> int:
     if not isinstance(spec, RankSpec):
         print(f"a {type(spec).__name__} is no rank specification", file=sys.stderr)
         return EXIT_NO_SPEC
-    spec = capped(spec, os.environ)
-    native.set_title(
-        f"avatop-rank{spec.rank}",
-        f"avatop-rank --job {spec.job} --rank {spec.rank} --world {spec.world_size}",
-    )
     report = Reporter(channel, spec.rank)
     control = Control()
     start_reader(lines, control, report)
     _watch_faults()
     logging.basicConfig(handlers=[ReportHandler(report)], level=logging.INFO, force=True)
     logging.captureWarnings(capture=True)
-    try:
-        _run(spec, entry, report, control)
-        code = EXIT_DONE
-    except BaseException as error:  # noqa: BLE001 - the last line of a process: told, then ended
-        _tell_failure(report, spec, error)
-        code = EXIT_FAILED
+    code = _work(capped(spec, os.environ), entry, report, control)
     report.close()
     return code
 
 
-def _run(spec: RankSpec, entry: str, report: Reporter, control: Control) -> None:
+def _work(spec: RankSpec, entry: str, report: Reporter, control: Control) -> int:
+    """One job, and those that follow it on the same weights."""
+    while True:
+        _title(spec, f"--job {spec.job}")
+        try:
+            kept = _run(spec, entry, report, control)
+        except BaseException as error:  # noqa: BLE001 - the last line of a process: told, then ended
+            _tell_failure(report, spec, error)
+            return EXIT_FAILED
+        if kept is None:
+            return EXIT_DONE
+        _title(spec, f"--warm --after {spec.job}")
+        report.send("kept", bytes=kept)
+        spec = capped(control.next_job(), os.environ)
+
+
+def _title(spec: RankSpec, doing: str) -> None:
+    words = f"avatop-rank {doing} --rank {spec.rank} --world {spec.world_size}"
+    native.set_title(f"avatop-rank{spec.rank}", words)
+
+
+def _run(spec: RankSpec, entry: str, report: Reporter, control: Control) -> int | None:
+    """One job. Bytes that are kept for the next one; None where this process ends with it."""
     import torch  # late: whatever fails in here is reported, not lost
 
-    from engine.ranks.onrank.setup import describe_device, prepare
+    from engine.ranks.onrank.setup import describe_device, prepare, prepare_again
 
-    spec = prepare(spec)
+    spec = prepare(spec) if control.held is None else prepare_again(spec)
     me = identify(os.getpid())
     report.send(
         "hello",
@@ -101,6 +113,8 @@ def _run(spec: RankSpec, entry: str, report: Reporter, control: Control) -> None
     # An exit code of 0 alone could also come from a library that called exit(): this says that
     # the job itself returned.
     report.phase("ended")
+    control.hold_mirror = None  # it refers to the job's rings
+    return None if control.held is None else control.held.rest()
 
 
 def load_entry(entry: str) -> Job:

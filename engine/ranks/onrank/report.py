@@ -8,15 +8,19 @@ arrives, in order. When the queue is full of those, ``send`` waits: back-pressur
 from __future__ import annotations
 
 import os
+import queue
 import signal
 import socket
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from engine.ranks.protocol import HEARTBEAT_SECONDS, Order, Report, decode, encode
+from engine.ranks.protocol import HEARTBEAT_SECONDS, Order, RankSpec, Report, decode, encode
+
+if TYPE_CHECKING:
+    from engine.ranks.onrank.held import Held
 
 _QUEUE_LIMIT: Final = 4096
 _LINE_LIMIT: Final = 4 << 20
@@ -151,6 +155,19 @@ class Control:
         self.hold_mirror: Callable[[bool], None] | None = None
         #: Bytes above which a rise is flagged; None: by the plan.
         self.spike_threshold = spike_threshold
+        #: What stays of a job for the next one, where its specification says so.
+        self.held: Held | None = None
+        self._specs: queue.SimpleQueue[RankSpec] = queue.SimpleQueue()
+
+    def next_job(self) -> RankSpec:
+        """Wait for the specification of this rank's next job."""
+        return self._specs.get()
+
+    def renew(self, spec: RankSpec) -> None:
+        """Another job begins: no order that was for the one before is left."""
+        self.stop_after_clip.clear()
+        self.leave_state = self.hold_mirror = self.spike_threshold = None
+        self._specs.put(spec)
 
     def obey(self, order: Order) -> None:
         """Take one order; unknown kinds raise ``ValueError``."""
@@ -211,6 +228,9 @@ def start_reader(
         while (line := lines.read()) is not None:
             try:
                 message = decode(line)
+                if isinstance(message, RankSpec):
+                    control.renew(message)
+                    continue
                 if not isinstance(message, Order):
                     raise ValueError(f"a {type(message).__name__} is no order")
                 control.obey(message)

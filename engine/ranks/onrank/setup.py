@@ -19,14 +19,9 @@ def prepare(spec: RankSpec) -> RankSpec:
     On CUDA, where the plan names the device's UUID, the rank sees that one GPU alone (no stray
     context can land on another), and its device is ``cuda:0`` from then on.
     """
-    os.environ.update(
-        RANK=str(spec.rank),
-        LOCAL_RANK=str(spec.rank),
-        WORLD_SIZE=str(spec.world_size),
-        MASTER_ADDR=spec.master_addr,
-        MASTER_PORT=str(spec.master_port),
-        CUBLAS_WORKSPACE_CONFIG=":4096:8",  # cuBLAS repeats its results only with a fixed one
-    )
+    _place(spec)
+    # cuBLAS repeats its results only with a fixed one
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
     # Kernels that were built stay built: beside the embeddings, in the user's cache.
     os.environ.setdefault("TRITON_CACHE_DIR", str(Path(spec.cache_dir).with_name("kernels")))
     # All ranks of a group live on one host; resolving its name for an interface can fail.
@@ -54,6 +49,23 @@ def prepare(spec: RankSpec) -> RankSpec:
         total = torch.cuda.get_device_properties(device).total_memory
         torch.cuda.set_per_process_memory_fraction(min(1.0, spec.gpu_memory_cap / total), device)
     return spec
+
+
+def prepare_again(spec: RankSpec) -> RankSpec:
+    """As ``prepare``, for a further job of a process whose device and switches are set."""
+    _place(spec)
+    seen = spec.device.startswith("cuda") and _planned_uuid(spec) is not None
+    return dataclasses.replace(spec, device="cuda:0") if seen else spec
+
+
+def _place(spec: RankSpec) -> None:
+    os.environ.update(
+        RANK=str(spec.rank),
+        LOCAL_RANK=str(spec.rank),
+        WORLD_SIZE=str(spec.world_size),
+        MASTER_ADDR=spec.master_addr,
+        MASTER_PORT=str(spec.master_port),
+    )
 
 
 def _planned_uuid(spec: RankSpec) -> str | None:

@@ -3,17 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from engine.media.image import load_portrait
+from engine.geometry import DEFAULT_FPS, FrameGeometry, snap_size
+from engine.media.image import image_info, load_portrait
 from engine.model.config import DiTConfig
 from engine.model.pixels import StreamedPixels, starting_latents
 from engine.model.vae import VAE
+from engine.parameters.request import Request
+
+
+@dataclass(frozen=True)
+class VideoSize:
+    """Sizes of the video to make."""
+
+    width: int
+    height: int
+    fps: int
+
+    @classmethod
+    def of(cls, request: Request, config: dict[str, Any]) -> VideoSize:
+        """What a request comes to for its portrait."""
+        area_w, area_h = (int(part) for part in request.size.split("*"))
+        info = image_info(Path(str(request.image)))
+        width, height = snap_size(area_w, area_h, info.width, info.height)
+        return cls(width, height, int(config.get("sample_fps", DEFAULT_FPS)))
+
+    @property
+    def latent(self) -> tuple[int, int]:
+        """Latent height and width."""
+        frame = FrameGeometry(self.width, self.height)
+        return frame.latent_height, frame.latent_width
 
 
 def weight_bytes(module: torch.nn.Module) -> int:
