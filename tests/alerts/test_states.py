@@ -52,7 +52,7 @@ def test_latency_over_twice_the_hour_s_mean_for_five_minutes_is_critical() -> No
     assert changes[-1].job == 1
 
 
-def test_a_hot_gpu_fires_and_comes_back_through_the_hysteresis() -> None:
+def test_B4_a_hot_gpu_fires_and_comes_back_through_the_hysteresis() -> None:
     world = World(default("temperature-high"))
     world.see(device(temperature_c=86.0))
     assert told(world.after(10)) == ["pending", "firing"]

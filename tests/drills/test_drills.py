@@ -40,7 +40,7 @@ def drill(folder: Path, name: str) -> tuple[dict[str, Any], int, str]:
 @pytest.mark.parametrize(
     "name", ["oom", "sigkill", "hang", "disk-full", "corrupt-ckpt", "port", "slow-link"]
 )
-def test_a_fault_is_made_and_survived_with_nothing_lost(folder: Path, name: str) -> None:
+def test_R5_a_fault_is_made_and_survived_with_nothing_lost(folder: Path, name: str) -> None:
     report, code, err = drill(folder, name)
     assert set(report) == FIELDS
     assert report["drill"] == name

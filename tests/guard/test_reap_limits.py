@@ -23,7 +23,7 @@ def clock():
 @pytest.mark.parametrize(
     ("predicted", "allowed"), [(None, 120.0), (0.5, 120.0), (6.0, 120.0), (30.0, 600.0)]
 )
-def test_a_block_may_take_twenty_times_its_prediction_and_two_minutes_at_least(
+def test_B2_a_block_may_take_twenty_times_its_prediction_and_two_minutes_at_least(
     clock, predicted, allowed
 ):
     watch = Watch(predicted_block=predicted, clock=clock)
@@ -44,7 +44,7 @@ def test_a_block_may_take_twenty_times_its_prediction_and_two_minutes_at_least(
     ("external", "predicted", "allowed"),
     [(True, 9000.0, 7200.0), (False, None, 7200.0), (False, 100.0, 7200.0), (False, 9e3, 27e3)],
 )
-def test_the_wall_clock_knows_that_our_longest_preset_takes_hours(
+def test_B2_the_wall_clock_knows_that_our_longest_preset_takes_hours(
     clock, external, predicted, allowed
 ):
     watch = Watch(predicted_total=predicted, external=external, clock=clock)

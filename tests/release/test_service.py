@@ -72,7 +72,7 @@ async def test_R2_weights_that_change_on_disk_stop_the_version(here: World) -> N
     assert await here.validated("1.1") == "failed"
 
 
-async def test_R3_slow_to_be_ready_over_the_cap_or_other_packages_fail(
+async def test_R3_R5_slow_to_be_ready_over_the_cap_other_packages_or_a_failed_drill_fail(
     here: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await here.two(memory_cap=1 << 28)

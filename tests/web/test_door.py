@@ -62,7 +62,7 @@ def _until_up(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
 
 
 @pytest.mark.ranks
-def test_R3_a_round_trip_by_page_and_by_http(tmp_path: Path) -> None:
+def test_R3_B7_a_round_trip_by_page_and_by_http(tmp_path: Path) -> None:
     with door(tmp_path) as url:
         page = Client(url, verbose=False, download_files=str(tmp_path / "down"))
         values = (PROMPT, "", "", None, None, None, False)
