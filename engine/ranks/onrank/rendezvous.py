@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from datetime import timedelta
 from typing import Final
@@ -12,6 +13,8 @@ import torch.distributed as dist
 from engine.ranks.protocol import RankSpec
 
 _BACKLOG: Final = 256
+#: Bytes of each of NCCL's many buffers where memory is short; its default is four times as much.
+_SMALL_BUFFERS: Final = str(1 << 20)
 
 
 def init_group(spec: RankSpec, *, timeout: float = 120.0) -> None:
@@ -26,6 +29,8 @@ def init_group(spec: RankSpec, *, timeout: float = 120.0) -> None:
     """
     if spec.world_size == 1:
         return
+    if spec.gpu_memory_cap is not None:
+        os.environ.setdefault("NCCL_BUFFSIZE", _SMALL_BUFFERS)
     wait = timedelta(seconds=timeout)
     listener: int | None = None
     if spec.rank == 0:

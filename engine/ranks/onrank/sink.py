@@ -8,7 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -73,11 +75,11 @@ class Sink:
         self.blocks += 1
         if block < self._first:
             if block >= self._decoding:
-                self._decoder.decode(latent)  # for its memory's sake
+                self._decode(latent)  # for its memory's sake
             return
         self._nan |= not bool(torch.isfinite(exact).all())
         with self._observer.window(f"block {block}", "vae"):
-            frames = self._decoder.decode(latent)
+            frames = self._decode(latent)
         self._observer.ledger.book("vae", self._vae_bytes + self._decoder.nbytes)
         now = time.perf_counter()
         if self.first_frame_seconds is None:
@@ -97,6 +99,13 @@ class Sink:
             self._end_clip(block // self._per_clip, now)
             if self._on_boundary is not None:
                 self._on_boundary(block // self._per_clip + 1, self._decoder.state)
+
+    def _decode(self, latent: Tensor) -> NDArray[np.uint8]:
+        probe = self._observer.ledger.probe
+        probe.hand_over()
+        frames = self._decoder.decode(latent)
+        probe.hand_over()
+        return frames
 
     def _end_clip(self, clip: int, now: float) -> None:
         seconds = now - self._clip_began
