@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
+import hashlib
 import queue
 import signal
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
@@ -16,6 +20,7 @@ from console.commands.say import print_json, tell
 from console.progress import ProgressView, memory
 from console.signals import heard
 from console.version import version
+from engine.batch.post import PLACEHOLDERS, PostError, run_post
 from engine.client import EngineClient
 from engine.jobs.paths import Places
 from engine.jobs.store import JobStore, StoreError
@@ -45,9 +50,14 @@ _EXIT: Final = {
 IDLE_SECONDS: Final = 1.0
 
 
-def run_headless(request: Request, as_json: bool) -> int:
+def run_headless(
+    request: Request, as_json: bool, post: Sequence[str] = (), post_seconds: float = 600.0
+) -> int:
     """Run one job and return the exit code: in the engine that runs already, or in one of this
     process, to which consoles can attach meanwhile.
+
+    Args:
+        post: an argument list for the verified output (B7), and the seconds that it may take.
 
     Raises:
         BadInput, Refused: the engine would not take the job; nothing is left behind.
@@ -61,9 +71,11 @@ def run_headless(request: Request, as_json: bool) -> int:
     if isinstance(engine, SocketClient):
         tell(f"avatop: submitting to the running engine, process {engine.engine_pid}")
         with contextlib.closing(engine):
-            return _Headless(engine, places, request, as_json).run()
+            row, code = _Headless(engine, places, request).run()
+            return _report(places, row, code, as_json, post, post_seconds)
     try:
-        code = _Headless(engine.client, places, request, as_json).run()
+        row, code = _Headless(engine.client, places, request).run()
+        code = _report(places, row, code, as_json, post, post_seconds)
         let_others_finish(engine)
         return code
     finally:
@@ -81,30 +93,28 @@ def let_others_finish(hosting: Hosting) -> None:
 
 
 class _Headless:
-    def __init__(
-        self, client: EngineClient, places: Places, request: Request, as_json: bool
-    ) -> None:
+    def __init__(self, client: EngineClient, places: Places, request: Request) -> None:
         self._client = client
         self._places = places
         self._request = request
-        self._as_json = as_json
         self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         self._job: int | None = None
         self._signals = 0
         self._view = ProgressView(sys.stderr, rewrite=sys.stderr.isatty())
 
-    def run(self) -> int:
+    def run(self) -> tuple[JobRow | None, int]:
+        """The job's last row and the exit code; no row where a signal came before the job."""
         end = self._client.subscribe(self._events.put)
         try:
             with heard(self._on_signal):
                 reply = self._submit()
                 if reply is None:
-                    return exits.INTERRUPTED
+                    return None, exits.INTERRUPTED
                 row = self._follow(reply.job)
         finally:
             end()
             self._view.finish()
-        return self._report(row)
+        return row, exits.INTERRUPTED if self._signals and row.state != "done" else _EXIT[row.state]
 
     def _submit(self) -> Reply | None:
         """The engine's answer; None when a signal came before there was a job."""
@@ -159,23 +169,53 @@ class _Headless:
         if self._job is not None:
             self._client.send(Cancel(job=self._job, reason=reason))
 
-    # -- the end -------------------------------------------------------------------------------
 
-    def _report(self, row: JobRow) -> int:
-        result = read_result(self._places.job(row.id), row)
-        done = row.state == "done"
-        if self._as_json:
-            print_json(result)
-        elif done:
-            print(row.output)
-        if done:
-            tell(_summary(result))
-            return exits.DONE
-        tell(f"avatop: job {row.id} {row.state}: {row.error or 'no reason given'}")
-        if row.clip:
-            kept = fmt.plural(row.clip, "committed clip")
-            tell(f"{kept} kept; manifest: {row.manifest}")
-        return exits.INTERRUPTED if self._signals else _EXIT[row.state]
+def _report(
+    places: Places, row: JobRow | None, code: int, as_json: bool, post: Sequence[str], limit: float
+) -> int:
+    """Tell how a job ended, after its post-command; the exit code."""
+    if row is None:
+        return code
+    result = read_result(places.job(row.id), row)
+    done = row.state == "done"
+    if done and post:
+        result["post_error"] = problem = _post(post, limit, row, result["frames"])
+        code = exits.DONE if problem is None else exits.FAILED
+    if as_json:
+        print_json(result)
+    elif done:
+        print(row.output)
+    if done:
+        tell(_summary(result))
+        if code:
+            tell(f"avatop: the post-command failed, the video is kept: {result['post_error']}")
+        return code
+    tell(f"avatop: job {row.id} {row.state}: {row.error or 'no reason given'}")
+    if row.clip:
+        kept = fmt.plural(row.clip, "committed clip")
+        tell(f"{kept} kept; manifest: {row.manifest}")
+    return code
+
+
+def _post(command: Sequence[str], limit: float, row: JobRow, frames: int) -> str | None:
+    """Run a command on a job's verified output; what went wrong with it."""
+    output = Path(str(row.output))
+    with output.open("rb") as stream:
+        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+    values = dict.fromkeys(PLACEHOLDERS, "") | {
+        "output": str(output),
+        "name": output.stem,
+        "audio": str(row.request.get("audio") or ""),
+        "image": str(row.request.get("image") or ""),
+        "sha256": sha256,
+        "job": str(row.id),
+        "frames": str(frames),
+    }
+    try:
+        asyncio.run(run_post(command, values, limit, str(output.parent)))
+    except PostError as error:
+        return str(error)
+    return None
 
 
 def _summary(result: dict[str, Any]) -> str:

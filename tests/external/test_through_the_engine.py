@@ -41,10 +41,12 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_good_command_is_a_done_job(folder: Path) -> None:
-    done = avatop(folder, "good")
+def test_B7_a_good_command_is_a_done_job_and_its_video_is_handed_on(folder: Path) -> None:
+    done = avatop(folder, "good", "--post-command", "cp {output} {output}.{name}-{job}.copy")
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
+    assert told["post_error"] is None
+    assert (folder / "out.mp4.out-1.copy").read_bytes() == (folder / "out.mp4").read_bytes()
     assert (told["state"], told["kind"], told["mode"]) == ("done", "command", "command")
     assert (folder / "out.mp4").exists()
     jobs = subprocess.run(
@@ -90,3 +92,14 @@ def test_bad_usage_is_told_before_anything_starts(
     )
     assert done.returncode == 2
     assert says in done.stderr
+
+
+def test_B7_a_post_command_that_fails_is_told_and_the_video_stays(folder: Path) -> None:
+    done = avatop(folder, "good", "--post-command", "ls {sha256}/nowhere")
+    assert done.returncode == 1
+    assert "nowhere" in json.loads(done.stdout)["post_error"]
+    assert "the video is kept" in done.stderr
+    assert (folder / "out.mp4").exists()
+    wrong = avatop(folder, "good", "--post-command", "cp {output} {nothing}")
+    assert wrong.returncode == 2
+    assert "no placeholder" in wrong.stderr
