@@ -13,7 +13,7 @@ import click
 from console import exits
 from console import format as fmt
 from console.commands.attach import ANSWER_SECONDS, running_engine
-from console.commands.batch_follow import Stored, follow, hand_over, stored
+from console.commands.batch_follow import follow, hand_over, stored
 from console.commands.batch_page import page
 from console.commands.common import parameter_options, resolve_flags, source_options
 from console.commands.say import json_option, print_json, tell
@@ -22,6 +22,7 @@ from engine.batch.post import check as check_post
 from engine.batch.rows import BatchRow
 from engine.batch.sizes import DEFAULT_TABLE, SizeTableError, parse_sizes
 from engine.batch.spec import OWN_FIELDS, BatchSpec, SpecError, spec_from_dict
+from engine.batch.store import BatchStore
 from engine.messages import BatchCommand
 from engine.params import Resolved
 
@@ -128,7 +129,7 @@ start.params = [param for param in start.params if param.name not in OWN_FIELDS]
 def list_batches(limit: int, as_json: bool) -> None:
     """List the batches of this user."""
     with stored() as found:
-        rows = found.store.batches(limit) if found else ()
+        rows = found.batches(limit) if found else ()
         bodies = [_outline(found, row) for row in rows if found]
     if as_json:
         print_json({"batches": bodies})
@@ -160,7 +161,7 @@ def report(which: str, compare: Path | None, kind: str, as_json: bool) -> None:
     if compare is not None and earlier is None:
         raise exits.BadInput(f"{compare} is no JSON report of a batch")
     with stored() as found:
-        body = reports.build(found.store, _find(found, which)) if found else None
+        body = reports.build(found, _find(found, which)) if found else None
     if body is None:
         raise exits.BadInput(f"there is no batch {which}")
     if as_json:
@@ -298,18 +299,18 @@ def _number(which: str) -> str:
         return _find(found, which).id
 
 
-def _find(found: Stored, which: str) -> BatchRow:
-    row = found.store.batch(which)
+def _find(found: BatchStore, which: str) -> BatchRow:
+    row = found.batch(which)
     if row is None:
         folder = str(Path(which).absolute())
-        of_folder = (r for r in found.store.batches() if r.spec.get("out_dir") == folder)
+        of_folder = (r for r in found.batches() if r.spec.get("out_dir") == folder)
         row = next(of_folder, None)
     if row is None:
         raise exits.BadInput(f"there is no batch {which}; see: avatop batch list")
     return row
 
 
-def _outline(found: Stored, row: BatchRow) -> dict[str, Any]:
+def _outline(found: BatchStore, row: BatchRow) -> dict[str, Any]:
     from engine.batch.progress import counts
 
     return {
@@ -321,5 +322,5 @@ def _outline(found: Stored, row: BatchRow) -> dict[str, Any]:
         "ended": row.ended,
         "out_dir": row.spec.get("out_dir"),
         "report": row.report,
-        "counts": counts(found.store.items(row.id)),
+        "counts": counts(found.items(row.id)),
     }

@@ -6,7 +6,6 @@ import contextlib
 import queue
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Final
 
@@ -16,6 +15,7 @@ from console.commands.batch_page import page
 from console.commands.say import print_json, tell
 from console.headless import let_others_finish
 from console.signals import heard
+from console.stored import stored_jobs
 from console.version import version
 from engine.batch import report as reports
 from engine.batch.rows import BATCH_ENDS
@@ -23,7 +23,6 @@ from engine.batch.spec import BatchSpec
 from engine.batch.store import BatchStore
 from engine.client import EngineClient
 from engine.jobs.paths import Places
-from engine.jobs.store import JobStore, StoreError
 from engine.messages import BatchChanged, BatchCommand, EngineStopped, Event, LogLine, Reply
 from engine.remote.client import SocketClient
 from engine.remote.spawn import EngineNotStarted, attach_or_host, attach_or_spawn
@@ -34,32 +33,15 @@ _SHOWN: Final = frozenset({"done", "failed", "quarantined", "running", "alias"})
 _ERRORS: Final = {"refused": exits.Refused, "bad_input": exits.BadInput}
 
 
-@dataclass(frozen=True)
-class Stored:
-    """The store, opened for reading."""
-
-    store: BatchStore
-
-
 @contextlib.contextmanager
-def stored() -> Iterator[Stored | None]:
+def stored() -> Iterator[BatchStore | None]:
     """Batches as the store has them, without an engine; None where there never was a job.
 
     Raises:
         Failed: the store cannot be read.
     """
-    path = Places.of().database
-    if not path.exists():
-        yield None
-        return
-    try:
-        jobs = JobStore(path)
-    except StoreError as error:
-        raise exits.Failed(str(error)) from error
-    try:
-        yield Stored(BatchStore(jobs))
-    finally:
-        jobs.close()
+    with stored_jobs() as jobs:
+        yield None if jobs is None else BatchStore(jobs)
 
 
 def hand_over(spec: BatchSpec) -> dict[str, Any]:
@@ -178,8 +160,8 @@ class _Follower:
 
     def _report(self) -> int:
         with stored() as found:
-            row = found.store.batch(self._batch) if found else None
-            body = reports.build(found.store, row) if found and row else None
+            row = found.batch(self._batch) if found else None
+            body = reports.build(found, row) if found and row else None
         if body is None or row is None:
             raise exits.Failed(f"the store knows no batch {self._batch}")
         if self._as_json:

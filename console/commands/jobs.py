@@ -9,10 +9,8 @@ import click
 
 from console import format as fmt
 from console.commands.say import json_option, print_json, tell
-from console.exits import Failed
 from console.progress import memory
-from engine.jobs.paths import Places
-from engine.jobs.store import JobStore, StoreError
+from console.stored import stored_jobs
 from engine.messages import JobRow
 
 
@@ -36,17 +34,8 @@ def jobs(limit: int | None, as_json: bool) -> None:
 
 
 def _rows(limit: int | None) -> tuple[JobRow, ...]:
-    path = Places.of().database
-    if not path.exists():  # reading makes no store
-        return ()
-    try:
-        store = JobStore(path)
-        try:
-            return store.list(limit=limit)
-        finally:
-            store.close()
-    except StoreError as error:
-        raise Failed(str(error)) from error
+    with stored_jobs() as store:
+        return () if store is None else store.list(limit=limit)
 
 
 def _object(row: JobRow) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import sys
@@ -17,8 +16,7 @@ from console.commands.export import moment_option
 from console.commands.say import json_option, print_json, tell
 from console.exits import BadInput, Failed
 from console.format import NA, clock, fit, inert, significant
-from engine.jobs.paths import Places
-from engine.jobs.store import JobStore, StoreError
+from console.stored import stored_jobs
 from engine.release.evidence import Evidence
 from engine.release.export import nginx
 from engine.release.export import weights as shares
@@ -234,16 +232,8 @@ def stored_releases() -> Iterator[ReleaseStore | None]:
     Raises:
         Failed: the file cannot be read.
     """
-    path = Places.of().database
-    if not path.exists():
-        yield None
-        return
-    try:
-        jobs = JobStore(path)
-        with contextlib.closing(jobs):
-            yield ReleaseStore(jobs)
-    except StoreError as error:
-        raise Failed(str(error)) from error
+    with stored_jobs() as jobs:
+        yield None if jobs is None else ReleaseStore(jobs)
 
 
 @contextmanager
