@@ -87,9 +87,10 @@ def plan(
     """
     if shape is None and not flags.get("ckpt_dir") and not os.environ.get("MODEL_CKPT_DIR"):
         raise BadInput("--ckpt_dir: is missing; name a checkpoint, or plan with --shape 14b.")
-    if devices is not None and flags.get("gpus"):
+    unreal = "--devices" if devices else "--gpu-memory" if gpu_memory else None
+    if unreal is not None and flags.get("gpus"):
         raise BadInput(
-            "--devices and --gpus: one is hardware that need not exist, the other names GPUs of "
+            f"{unreal} and --gpus: one is hardware that need not exist, the other names GPUs of "
             "this host. Drop one of them."
         )
     if measured_steady is not None or flags.get("fsdp_wrap") is not None:

@@ -7,6 +7,7 @@ from itertools import groupby
 from typing import Final
 
 from console import format as fmt
+from engine.geometry import BLOCK_FRAMES
 from engine.placement.alternatives import title
 from engine.placement.plan import DevicePlan
 from engine.placement.planner import Answer, ModeLine
@@ -14,6 +15,17 @@ from engine.placement.planner import Answer, ModeLine
 WIDTH: Final = 80
 _BAR: Final = 24
 _INDENT: Final = 10
+
+#: What a device holds in each mode.
+_SAID: Final[dict[tuple[str, str], str]] = {
+    ("single", ""): "one device holds all",
+    ("offload", ""): "one device; layers are copied from host memory as they are used",
+    ("tpp", ""): "a pipeline: each device holds all layers, and computes some of the steps",
+    ("tpp", "balanced"): "a pipeline cut evenly through steps and layers, the VAE counted",
+    ("tpp", "ring"): "a pipeline: each device holds some of the layers, for all steps",
+    ("tpp", "streamed"): "a pipeline whose layers are copied from host memory as they are used",
+    ("fsdp", ""): "each device holds a share of every layer; gathered as they are used",
+}
 
 #: Owners in the order of a bar, each with its own mark, so that no colour is needed.
 _MARKS: Final[dict[str, str]] = {
@@ -33,21 +45,33 @@ _MARKS: Final[dict[str, str]] = {
 def render(answer: Answer) -> str:
     """The whole page, without a trailing newline."""
     lines: list[str] = []
-    for part in (_head, _devices, _host, _verdict, _modes, _others):
+    for part in (_verdict, _devices, _host, _others, _modes):
         made = list(part(answer))
         if made:
             lines += [*made, ""]
     return "\n".join(lines[:-1])
 
 
-def _head(answer: Answer) -> Iterator[str]:
+def _verdict(answer: Answer) -> Iterator[str]:
+    """What it is, whether it fits and why not; what else was to be said."""
     plan, question = answer.plan, answer.question
     size = "{}*{}".format(*question.size)
-    yield f"{title(plan)}"
+    if answer.fits:
+        yield f"{'It fits' if not answer.unbuilt else 'It would fit'}: {title(plan)}"
+    else:
+        yield f"It does not fit: {title(plan)}"
     yield (
         f"{question.shape.num_layers} layers in {plan.dtype}, keys and values in {plan.kv_dtype} · "
         f"{size} · {plan.sample_steps} steps"
     )
+    if answer.measured is not None and answer.measured.fits:
+        yield from _item(answer.measured.sentence + ".")
+    for reason in answer.reasons[:4]:
+        yield from _item(reason + ".")
+    if len(answer.reasons) > 4:
+        yield from _item(f"and {len(answer.reasons) - 4} more reasons (--json)")
+    for reason in answer.unbuilt:
+        yield from _item(f"{reason}.")
     for remark in plan.remarks:
         yield from fmt.wrap(remark, WIDTH)
 
@@ -57,11 +81,12 @@ def _devices(answer: Answer) -> Iterator[str]:
     unit = 1 << 30 if max(d.predicted_bytes for d in plan.devices) >= 1 << 30 else 1 << 20
     name = "GiB" if unit == 1 << 30 else "MiB"
     yield f"{'device':<9} {name:>7} {'usable':>7}  predicted peak, by owner"
-    shared = plan.devices[0].device == "cpu"
+    names = {device.device for device in plan.devices}
+    unnamed = names == {"cpu"} or len(names) < len(plan.devices)  # more ranks than devices
     for ranks in _alike(plan.devices):
         device = ranks[0]
         usable = fmt.NA if device.usable_bytes is None else _figure(device.usable_bytes, unit)
-        label = f"rank {device.rank}" if shared else device.device
+        label = f"rank {device.rank}" if unnamed else device.device
         label += f"…{ranks[-1].rank}" if len(ranks) > 1 else ""
         yield (
             f"{label:<9} {_figure(device.predicted_bytes, unit):>7} {usable:>7}  {_bar(device)}"
@@ -115,53 +140,56 @@ def _host(answer: Answer) -> Iterator[str]:
     host = answer.plan.host
     if host is None:
         return
-    parts = [f"pinned {_gib(host.pinned_bytes)}"]
-    if host.process_bytes:
-        parts.append(f"ranks {_gib(host.process_bytes)}")
-    parts.append(f"disk {_gib(host.disk_bytes)}")
-    free = fmt.NA if host.available_bytes is None else f"{_gib(host.available_bytes)} GiB"
-    yield f"host      {', '.join(parts)} GiB; available {free}"
-    seconds = answer.plan.seconds_per_block
-    told = "n/a, not measured here yet" if seconds is None else f"{fmt.significant(seconds)} s"
-    yield f"a block   {told}"
+    memory = [
+        f"{_gib(size)} {what}"
+        for size, what in (
+            (host.pinned_bytes, "pinned"),
+            (host.process_bytes, "for the ranks"),
+            (host.mirror_bytes, "for the mirror"),
+        )
+        if size
+    ]
+    free = fmt.NA if host.available_bytes is None else _gib(host.available_bytes)
+    told = f"{', '.join(memory)}; {free} available; disk {_gib(host.disk_bytes)}"
+    for n, line in enumerate(fmt.wrap(told, WIDTH - _INDENT)):
+        yield f"{'' if n else 'host GiB':<{_INDENT}}{line}"
+    yield f"speed     {_speed(answer.plan.seconds_per_block)}"
 
 
-def _verdict(answer: Answer) -> Iterator[str]:
-    if answer.fits:
-        yield "It fits." if not answer.unbuilt else "It would fit."
-    else:
-        yield "It does not fit."
-    if answer.measured is not None and answer.measured.fits:
-        yield from _item(answer.measured.sentence + ".")
-    for reason in answer.reasons[:4]:
-        yield from _item(reason + ".")
-    if len(answer.reasons) > 4:
-        yield from _item(f"and {len(answer.reasons) - 4} more reasons (--json)")
-    for reason in answer.unbuilt:
-        yield from _item(f"{reason}.")
+def _speed(seconds: float | None) -> str:
+    if seconds is None:
+        return "n/a until this very placement has run here"
+    per_second = fmt.significant(BLOCK_FRAMES / seconds)
+    return f"{per_second} frames a second, {fmt.significant(seconds)} s a block"
 
 
 def _modes(answer: Answer) -> Iterator[str]:
     if len(answer.modes) < 2:
         return
-    yield "every mode on these devices (the latents are the same in all)"
+    yield "every mode on these devices, GiB on the fullest; the latents are the same in all"
     for line in answer.modes:
-        yield _mode(line)
-        yield from (" " * 4 + text for text in fmt.wrap(line.flags, WIDTH - 4))
+        yield _mode(line, this=line.title == title(answer.plan))
+        for text in (_SAID.get((line.mode, line.variant), ""), line.flags):
+            yield from (" " * 4 + part for part in fmt.wrap(text, WIDTH - 4))
 
 
-def _mode(line: ModeLine) -> str:
+def _mode(line: ModeLine, *, this: bool) -> str:
     word = "does not fit" if not line.fits else "fits" if line.built else "fits, not built"
-    speed = "" if line.seconds_per_block is None else f" {fmt.duration(line.seconds_per_block)}"
-    figure = f"{_gib(line.predicted_bytes):>6} GiB"
-    return f"  {fmt.fit(line.title, 48)} {figure}  {word}{speed}".rstrip()
+    speed = line.seconds_per_block
+    told = "" if speed is None else f", {fmt.significant(BLOCK_FRAMES / speed)} fps"
+    figure = f"{_gib(line.predicted_bytes):>6}"
+    return f"{'>' if this else ' '} {fmt.fit(line.title, 46)} {figure}  {word}{told}".rstrip()
 
 
 def _others(answer: Answer) -> Iterator[str]:
     if answer.fits:
         return
     if not answer.alternatives:
-        yield "Nothing that was tried fits: take more or larger devices, or a smaller --size."
+        yield (
+            "Nothing that was tried fits, not even smaller frames: take more or larger ones."
+            if answer.question.kind == "cuda"
+            else "Nothing that was tried fits, not even smaller frames: take a larger host."
+        )
         return
     yield "what would fit, nearest first"
     for altered, group in groupby(answer.alternatives, key=lambda one: one.alters_output):

@@ -139,6 +139,9 @@ def contradictions(request: Request) -> list[Problem]:
                 why = "variants are of mode tpp, the other flag means another mode"
                 near = f"use --mode tpp --variant {r.variant}, or drop one"
                 pairs.append((f"--variant {r.variant}", flag, why, near))
+    if r.fp8 and r.dtype is not None and r.dtype != "bf16":
+        why = "fp8 weights are computed with in bf16"
+        pairs.append(("--fp8 True", f"--dtype {r.dtype}", why, "drop one of them"))
     sharding = r.mode == "fsdp" or (r.mode is None and (r.dit_fsdp or r.fsdp_wrap != "block"))
     streaming = r.mode in ("offload", AUTO) or r.variant == "streamed"
     streaming |= r.mode is None and bool(r.offload_model)

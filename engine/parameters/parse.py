@@ -167,7 +167,7 @@ def _ranged(parameter: Parameter, value: Any) -> Any:
         why = f"must be a multiple of {step}, the frames of one block"
         raise BadValueError(why, f"use {near}")
     if low is not None and value < low:
-        raise BadValueError(f"must be at least {low:g}" if low > 1 else _low_text(parameter))
+        raise BadValueError(_low_text(parameter))
     if high is not None and value > high:
         limit = f"{high:g}" if high < 1e9 else str(int(high))
         raise BadValueError(f"must be at most {limit}")
@@ -175,7 +175,9 @@ def _ranged(parameter: Parameter, value: Any) -> Any:
 
 
 def _low_text(parameter: Parameter) -> str:
-    low = parameter.minimum
+    low = parameter.minimum or 0
+    if low > 1:
+        return f"must be at least {f'{int(low) >> 20} MiB' if parameter.kind == 'bytes' else f'{low:g}'}"
     if parameter.kind == "float" and low:
         return "must be above 0"
     return f"must be {low:g} or more"

@@ -220,7 +220,9 @@ def _placements(question: Question, base: Choice) -> list[Choice]:
     steps = question.request.sample_steps
     fixed = question.request.num_gpus_dit
     gpus = len(question.devices) if question.kind == "cuda" else 0
-    counts = [fixed] if fixed else _counts(steps, gpus or base.dit_ranks)
+    # More ranks than there are devices: what would fit has fewer.
+    held = fixed and (not gpus or fixed <= gpus)
+    counts = [fixed] if fixed and held else _counts(steps, gpus or base.dit_ranks)
     found: list[Choice] = []
 
     def add(

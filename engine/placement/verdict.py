@@ -26,6 +26,11 @@ def structural(choice: Choice, devices: Sequence[DeviceOffer], layers: int) -> l
         reasons.append(f"the plan needs {world} GPUs, {len(devices)} can be used")
     if not layers:
         reasons.append("the checkpoint's DiT has no layers")
+    if layers and (choice.resident_layers or 0) > layers:
+        reasons.append(
+            f"{choice.resident_layers} layers cannot stay on the device, the model has {layers}; "
+            f"use --resident_layers {layers} or fewer"
+        )
     if choice.variant == "ring" and choice.dit_ranks > layers > 0:
         reasons.append(
             f"a ring gives every rank at least one of {layers} layers, {choice.dit_ranks} ranks "
@@ -63,22 +68,33 @@ def memory_misfits(planned: Sequence[DevicePlan], kind: str) -> list[str]:
         margin = sum(device.margin_bytes for device in planned)
         if usable is None or needed + margin <= usable:
             return []
+        ranks = "1 CPU rank needs" if len(planned) == 1 else f"{len(planned)} CPU ranks need"
         return [
-            f"{len(planned)} CPU ranks need {gib(needed)}, the host has {gib(usable)} free"
+            f"{ranks} {gib(needed)}, the host has {gib(usable)} free"
             + (f" (and a margin of {gib(margin)} is kept)" if needed <= usable else "")
         ]
-    return [
-        f"rank {device.rank} on {device.device} needs {gib(device.predicted_bytes)} "
-        f"({largest(device)}), {gib(device.usable_bytes)} can be used"
-        + (
-            f" (and a margin of {gib(device.margin_bytes)} is kept)"
-            if device.predicted_bytes <= device.usable_bytes
-            else ""
-        )
+    short = [
+        device
         for device in planned
         if device.usable_bytes is not None
         and device.predicted_bytes + device.margin_bytes > device.usable_bytes
     ]
+    # Ranks that lack the same are told together: their sentences differ in nothing else.
+    alike: dict[tuple[int, int | None], list[DevicePlan]] = {}
+    for device in short:
+        alike.setdefault((device.predicted_bytes, device.usable_bytes), []).append(device)
+    return [_misfit(devices) for devices in alike.values()]
+
+
+def _misfit(devices: Sequence[DevicePlan]) -> str:
+    device, others = devices[0], [str(one.rank) for one in devices[1:]]
+    kept = device.usable_bytes is not None and device.predicted_bytes <= device.usable_bytes
+    return (
+        f"rank {device.rank} on {device.device} needs {gib(device.predicted_bytes)} "
+        f"({largest(device)}), {gib(device.usable_bytes)} can be used"
+        + (f" (and a margin of {gib(device.margin_bytes)} is kept)" if kept else "")
+        + (f"; rank{'s' * (len(others) > 1)} {', '.join(others)} the same" if others else "")
+    )
 
 
 def encoder_misfit(

@@ -111,6 +111,27 @@ def test_is_a_ring_of_devices_that_are_not_there_a_misfit_with_neighbours(
     assert body["alternatives"]
 
 
+@pytest.mark.parametrize(
+    ("args", "said", "neighbour"),
+    [
+        (("--mode", "tpp", "--num_gpus_dit", "9"), "needs 9 GPUs", "--num_gpus_dit 4"),
+        (
+            ("--mode", "offload", "--resident_layers", "41"),
+            "use --resident_layers 40 or fewer",
+            "--mode offload --kv_home host",
+        ),
+        (("--mode", "fsdp"), "; ranks 1, 2 the same", "--variant ring"),
+    ],
+)
+def test_does_what_cannot_be_name_what_can(
+    args: tuple[str, ...], said: str, neighbour: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, body = plan_json(capsys, *FOUR_CARDS, *args)
+    assert code == 3
+    assert said in " ".join(body["reasons"])
+    assert any(neighbour in one["flags"] for one in body["alternatives"])
+
+
 def test_is_the_host_judged_too(capsys: pytest.CaptureFixture[str]) -> None:
     asked = ("--mode", "offload", "--kv_home", "host", "--host-memory")
     assert plan_json(capsys, *FOUR_CARDS, *asked, "128GiB")[0] == 0
@@ -126,9 +147,9 @@ def test_does_the_page_keep_to_80_columns_and_say_the_verdict(
     plan(*FOUR_CARDS, "--mode", mode)
     page = capsys.readouterr().out
     assert max(len(line) for line in page.splitlines()) <= 80
-    assert "It fits." in page or "It would fit." in page or "It does not fit." in page
+    assert page.startswith(("It fits: ", "It does not fit: "))
     assert "every mode on these devices" in page
-    if "It does not fit." in page:
+    if "It does not fit" in page:
         assert "what would fit, nearest first" in page
         assert "output unchanged" in page
 
@@ -144,6 +165,9 @@ def test_does_the_page_keep_to_80_columns_and_say_the_verdict(
         (("--shape", "14b", "--devices", "2", "--gpu-memory", "lots"), "20GiB"),
         (("--ckpt_dir", "/nowhere/at/all"), "does not exist"),
         (("--shape", "14b", "--devices", "1", "--mode", "fsdp"), "2 or more GPUs"),
+        (("--shape", "14b", "--gpu-memory", "20GiB", "--gpus", "0"), "--gpu-memory and --gpus"),
+        ((*FOUR_CARDS, "--fp8", "True", "--dtype", "fp32"), "--fp8 True and --dtype fp32"),
+        ((*FOUR_CARDS, "--gpu_memory_cap", "0"), "at least 1 MiB"),
     ],
 )
 def test_is_nonsense_refused_with_what_to_write(

@@ -59,7 +59,7 @@ def test_a_plan_that_does_not_fit_is_refused_with_its_arithmetic(
     request_of: Callable[..., Request],
 ) -> None:
     small = Machine(host_total=1 << 30, host_available=100 << 20)
-    with pytest.raises(PreflightError, match=r"need 0\.\d+ GiB, the host has 0\.10 GiB free") as e:
+    with pytest.raises(PreflightError, match=r"needs 0\.\d+ GiB, the host has 0\.10 GiB free") as e:
         prepare(request_of(), small)
     assert e.value.kind == "refused"
 
