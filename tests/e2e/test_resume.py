@@ -52,7 +52,7 @@ def driven(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driven]:
 @pytest.fixture(scope="module")
 def flags(inputs: Path) -> dict[str, str]:
     audio = inputs / "minute.wav"
-    write_wav(audio, voice(100.0, 16_000), 16_000)
+    write_wav(audio, voice(CLIPS * 0.48 + 1, 16_000), 16_000)
     return job_flags(inputs, audio=audio, infer_frames=12, num_clip=CLIPS, retries=0)
 
 
