@@ -45,6 +45,8 @@ def main() -> int:
     parser.add_argument("--scratch", type=Path, default=Path(tempfile.gettempdir()))
     parser.add_argument("--clips", type=int, default=3)
     parser.add_argument("--size", default="704*384")
+    parser.add_argument("--first", type=int, default=0, help="first GPU of the two-GPU runs")
+    parser.add_argument("--only", help="names of steps, separated by commas")
     parser.add_argument("--cap", type=int, help="bytes of the OOM's cap (default: of its plan)")
     parser.add_argument("--seconds", type=float, default=140, help="start nothing after these")
     parser.add_argument("--step", type=float, default=70, help="seconds that one run may take")
@@ -54,7 +56,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(dir=args.scratch) as name:
         night = Night(args, Path(name))
         for step in (night.undisturbed, night.killed, night.normal, night.oom):
-            night.play(step)
+            if not args.only or step.__name__ in args.only.split(","):
+                night.play(step)
         result = night.result
     print(json.dumps({key: row for key, row in result.items() if key != "runs"}, indent=1))
     return 0 if result.get("killed", {}).get("same_latents") else 1
@@ -93,7 +96,8 @@ class Night:
 
     def killed(self) -> dict[str, Any]:
         """The same, and rank 1 is killed once the first clip is committed."""
-        with Killer(self.folder / "state-killed", self.args.step) as killer:
+        second = self.args.first + 1
+        with Killer(self.folder / "state-killed", self.args.step, second) as killer:
             row = self._run("killed", *self._tpp(2))
         events = self._events("killed", "PlanChanged")
         gaps = [e["seconds"] for e in events if e.get("reason") == "resume" and e.get("seconds")]
@@ -138,8 +142,9 @@ class Night:
         return str(min(count, 2) if self.args.cpu else count)
 
     def _gpus(self, count: int) -> tuple[str, ...]:
-        chosen = "cpu" if self.args.cpu else ",".join(map(str, range(count)))
-        return ("--gpus", chosen)
+        first = self.args.first if count == 2 else 0
+        chosen = ",".join(str(first + n) for n in range(count))
+        return ("--gpus", "cpu" if self.args.cpu else chosen)
 
     def _tpp(self, count: int) -> tuple[str, ...]:
         return ("--mode", "tpp", "--num_gpus_dit", self._ranks(count), *self._gpus(count))
@@ -200,7 +205,8 @@ class Night:
 class Killer:
     """Kills rank 1 of the one job of a state folder, and watches its device's memory go."""
 
-    def __init__(self, state: Path, seconds: float) -> None:
+    def __init__(self, state: Path, seconds: float, device: int) -> None:
+        self._device = device
         self.pid: int | None = None
         self.released: float | None = None
         self._first = state / "jobs" / "000001" / "segments" / "clip_0000.mp4"
@@ -228,9 +234,11 @@ class Killer:
         rank.kill()
         killed = time.monotonic()
         self.pid = rank.pid
-        while self._before and time.monotonic() - killed < min(30.0, self._seconds):
+        while self._device < len(self._before) and time.monotonic() - killed < min(
+            30.0, self._seconds
+        ):
             now = used()
-            if len(now) > 1 and now[1] <= self._before[1] + SETTLED:
+            if now[self._device] <= self._before[self._device] + SETTLED:
                 self.released = round(time.monotonic() - killed, 3)
                 return
             time.sleep(_POLL)

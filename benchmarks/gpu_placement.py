@@ -38,7 +38,7 @@ FOUR = ("--num_gpus_dit", "4", "--gpus", "0,1,2,3", *HOST)
 #: name → (flags, clips). A clip is four blocks.
 RUNS: dict[str, tuple[tuple[str, ...], int]] = {
     "single": (("--mode", "single", "--gpus", "0", *HOST), 4),
-    "single, mirrored": (("--mode", "single", "--gpus", "0", *HOST[:2], "--mirror", "on"), 4),
+    "single, mirrored": (("--mode", "single", "--gpus", "0", *HOST[:2], "--mirror", "on"), 8),
     "single fp8": (("--mode", "single", "--gpus", "1", "--fp8", *HOST), 4),
     "offload, all streamed": (
         ("--mode", "offload", "--gpus", "2", "--resident_layers", "0", *HOST),
@@ -59,10 +59,16 @@ RUNS: dict[str, tuple[tuple[str, ...], int]] = {
     "fsdp fp8, capped": (("--mode", "fsdp", "--fp8", *CAP, *FOUR), 4),
 }
 _BALANCED: Final = ("--mode", "tpp", "--variant", "balanced", *FOUR)
+_TWO: Final = ("--mode", "tpp", "--num_gpus_dit", "2", "--gpus", "2,3", *HOST)
 _BACK: Final = {"mode": "tpp", "variant": "balanced", "num_gpus_dit": 4, "gpus": "0,1,2,3"}
 #: name → (flags of the start, the switches on the way as request fields, clips).
 SWITCHED: dict[str, tuple[tuple[str, ...], tuple[dict[str, Any], ...], int]] = {
     "switch": (_BALANCED, ({"mode": "single", "gpus": "0"}, _BACK), 8),
+    "switch, two GPUs": (
+        _TWO,
+        ({"mode": "single", "gpus": "2"}, {"mode": "tpp", "num_gpus_dit": 2, "gpus": "2,3"}),
+        6,
+    ),
     "switch, offload": (_BALANCED, ({"mode": "offload", "gpus": "0"}, _BACK), 8),
 }
 #: Runs of one line go side by side.
@@ -77,7 +83,7 @@ GROUPS = (
     ("fsdp, reference wrapping",),
     ("tpp",),
     ("fsdp, prefetch 0",),
-    ("single, mirrored",),
+    ("single, mirrored", "switch, two GPUs"),
     ("tpp ring",),
     ("switch",),
     ("switch, offload",),
@@ -91,9 +97,11 @@ def main() -> int:
     parser.add_argument("--scratch", type=Path, default=Path(tempfile.gettempdir()))
     parser.add_argument("--seconds", type=float, default=520, help="start nothing after these")
     parser.add_argument("--only", help="names of groups' first runs, separated by semicolons")
+    parser.add_argument("--base", type=Path, help="an earlier result whose latents count, too")
     parser.add_argument("--cpu", action="store_true", help="a rehearsal on CPU ranks, no caps")
     args = parser.parse_args()
     began = time.monotonic()
+    earlier = json.loads(args.base.read_text())["runs"] if args.base else {}
     result: dict[str, Any] = {"command": " ".join(sys.orig_argv[1:]), "host": host(), "runs": {}}
     with tempfile.TemporaryDirectory(dir=args.scratch) as name:
         folder = Path(name)
@@ -109,7 +117,7 @@ def main() -> int:
                 for n, row in zip(group, found, strict=True):
                     result["runs"][n] = row
                     print(f"{time.monotonic() - began:5.0f} s  {n}: {brief(row)}", flush=True)
-            result["latents"] = compare(result["runs"])
+            result["latents"] = compare(result["runs"], earlier)
             args.json.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result["latents"]))
     return 0
@@ -157,8 +165,8 @@ def looked_at(dump: Path) -> dict[str, Any]:
     }
 
 
-def compare(runs: dict[str, Any]) -> dict[str, Any]:
-    """Which runs gave the same bits as ``single``, over how many blocks.
+def compare(runs: dict[str, Any], earlier: dict[str, Any]) -> dict[str, Any]:
+    """Which runs gave the same bits as ``single`` (of ``earlier``, if it is not among them).
 
     A switched one is held to the unswitched mode it begins with, too: that job is as long.
     """
@@ -167,7 +175,8 @@ def compare(runs: dict[str, Any]) -> dict[str, Any]:
         if "fp8" in name:
             continue
         for base in ("single", "tpp balanced")[: 2 if name in SWITCHED else 1]:
-            ours, own = runs.get(base, {}).get("block_sha256"), row.get("block_sha256")
+            ours = (earlier | runs).get(base, {}).get("block_sha256")
+            own = row.get("block_sha256")
             if ours and own:
                 n = min(len(ours), len(own))
                 label = name if base == "single" else f"{name}, to {base}"
