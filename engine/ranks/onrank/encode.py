@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,6 +88,17 @@ class Encoders:
             for name, path, make in jobs
             if not _readable(path)
         ]
+
+    def device_bytes(self, names: Iterable[str]) -> int:
+        """The most that the weights of these encoders take on the device, one after another."""
+        sizes = []
+        for name in names:
+            text = name == "prompt"
+            if not (text and self._text_device != self._device):
+                path = component(self._paths, "t5") if text else speech_weights(self._paths)
+                sizes.append(Path(path).stat().st_size)
+        # Files hold two bytes a parameter, or more.
+        return max(sizes, default=0) * self._dtype.itemsize // 2
 
     def read(self, wanted: Wanted) -> Embeddings:
         """What was kept.

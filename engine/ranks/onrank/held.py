@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Final
 
 import torch
 
@@ -17,6 +18,9 @@ from engine.model.vae import VAE
 from engine.placement.onrank.once import Once
 from engine.placement.onrank.weights import Loaded
 from engine.ranks.onrank.probe import CpuProbe, Probe, probe_for
+
+#: What work beside the kept weights takes besides what it loads, in bytes.
+_ROOM: Final = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,24 @@ class Held:
             self._weights = replace(self._weights, loaded=kept)  # what it was goes before the new
             kept = replace(kept, job=compute())
         return kept, self._weights.size
+
+    def make_way(self, device: torch.device, size: int, cap: int | None) -> None:
+        """Forget the weights where ``size`` bytes do not fit on the device beside them: a fresh
+        rank would hold those before its weights, not beside them.
+
+        Args:
+            cap: bytes that this process may hold there.
+        """
+        if self._weights is None or not size or device.type != "cuda":
+            return
+        allocated = torch.cuda.memory_allocated(device)
+        free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - allocated
+        if cap is not None:
+            free = min(free, cap - allocated)
+        if free < size + size // 8 + _ROOM:
+            self._weights = None
+            gc.collect()
+            torch.cuda.empty_cache()
 
     def rest(self) -> int | None:
         """Between jobs: give back all that is not kept. Bytes that are; None: nothing is."""

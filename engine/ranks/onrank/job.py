@@ -211,7 +211,10 @@ class _Rank:
             text_len=self.cfg.text_len,
         )
         if self.spec.rank == self.plan.encoder_rank:
-            for part, encode in encoders.missing(wanted):
+            missing = encoders.missing(wanted)
+            needed = encoders.device_bytes(name for name, _ in missing)
+            self.held.make_way(self.device, needed, self.spec.gpu_memory_cap)
+            for part, encode in missing:
                 self.observer.phase("encoding", part)
                 with self.observer.window(f"encoding the {part}", "other"):
                     encode()
