@@ -32,6 +32,8 @@ from engine.placement.history import History
 #: What must hold: of an empty history, and with the configuration left out.
 EMPTY: Final = 0.10
 LEFT_OUT: Final = 0.05
+#: Seconds that one run of the sweep may take.
+SWEEP_SECONDS: Final = 900
 
 _HALF: Final = ("--dtype", "bf16")
 _TPP: Final = ("--mode", "tpp", "--num_gpus_dit")
@@ -53,8 +55,8 @@ SWEPT: Final = (
     ("--mode", "fsdp", "--num_gpus_dit", "4", "--fsdp-wrap", "reference"),
 )
 SIZES: Final = (("128*128", 2), ("256*256", 2), ("320*192", 3), ("384*384", 2), ("192*192", 1))
-#: Steps of one mode through the sizes: two of five each, all of them over the modes.
-_STRIDE: Final = (0, 2)
+#: Each mode is run in one size per round; all sizes come up over the modes.
+_ROUNDS: Final = (0, 2)
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,7 @@ def main() -> int:
     parser.add_argument("results", nargs="*", type=Path, help="files of benchmarks.gpu_placement")
     parser.add_argument("--json", type=Path, required=True, help="where the table goes")
     parser.add_argument("--sweep", action="store_true", help="measure CPU ranks, and judge them")
+    parser.add_argument("--rounds", type=int, choices=(1, 2), default=2, help="of the sweep")
     parser.add_argument("--ckpt", type=Path, default=SAMPLE / "ckpt", help="of the sweep")
     args = parser.parse_args()
     found: dict[str, Any] = {"command": " ".join(sys.orig_argv[1:])}
@@ -80,7 +83,7 @@ def main() -> int:
         rows |= stored["runs"]
         hosts.append(stored["host"])
     if args.sweep:
-        rows |= sweep(args.ckpt)
+        rows |= sweep(args.ckpt, args.rounds, args.json)
         hosts.append(host())
         found["runs"] = rows
     hardware = next((gpu for h in hosts for gpu in h.get("gpus", ())), "cpu")
@@ -90,21 +93,26 @@ def main() -> int:
     return 0 if all(found["holds"].values()) else 1
 
 
-def sweep(ckpt: Path) -> dict[str, Any]:
-    """Runs on CPU ranks, one after the other, each with a state folder of its own."""
-    rows = {}
+def sweep(ckpt: Path, rounds: int, out: Path) -> dict[str, Any]:
+    """Runs on CPU ranks, one after the other, each with a state folder of its own.
+
+    What is measured is in ``out`` after each.
+    """
+    rows: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:
-        for n, flags in enumerate(SWEPT):
-            for stride in _STRIDE:
+        for stride in _ROUNDS[:rounds]:
+            for n, flags in enumerate(SWEPT):
                 size, clips = SIZES[(n + stride) % len(SIZES)]
                 label = f"{' '.join(flags)} {size}"
                 row = run(
                     ckpt, Path(name), f"{n}-{stride}", *flags, "--gpus", "cpu", "--mirror", "off",
-                    "--retries", "0", clips=clips, size=size,
+                    "--retries", "0", clips=clips, size=size, timeout=SWEEP_SECONDS,
                 )  # fmt: skip
-                row.pop("unshard", None)
-                rows[label] = row | {"clips": clips, "size": size}
                 print(label, row.get("failed") or [r["error"] for r in row["ranks"]], flush=True)
+                rows[label] = {
+                    key: row[key] for key in ("failed", "flags", "history") if key in row
+                }
+                out.write_text(json.dumps({"runs": rows}, indent=1) + "\n")
     return rows
 
 
@@ -112,7 +120,7 @@ def stored_runs(rows: Mapping[str, Any], hardware: str) -> Iterator[Stored]:
     """The runs that ended, with every rank's peak."""
     with tempfile.TemporaryDirectory() as name:
         for number, (label, row) in enumerate(rows.items()):
-            if "failed" in row or "ranks" not in row or row.get("switches"):
+            if "failed" in row or row.get("switches") or not {"history", "ranks"} & set(row):
                 continue  # a switched job's peaks are of several plans
             if row.get("history"):
                 path = Path(name) / f"{number}.jsonl"
