@@ -9,6 +9,7 @@ a dialog on the page below it.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from textual import events
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
     from textual.app import App
     from textual.message_pump import MessagePump
 
+#: What is called at the top, with the key's mark.
+Then = Callable[[object], object]
 #: Seconds after which the next key no longer waits: what handled the last one has gone.
-_PATIENCE: Final = 0.25
+_PATIENCE: Final = 1.0
 
 
 class TypeAhead:
@@ -44,7 +47,7 @@ class TypeAhead:
         self._waiting.append(event)
         if self._timer is None:
             mark = self._under_way
-            self._timer = self._app.set_timer(_PATIENCE, lambda: self._handled(mark))
+            self._timer = self._app.set_timer(_PATIENCE, lambda: self._answered(mark))
         return True
 
     @property
@@ -54,18 +57,23 @@ class TypeAhead:
 
     def follow(self) -> None:
         """Climb behind the key, through the same queues."""
-        self._climb(self._at, self._under_way)
+        self._climb(self._at, self._under_way, self._handled)
 
-    def _climb(self, node: MessagePump | None, mark: object) -> None:
+    def _climb(self, node: MessagePump | None, mark: object, then: Then) -> None:
         while node is not None and node is not self._app:
             above = node._parent
-            if node.call_later(self._climb, above, mark):
+            if node.call_later(self._climb, above, mark, then):
                 return
             node = above
-        self._app.call_later(self._handled, mark)
+        self._app.call_later(then, mark)
 
     def _handled(self, mark: object) -> None:
-        """The key has done what it does; a screen that it opened still has to find its focus."""
+        """The key's action has run; the part may have told its page, which opens a dialog."""
+        if mark is self._under_way:
+            self._climb(self._at, mark, self._answered)
+
+    def _answered(self, mark: object) -> None:
+        """A screen that was opened still has to find its focus."""
         if mark is self._under_way:
             screen = self._app.screen
             if not screen.call_later(self._app.call_later, self._next, mark):

@@ -8,6 +8,7 @@ import time
 from textual import events
 
 from console.screens.submit import SubmitForm
+from console.screens.tune import TunePage
 from tests.console.conftest import COLOURS, Console, Opener
 from tests.console.fake_client import Stage
 
@@ -45,6 +46,14 @@ async def test_a_page_a_dialog_and_its_answer_in_one_breath(opened: Opener) -> N
         assert console.app.page.NAME == "jobs"
         await _burst(console, "3", "1", "question_mark")
         assert "Everywhere" in console.text()
+        # A table's Enter tells its page, which opens the form: one more turn.
+        await _burst(
+            console, "escape", "3", "enter", "4", "enter", "down", "enter", *"2GiB", "enter"
+        )
+        page = console.app.page
+        assert isinstance(page, TunePage)
+        values = page.present.values
+        assert (values["plan_devices"], values["plan_memory"]) == (4, 2 << 30)
 
 
 async def test_pasted_text_waits_its_turn(opened: Opener) -> None:
