@@ -81,6 +81,11 @@ class TunePage(Page):
             self.variants.append(Variant(tune_deeds.starting_values(self.console_app)))
         return self.variants[self.at]
 
+    @property
+    def busy(self) -> bool:
+        """Whether devices and the checkpoint are still being read."""
+        return self.present.planned is None and not self.present.problem
+
     def opened(self) -> None:
         if self.model.now - self.read_at > STALE:
             self.grounds.clear()

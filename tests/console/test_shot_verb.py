@@ -74,3 +74,9 @@ def test_without_an_engine_it_says_so(tmp_path: Path, monkeypatch: pytest.Monkey
     done = shot()
     assert done.exit_code == 1
     assert "no engine is running" in str(done.output) + str(getattr(done, "stderr", ""))
+
+
+def test_tune_is_drawn_with_its_plan_not_before_it(recording: Path) -> None:
+    done = shot("tune", "--recording", str(recording), "--size", "120x40")
+    assert done.exit_code == 0, done.output
+    assert "reading the devices" not in done.stdout
