@@ -8,16 +8,13 @@
 Each stored run tells what was said before its launch, with an empty history, and each rank's
 measured peak. Per rank: how far that was off, how far a planner is off that has learnt from all
 other configurations (``Corrections.without``), and whether the peak was above prediction and
-margin. Runs that kept no history line are planned again from their flags. ``--sweep`` measures
-first: every mode on CPU ranks of the sample, in five sizes.
+margin. ``--sweep`` measures first: every mode on CPU ranks of the sample, in five sizes.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -25,8 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.gpu import ROOT, SAMPLE, host, run
-from engine.placement.calibration import Corrections, RankRun, Run, Setting
+from benchmarks.gpu import SAMPLE, host, run
+from engine.placement.calibration import Corrections, Run
 from engine.placement.history import History
 
 #: What must hold: of an empty history, and with the configuration left out.
@@ -86,8 +83,7 @@ def main() -> int:
         rows |= sweep(args.ckpt, args.rounds, args.json)
         hosts.append(host())
         found["runs"] = rows
-    hardware = next((gpu for h in hosts for gpu in h.get("gpus", ())), "cpu")
-    found |= {"hosts": hosts, **judged(list(stored_runs(rows, hardware)))}
+    found |= {"hosts": hosts, **judged(list(stored_runs(rows)))}
     args.json.write_text(json.dumps(found, indent=1) + "\n")
     print(table(found))
     return 0 if all(found["holds"].values()) else 1
@@ -116,61 +112,15 @@ def sweep(ckpt: Path, rounds: int, out: Path) -> dict[str, Any]:
     return rows
 
 
-def stored_runs(rows: Mapping[str, Any], hardware: str) -> Iterator[Stored]:
-    """The runs that ended, with every rank's peak."""
+def stored_runs(rows: Mapping[str, Any]) -> Iterator[Stored]:
+    """The runs that kept what was said before their launch, and ended."""
     with tempfile.TemporaryDirectory() as name:
         for number, (label, row) in enumerate(rows.items()):
-            if "failed" in row or row.get("switches") or not {"history", "ranks"} & set(row):
+            if "failed" in row or row.get("switches"):
                 continue  # a switched job's peaks are of several plans
-            if row.get("history"):
-                path = Path(name) / f"{number}.jsonl"
-                path.write_text("".join(json.dumps(line) + "\n" for line in row["history"]))
-                yield from (Stored(label, one) for one in History(path).runs())
-            else:
-                yield Stored(label, again(row, hardware, Path(name)))
-
-
-def again(row: Mapping[str, Any], hardware: str, scratch: Path) -> Run:
-    """A stored run, planned anew from its flags; what was said before its launch is kept."""
-    here = ("--gpus", "--host_memory", "--mirror", "--retries", "--dump_latents")
-    flags, words = [], iter(row["flags"])
-    for word in words:
-        if word in here:
-            next(words)
-        else:
-            flags.append(word)
-    told = json.loads(
-        subprocess.run(
-            [
-                *(sys.executable, "-m", "console", "plan", "--json", "--shape", "14b"),
-                *("--size", "704*384", "--devices", str(len(row["ranks"])), *flags),
-            ],
-            cwd=ROOT,
-            env=os.environ | {"AVATOP_STATE_DIR": str(scratch)},
-            capture_output=True,
-            check=False,  # of hardware whose memory is not said: a verdict is not asked for
-        ).stdout
-    )
-    ranks = tuple(
-        RankRun(
-            modelled=device["modelled"],
-            encodes=device["rank"] == told["encoder_rank"],
-            predicted=said["predicted_bytes"],
-            margin=device["margin_bytes"],
-            peak=said["peak_bytes"],
-            context=said["by_owner"].get("context"),
-        )
-        for device, said in zip(told["devices"], row["ranks"], strict=True)
-    )
-    kv = f"{told['kv']} {told['kv_dtype']}"
-    return Run(
-        job=1,
-        setting=Setting(hardware, told["mode"], told["variant"], told["dtype"], len(ranks), kv),
-        size=(704, 384),
-        steps=told["sample_steps"],
-        clips=len(row["fps_by_clip"]),
-        ranks=ranks,
-    )
+            path = Path(name) / f"{number}.jsonl"
+            path.write_text("".join(json.dumps(line) + "\n" for line in row.get("history", ())))
+            yield from (Stored(label, one) for one in History(path).runs())
 
 
 def judged(stored: list[Stored]) -> dict[str, Any]:
