@@ -177,7 +177,8 @@ def _ranged(parameter: Parameter, value: Any) -> Any:
 def _low_text(parameter: Parameter) -> str:
     low = parameter.minimum or 0
     if low > 1:
-        return f"must be at least {f'{int(low) >> 20} MiB' if parameter.kind == 'bytes' else f'{low:g}'}"
+        told = f"{int(low) >> 20} MiB" if parameter.kind == "bytes" else f"{low:g}"
+        return f"must be at least {told}"
     if parameter.kind == "float" and low:
         return "must be above 0"
     return f"must be {low:g} or more"
