@@ -16,6 +16,7 @@ from engine.alerts.units import duration_text, figure
 from engine.alerts.windows import Windows
 from engine.messages import END_STATES, AlertChanged
 from engine.metrics.facts import Facts
+from engine.sentence import sentence
 
 #: Resolved alerts are remembered so long: for the list, and to see that one flaps.
 REMEMBER: Final = 24 * 3600.0
@@ -196,7 +197,8 @@ class Evaluator:
     def _message(self, rule: Rule, alert: Alert, seen: Outcome) -> str:
         device = self.facts.devices.get(alert.device or "")
         unit = seen.unit or rule.unit
-        return rule.message.format(
+        return sentence(
+            rule.message,
             device=alert.device or "n/a",
             gpu="n/a" if device is None else device.index,
             job="n/a" if alert.job is None else alert.job,

@@ -13,6 +13,7 @@ from engine.guard import known
 from engine.guard.evidence import COMPUTE_DEVICE, Evidence, Scene
 from engine.guard.lineage import Lineage, Tie
 from engine.guard.scan import Row
+from engine.sentence import sentence
 
 VANISHED: Final = "vanished"
 FOREIGN: Final = "foreign"
@@ -66,9 +67,10 @@ def _judge(e: Evidence, scene: Scene, lineage: Lineage) -> Verdict:
     if row is None:
         return _unseen(e, scene)
     if e.listed and not _confirmed(e, scene, lineage):
-        text = (
-            f"the driver lists PID {e.pid} by the host's count; the process of that number in "
-            "this PID namespace is shown to hold no device"
+        text = sentence(
+            "the driver lists PID {pid} by the host's count; the process of that number in this "
+            "PID namespace is shown to hold no device",
+            pid=e.pid,
         )
         return Verdict(e.pid, FOREIGN, NOBODY, (text,), _FOREIGN_ADVICE)
     why = _protection(row, scene, lineage)
@@ -100,17 +102,22 @@ _FOREIGN_ADVICE: Final = (
 
 def _unseen(e: Evidence, scene: Scene) -> Verdict:
     if not e.listed:
-        return Verdict(e.pid, VANISHED, NOBODY, (f"there is no process {e.pid}",))
+        return Verdict(e.pid, VANISHED, NOBODY, (sentence("there is no process {pid}", pid=e.pid),))
     if e.pid <= 0:
-        return Verdict(e.pid, VANISHED, NOBODY, (f"the driver lists PID {e.pid}, which is none",))
+        text = sentence("the driver lists PID {pid}, which is none", pid=e.pid)
+        return Verdict(e.pid, VANISHED, NOBODY, (text,))
     if scene.in_namespace:
-        text = f"PID {e.pid} is listed by the driver and not in /proc of this PID namespace"
+        text = sentence(
+            "PID {pid} is listed by the driver and not in /proc of this PID namespace", pid=e.pid
+        )
         return Verdict(e.pid, FOREIGN, NOBODY, (text,), _FOREIGN_ADVICE)
     inside = [r for r in scene.rows.values() if len(r.nspid) > 1 and r.inner_pid == e.pid]
-    texts: tuple[str, ...] = (f"PID {e.pid} is listed by the driver and not in /proc",)
+    listed = sentence("PID {pid} is listed by the driver and not in /proc", pid=e.pid)
+    texts: tuple[str, ...] = (listed,)
     if inside:
-        pids = ", ".join(str(r.pid) for r in inside[:5])
-        texts += (f"inside containers of this host that number is PID {pids} here",)
+        pids = [r.pid for r in inside[:5]]
+        here = sentence("inside containers of this host that number is PID {pids} here", pids=pids)
+        texts += (here,)
     advice = "the driver's entry lingers after an exit; if memory stays used: nvidia-smi -q -d PIDS"
     return Verdict(e.pid, VANISHED, NOBODY, texts, advice)
 
@@ -125,13 +132,13 @@ def _confirmed(e: Evidence, scene: Scene, lineage: Lineage) -> bool:
 def _protection(row: Row, scene: Scene, lineage: Lineage) -> str | None:
     """Why nobody may have it ended, whatever it does."""
     if row.pid == scene.me:
-        return "this is avatop itself"
+        return sentence("this is avatop itself")
     if row.pid == 1:
-        return "PID 1: its end is the end of everything here"
+        return sentence("PID 1: its end is the end of everything here")
     if row.pid in lineage.mine:
-        return "an ancestor of this avatop"
+        return sentence("an ancestor of this avatop")
     if 2 in (row.pid, row.ppid) and not row.command and not row.exe:
-        return "a kernel thread"
+        return sentence("a kernel thread")
     return known.spared(row.exe, row.comm, row.program)
 
 
@@ -140,12 +147,18 @@ def _defunct(e: Evidence, scene: Scene, lineage: Lineage) -> Verdict:
     assert row is not None
     parent = scene.rows.get(row.ppid)
     if parent is not None and known.is_server(parent.command) and lineage.managed(parent):
-        text = "ended; its rank server keeps it until its group is over, so its number stays its"
+        text = sentence(
+            "ended; its rank server keeps it until its group is over, so its number stays its"
+        )
         return Verdict(e.pid, HEALTHY, NOBODY, (text,))
-    texts = ["dead already (state Z): it holds a PID and no memory; no signal changes that"]
+    texts = [
+        sentence("dead already (state Z): it holds a PID and no memory; no signal changes that")
+    ]
     if parent is None:
-        return Verdict(e.pid, DEFUNCT, NOBODY, (*texts, "its parent is not visible here"))
-    texts.append(f"its parent {_name(scene, row.ppid)} has not waited for it")
+        unseen = sentence("its parent is not visible here")
+        return Verdict(e.pid, DEFUNCT, NOBODY, (*texts, unseen))
+    name = _name(scene, row.ppid)
+    texts.append(sentence("its parent {process} has not waited for it", process=name))
     advice = f"restart PID {row.ppid}, or let it wait: kill -CHLD {row.ppid}"
     if row.ppid == 1:
         advice = "PID 1 does not reap: start the container with an init (docker run --init)"
@@ -163,7 +176,7 @@ def _standing(
     alone = lineage.orphaned(row)
     texts: tuple[str, ...] = () if tie is None else (tie.text,)
     if row.uid != scene.uid:
-        texts += (f"it belongs to uid {row.uid}, not to you",)
+        texts += (sentence("it belongs to uid {uid}, not to you", uid=row.uid),)
         if alone:
             texts += alone
         marked = tie is not None or e.holds
@@ -172,22 +185,25 @@ def _standing(
         return ORPHAN, POLICY if tie.ours else YES, (*texts, *alone)
     look = known.inference(row.command)
     if look is not None:
-        texts += (f"it looks like {look}",)
+        texts += (sentence("it looks like {what}", what=look),)
     below = lineage.supervised(row)
     if not e.holds and below:
-        names = ", ".join(_name(scene, pid) for pid in below)
-        return HEALTHY, NAMED, (*texts, f"it holds no device and supervises {names}")
+        names = [_name(scene, pid) for pid in below]
+        told = sentence("it holds no device and supervises {processes}", processes=names)
+        return HEALTHY, NAMED, (*texts, told)
     if not e.holds and look is None:
         return HEALTHY, NOBODY, (*texts, *_bystander(e))
     if alone:
-        return STRAY, NAMED, (*texts, *alone, "it may have been left running on purpose")
-    return HEALTHY, NAMED, (*texts, f"its parent {_name(scene, row.ppid)} lives")
+        left = sentence("it may have been left running on purpose")
+        return STRAY, NAMED, (*texts, *alone, left)
+    lives = sentence("its parent {process} lives", process=_name(scene, row.ppid))
+    return HEALTHY, NAMED, (*texts, lives)
 
 
 def _bystander(e: Evidence) -> tuple[str, ...]:
     if e.devices and COMPUTE_DEVICE not in e.devices:
-        return ("it reads the driver and computes nothing",)
-    return ("it is not known to hold a device",)
+        return (sentence("it reads the driver and computes nothing"),)
+    return (sentence("it is not known to hold a device"),)
 
 
 def _state(e: Evidence) -> tuple[str | None, tuple[str, ...]]:
@@ -195,34 +211,42 @@ def _state(e: Evidence) -> tuple[str | None, tuple[str, ...]]:
     assert row is not None
     match row.state:
         case "D":
-            where = f" in {e.wchan}" if e.wchan else ""
-            return UNINTERRUPTIBLE, (f"state D: it waits inside the kernel{where}",)
+            told = sentence("state D: it waits inside the kernel")
+            if e.wchan:
+                told = sentence("state D: it waits inside the kernel in {where}", where=e.wchan)
+            return UNINTERRUPTIBLE, (told,)
         case "T":
-            return STOPPED, ("state T: stopped by a signal, so SIGTERM alone stays pending",)
+            told = sentence("state T: stopped by a signal, so SIGTERM alone stays pending")
+            return STOPPED, (told,)
         case "t":
-            return STOPPED, ("state t: held by a debugger",)
+            return STOPPED, (sentence("state t: held by a debugger"),)
         case "Z":
-            text = f"its main thread has ended and {e.threads} of its threads live on"
-            return DEFUNCT, (f"state Z: {text}",)
+            told = sentence(
+                "state Z: its main thread has ended and {count} of its threads live on",
+                count=e.threads,
+            )
+            return DEFUNCT, (told,)
     return None, ()
 
 
 def _facts(e: Evidence) -> tuple[str, ...]:
     row = e.row
     assert row is not None
-    texts = []
-    if e.memory:
-        held = e.bytes
-        size = "an unknown amount" if held is None else f"{held / (1 << 30):.2f} GiB"
-        texts.append(f"it holds {size} on {', '.join(sorted(e.memory))}")
+    texts: list[str] = []
+    if e.memory and e.bytes is None:
+        devices = sorted(e.memory)
+        texts.append(sentence("it holds an unknown amount on {devices}", devices=devices))
+    elif e.memory:
+        size, devices = f"{(e.bytes or 0) / (1 << 30):.2f} GiB", sorted(e.memory)
+        texts.append(sentence("it holds {size} on {devices}", size=size, devices=devices))
     elif COMPUTE_DEVICE in (e.devices or ()):
-        texts.append(f"it has {', '.join(e.devices or ())} open")
+        texts.append(sentence("it has {files} open", files=list(e.devices or ())))
     if len(row.nspid) > 1:
-        texts.append(f"it is PID {row.inner_pid} inside its container")
+        texts.append(sentence("it is PID {pid} inside its container", pid=row.inner_pid))
     if e.children:
-        texts.append(f"its children: {', '.join(map(str, e.children))}")
+        texts.append(sentence("its children: {pids}", pids=list(e.children)))
     if e.ports:
-        texts.append(f"it listens on TCP port {', '.join(map(str, e.ports))}")
+        texts.append(sentence("it listens on TCP port {ports}", ports=list(e.ports)))
     return tuple(texts)
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from engine.guard import known, marks, scan
 from engine.guard.evidence import Scene
 from engine.guard.scan import Row, running
+from engine.sentence import sentence
 
 
 @dataclass(frozen=True)
@@ -49,14 +50,15 @@ class Lineage:
         env = row.env or {}
         mark = self._mark(row)
         if known.is_server(row.command) and self._is_python(row):
-            return Tie("a rank server of avatop", ours=True)
+            return Tie(sentence("a rank server of avatop"), ours=True)
         if row.program == known.RANK_TITLE and (mark or self._looks_right(row)):
-            return Tie("a rank of avatop", ours=True)
+            return Tie(sentence("a rank of avatop"), ours=True)
         if mark:
-            return Tie("started by a rank of avatop", ours=True)
+            return Tie(sentence("started by a rank of avatop"), ours=True)
         if "TORCHELASTIC_RUN_ID" in env and "RANK" in env:
             size = env.get("WORLD_SIZE", "?")
-            return Tie(f"rank {env['RANK']} of {size} of a torchrun", ours=False)
+            told = sentence("rank {rank} of {size} of a torchrun", rank=env["RANK"], size=size)
+            return Tie(told, ours=False)
         return None
 
     def _mark(self, row: Row) -> bool:
@@ -81,12 +83,12 @@ class Lineage:
             if at is None:
                 return None
             if known.is_server(at.command) and self._server_alive(at):
-                return f"part of a running avatop (rank server {at.pid})"
+                return sentence("part of a running avatop (rank server {pid})", pid=at.pid)
         if any(
             known.is_server(child.command) and self._server_alive(child)
             for child in map(self._rows.__getitem__, self._tree.get(row.pid, ()))
         ):
-            return "a running avatop: it hosts an engine"
+            return sentence("a running avatop: it hosts an engine")
         return None
 
     def engine_alive(self, row: Row) -> bool:
@@ -127,7 +129,10 @@ class Lineage:
             if above is not None and above.ours == tie.ours and (tie.ours or same):
                 # A child of a rank shares its rank's fate.
                 inherited = self.orphaned(parent)
-                return (f"its parent {parent.pid} is {above.text}", *inherited) if inherited else ()
+                if not inherited:
+                    return ()
+                told = sentence("its parent {pid} is {what}", pid=parent.pid, what=above.text)
+                return (told, *inherited)
         lost = self._lost(row, parent, tie)
         if not lost:
             return ()
@@ -138,29 +143,29 @@ class Lineage:
 
     def _lost(self, row: Row, parent: Row | None, tie: Tie | None) -> str | None:
         """How it is known that the present parent is not who started it."""
-        now = f"its parent is now {row.ppid}"
-        if parent is not None:
-            now += f" ({parent.comm})"
+        who = str(row.ppid) if parent is None else f"{row.ppid} ({parent.comm})"
+        now = sentence("its parent is now {process}", process=who)
         first = self._first.get(row.key)
         if first is not None and (parent is None or first != parent.key):
-            return f"its parent {first[0]} has ended; {now}"
+            return sentence("its parent {pid} has ended; {now}", pid=first[0], now=now)
         if tie is not None and tie.ours:
             engine = marks.parse((row.env or {}).get(marks.MARK)) if self._mark(row) else None
             if engine is not None and not running(engine, self._rows):
-                return f"its engine (PID {engine.pid}) has ended; {now}"
-            if row.program == known.RANK_TITLE or known.is_server(row.command):
-                who = "its rank server" if row.program == known.RANK_TITLE else "its engine"
-                return f"{who} is gone; {now}"
+                return sentence("its engine (PID {pid}) has ended; {now}", pid=engine.pid, now=now)
+            if row.program == known.RANK_TITLE:
+                return sentence("its rank server is gone; {now}", now=now)
+            if known.is_server(row.command):
+                return sentence("its engine is gone; {now}", now=now)
             return None
         if parent is None:
             return None
         if row.sid not in (row.pid, parent.sid):
-            return f"{now}, which is in another session and so did not start it"
+            return sentence("{now}, which is in another session and so did not start it", now=now)
         if known.adopts(parent.exe, parent.comm, parent.program):
-            return f"{now}, which adopts orphans"
+            return sentence("{now}, which adopts orphans", now=now)
         # Elsewhere a shell may well have started ranks by hand; PID 1 adopts what it did not start.
         if tie is not None and parent.pid == 1 and not self._could_launch(parent):
-            return f"{now}, which is no launcher of ranks"
+            return sentence("{now}, which is no launcher of ranks", now=now)
         return None
 
     def _could_launch(self, parent: Row) -> bool:

@@ -12,6 +12,8 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
+from engine.sentence import SAID, sentences_of, with_sentences
+
 VERSION: Final = 1
 
 #: Owners of device memory in the order they are stacked and printed (docs/architecture.md).
@@ -57,6 +59,8 @@ class Message:
     """Base of everything that crosses; subclasses register themselves by name."""
 
     kinds: ClassVar[dict[str, type[Message]]] = {}
+    #: Whether texts of it may be sentences (engine/sentence.py).
+    SAYS: ClassVar[bool] = False
     t: float = field(default_factory=time.time)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -64,7 +68,9 @@ class Message:
         Message.kinds[cls.__name__] = cls
 
     def to_dict(self) -> dict[str, Any]:
-        return {"type": type(self).__name__, "v": VERSION, **dataclasses.asdict(self)}
+        body = {"type": type(self).__name__, "v": VERSION, **dataclasses.asdict(self)}
+        said = sentences_of(body) if self.SAYS else None
+        return {**body, SAID: said} if said else body
 
     def to_json(self) -> str:
         return json.dumps(self.to_dict(), ensure_ascii=False, separators=(",", ":"))
@@ -80,7 +86,7 @@ def from_dict(data: dict[str, Any]) -> Message:
     if kind is None:
         raise MessageError(f"unknown message type {data.get('type')!r}")
     try:
-        return typing.cast(Message, _build(kind, data))
+        return typing.cast(Message, _build(kind, with_sentences(data) if kind.SAYS else data))
     except (TypeError, ValueError, AttributeError) as error:
         raise MessageError(f"malformed {kind.__name__}: {error}") from error
 

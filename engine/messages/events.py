@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from engine.messages.base import Message
 from engine.messages.parts import (
@@ -160,6 +160,8 @@ class LogLine(Event):
 class AlertChanged(Event):
     """An alert entered a state: pending, firing, acknowledged, silenced or resolved."""
 
+    SAYS: ClassVar[bool] = True
+
     id: str  # stable over restarts: the rule and what it is about
     rule: str
     severity: str  # info | warning | critical
@@ -181,6 +183,8 @@ class AlertChanged(Event):
 class FindingRaised(Event):
     """Triage says what log lines or a measured state mean, and what may be done."""
 
+    SAYS: ClassVar[bool] = True
+
     id: str  # stable: the same finding told again replaces the earlier
     finding: str  # a class of docs/triage.md
     severity: str  # advice | warning | error | critical
@@ -198,6 +202,8 @@ class FindingRaised(Event):
 @dataclass(frozen=True, kw_only=True)
 class ProcessesSurveyed(Event):
     """Every process that matters here, classified by the reaper."""
+
+    SAYS: ClassVar[bool] = True
 
     processes: tuple[ProcessClass, ...]
     leaked: tuple[str, ...] = ()  # shared memory and semaphores of dead ranks

@@ -25,6 +25,7 @@ from engine.ranks.outcome import GroupResult, RankLog
 from engine.ranks.protocol import Report
 from engine.report_events import Failure
 from engine.retry.fault import Fault, fault_of
+from engine.sentence import sentence
 
 #: Seconds without a word after which a rank is told of (heartbeats come twice a second).
 TOLD_SECONDS: Final = 15.0
@@ -199,7 +200,7 @@ class JobGuard:
                 id=f"job{self._job}-stuck",
                 finding=HANG,
                 severity="error",
-                cause=f"Job {self._job} stands still: {reason}.",
+                cause=sentence("Job {job} stands still: {why}.", job=self._job, why=reason),
                 job=self._job,
                 rank=rank,
                 evidence=evidence,

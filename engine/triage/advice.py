@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
+from engine.sentence import sentence
+
 Goal = Literal["faster", "better", "smaller"]
 Basis = Literal["measured", "predicted"]
 
@@ -100,8 +102,12 @@ def _foreign(state: Measured) -> Iterator[Advice]:
         if held > 0:
             yield Advice(
                 "smaller",
-                f"Other processes hold {_gib(held)} on the device of rank {rank}; it is free again"
-                " when they end.",
+                sentence(
+                    "Other processes hold {size} on the device of rank {rank}; it is free again"
+                    " when they end.",
+                    size=_gib(held),
+                    rank=rank,
+                ),
                 {"kill_holder": rank},
                 False,
                 "measured",
@@ -115,8 +121,13 @@ def _slack(state: Measured) -> Iterator[Advice]:
         if peak and slack >= _SLACK_SHARE * peak:
             yield Advice(
                 "smaller",
-                f"Rank {rank}'s allocator holds {_gib(slack)} of its {_gib(peak)} unused; growing"
-                " segments give much of it back.",
+                sentence(
+                    "Rank {rank}'s allocator holds {unused} of its {peak} unused; growing"
+                    " segments give much of it back.",
+                    rank=rank,
+                    unused=_gib(slack),
+                    peak=_gib(peak),
+                ),
                 {"env": {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}},
                 False,
                 "measured",
@@ -133,7 +144,10 @@ def _root_unit(state: Measured) -> Iterator[Advice]:
     if root and root >= unit:
         yield Advice(
             "smaller",
-            f"The root unit gathers {_gib(root)} at once; wrapped per block it would not.",
+            sentence(
+                "The root unit gathers {size} at once; wrapped per block it would not.",
+                size=_gib(root),
+            ),
             {"fsdp_wrap": "block"},
             False,
             "predicted",
@@ -150,8 +164,14 @@ def _imbalance(state: Measured) -> Iterator[Advice]:
         rank = list(state.stage_seconds).index(slowest)
         yield Advice(
             "faster",
-            f"Rank {rank} needs {slowest:.2f} s for a block, the mean is {mean:.2f} s: an even cut"
-            f" would give up to {slowest / mean:.2f} times the throughput.",
+            sentence(
+                "Rank {rank} needs {slowest} s for a block, the mean is {mean} s: an even cut"
+                " would give up to {times} times the throughput.",
+                rank=rank,
+                slowest=f"{slowest:.2f}",
+                mean=f"{mean:.2f}",
+                times=f"{slowest / mean:.2f}",
+            ),
             {"cut": "balanced"},
             False,
             "measured",
@@ -168,8 +188,12 @@ def _decoder(state: Measured) -> Iterator[Advice]:
     if plan.get("vae_rank") in stages and decode >= _DECODE_SHARE * block:
         yield Advice(
             "faster",
-            f"Decoding takes {decode:.2f} s of each block's {block:.2f} s on a device that also"
-            " denoises; a device of its own takes that away.",
+            sentence(
+                "Decoding takes {decode} s of each block's {block} s on a device that also"
+                " denoises; a device of its own takes that away.",
+                decode=f"{decode:.2f}",
+                block=f"{block:.2f}",
+            ),
             {"enable_vae_parallel": True},
             False,
             "measured",
@@ -189,8 +213,14 @@ def _steps(state: Measured) -> Iterator[Advice]:
     if state.steps > 1 and one < block:
         yield Advice(
             "faster",
-            f"{state.steps - 1} steps instead of {state.steps} save {one:.2f} of {block:.2f} s per"
-            " block; the picture changes.",
+            sentence(
+                "{less} steps instead of {steps} save {saved} of {block} s per"
+                " block; the picture changes.",
+                less=state.steps - 1,
+                steps=state.steps,
+                saved=f"{one:.2f}",
+                block=f"{block:.2f}",
+            ),
             {"sample_steps": state.steps - 1},
             True,
             "measured",
@@ -199,8 +229,13 @@ def _steps(state: Measured) -> Iterator[Advice]:
     if state.fps and state.target_fps and state.fps * block / (block + one) >= state.target_fps:
         yield Advice(
             "better",
-            f"{state.steps + 1} steps would cost {one:.2f} s per block and still reach"
-            f" {state.fps * block / (block + one):.1f} frames per second.",
+            sentence(
+                "{more} steps would cost {seconds} s per block and still reach"
+                " {fps} frames per second.",
+                more=state.steps + 1,
+                seconds=f"{one:.2f}",
+                fps=f"{state.fps * block / (block + one):.1f}",
+            ),
             {"sample_steps": state.steps + 1},
             True,
             "measured",
@@ -219,7 +254,12 @@ def _alternatives(state: Measured) -> Iterator[Advice]:
         if seconds and now and seconds <= (1 - _GAIN) * now:
             yield Advice(
                 "faster",
-                f"{what}: {seconds:.2f} instead of {now:.2f} s per block is predicted.",
+                sentence(
+                    "{plan}: {seconds} instead of {now} s per block is predicted.",
+                    plan=what,
+                    seconds=f"{seconds:.2f}",
+                    now=f"{now:.2f}",
+                ),
                 other.change,
                 alters,
                 "predicted",
@@ -228,8 +268,12 @@ def _alternatives(state: Measured) -> Iterator[Advice]:
         if other.predicted_bytes and peak and other.predicted_bytes <= (1 - _GAIN) * peak:
             yield Advice(
                 "smaller",
-                f"{what}: {_gib(other.predicted_bytes)} instead of {_gib(peak)} on the fullest"
-                " device is predicted.",
+                sentence(
+                    "{plan}: {size} instead of {now} on the fullest device is predicted.",
+                    plan=what,
+                    size=_gib(other.predicted_bytes),
+                    now=_gib(peak),
+                ),
                 other.change,
                 alters,
                 "predicted",
@@ -239,7 +283,12 @@ def _alternatives(state: Measured) -> Iterator[Advice]:
         if other.better and other.predicted_bytes and room and other.predicted_bytes <= room:
             yield Advice(
                 "better",
-                f"{what} fits: {_gib(other.predicted_bytes)} of {_gib(room)} are predicted.",
+                sentence(
+                    "{plan} fits: {size} of {room} are predicted.",
+                    plan=what,
+                    size=_gib(other.predicted_bytes),
+                    room=_gib(room),
+                ),
                 other.change,
                 alters,
                 "predicted",

@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
+from engine.sentence import sentence
+
 _RAN_FOR: Final = re.compile(r"Timeout\(ms\)=(\d+)\) ran for (\d+)", re.IGNORECASE)
 _TRIED: Final = re.compile(
     r"Tried to allocate (?:more than )?([\d.]+) ?([KMGTPE]i?B)", re.IGNORECASE
@@ -41,45 +43,52 @@ def much_unused(texts: Sequence[str]) -> bool:
 def cause_with_figures(cause: str, incident: str, told: Sequence[tuple[int | None, str]]) -> str:
     """The sentence, with what its lines (each with the rank that wrote it) say in figures."""
     texts = [text for _, text in told]
-    extra = ""
+    extra: list[str] = []
     if incident in ("cuda_oom", "fsdp_memory_growth"):
         extra = _memory(texts)
     elif incident == "nccl_timeout_watchdog":
         extra = _slowest(told)
     elif incident == "xid_or_fallen_off_bus":
         codes = dict.fromkeys((m[2], m[1]) for text in texts for m in _XID.finditer(text))
-        extra = ", ".join(f"Xid {code} on {device}" for code, device in codes)
+        extra = [
+            sentence("Xid {code} on {device}", code=code, device=device) for code, device in codes
+        ]
     if not extra:
         return cause
-    return f"{cause.rstrip('.')} ({extra})."
+    return sentence("{cause} ({figures}).", cause=cause.rstrip("."), figures=extra)
 
 
-def _memory(texts: Sequence[str]) -> str:
+def _memory(texts: Sequence[str]) -> list[str]:
     parts: list[str] = []
     for text in texts:
-        for pattern, words in (
-            (_TRIED, "tried to allocate {0} {1}"),
-            (_FREE, "{0} free"),
-            (_OWN, "this process holds {0}"),
-            (_HOLDER, "process {0} holds {1}"),
-            (_UNUSED, "{0} {1} reserved but unallocated"),
-        ):
-            found = pattern.search(text)
-            if found is not None:
-                parts.append(words.format(*found.groups()))
+        if found := _TRIED.search(text):
+            size = f"{found[1]} {found[2]}"
+            parts.append(sentence("tried to allocate {size}", size=size))
+        if found := _FREE.search(text):
+            parts.append(sentence("{size} free", size=found[1]))
+        if found := _OWN.search(text):
+            parts.append(sentence("this process holds {size}", size=found[1]))
+        if found := _HOLDER.search(text):
+            parts.append(sentence("process {pid} holds {size}", pid=found[1], size=found[2]))
+        if found := _UNUSED.search(text):
+            size = f"{found[1]} {found[2]}"
+            parts.append(sentence("{size} reserved but unallocated", size=size))
         if parts:
             break
-    return ", ".join(parts)
+    return parts
 
 
-def _slowest(told: Sequence[tuple[int | None, str]]) -> str:
+def _slowest(told: Sequence[tuple[int | None, str]]) -> list[str]:
     done: dict[int, int] = {}
     for rank, text in told:
         found = _LAST_DONE.search(text)
         if found is not None and rank is not None:
             done[rank] = max(done.get(rank, -1), int(found[1]))
     if len(done) < 2 or len(set(done.values())) == 1:
-        return ""
+        return []
     slowest = min(done, key=lambda r: done[r])
-    most = max(done.values())
-    return f"rank {slowest} is behind: it completed work {done[slowest]}, others up to {most}"
+    behind = sentence(
+        "rank {rank} is behind: it completed work {done}, others up to {most}",
+        rank=slowest, done=done[slowest], most=max(done.values()),
+    )  # fmt: skip
+    return [behind]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from engine.sentence import sentence
 from engine.triage.catalogue import Catalogue, Remedy, Role, Signature
 from engine.triage.details import cause_with_figures, is_absurd, is_early, much_unused
 from engine.triage.findings import Finding
@@ -225,7 +225,9 @@ class Episode:
                 lines=group.lines,
                 confidence=group.strength,
                 role="victim",
-                cause=f"Follows from {group.explained_by}: {_lowered(cause)}",
+                cause=sentence(
+                    "Follows from {incident}: {cause}", incident=group.explained_by, cause=cause
+                ),
                 remedies=(),
                 rank=first,
                 ranks=tuple(ranks),
@@ -311,7 +313,3 @@ def _by_strength(tallies: list[Tally]) -> list[Tally]:
 
 def _ids(tallies: list[Tally]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(t.signature.id for t in _by_strength(tallies)))
-
-
-def _lowered(sentence: str) -> str:
-    return sentence if re.match(r"[A-Z]{2}", sentence) else sentence[:1].lower() + sentence[1:]
