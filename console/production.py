@@ -23,7 +23,8 @@ CHECKPOINTS: Final = 64
 
 @dataclass
 class Batch:
-    """A batch: its newest state, and every item told of so far by key."""
+    """A batch: its newest state, and every item told of so far by name: a mended one gets another
+    key."""
 
     change: BatchChanged
     items: dict[str, BatchItem] = field(default_factory=dict)
@@ -46,7 +47,7 @@ class Production:
             case BatchChanged():
                 batch = self.batches.setdefault(event.batch, Batch(event))
                 batch.change = event
-                batch.items.update((item.key, item) for item in event.items)
+                batch.items.update((item.name, item) for item in event.items)
                 _bound(self.batches, BATCHES)
                 return {"batches"}
             case ReleaseChanged():

@@ -226,10 +226,13 @@ class Bus:
                 pass
 
     def _remember_batch(self, event: BatchChanged) -> None:
-        """An event holds the items that changed; a first picture needs all of them."""
+        """An event holds the items that changed; a first picture needs all of them.
+
+        By name: an item whose files were mended has another key than before.
+        """
         before = self._batches.get(event.batch)
-        items = {} if before is None else {item.key: item for item in before.items}
-        items |= {item.key: item for item in event.items}
+        items = {} if before is None else {item.name: item for item in before.items}
+        items |= {item.name: item for item in event.items}
         whole = dataclasses.replace(event, items=tuple(items.values()))
         _keep(self._batches, event.batch, whole)
 

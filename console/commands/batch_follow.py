@@ -118,7 +118,10 @@ class _Follower:
                     if event.state in BATCH_ENDS and begun:
                         return
                     begun = begun or event.state not in BATCH_ENDS
-                    self._show(event)
+                    if begun:
+                        self._show(event)
+                    else:  # what was before is no news
+                        self._states |= {item.key: item.state for item in event.items}
                 case LogLine() if event.level in ("WARNING", "ERROR", "CRITICAL"):
                     about = "" if event.job is None else f"job {event.job}: "
                     tell(fmt.inert(f"avatop: {about}{event.text}"))

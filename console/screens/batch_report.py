@@ -25,10 +25,10 @@ def read_report(batch: str, columns: int) -> str:
     from engine.batch import report
 
     with stored() as found:
-        row = found.store.batch(batch) if found else None
+        row = found.batch(batch) if found else None
         if found is None or row is None:
             raise LookupError(batch)
-        body = report.build(found.store, row)
+        body = report.build(found, row)
     return page(body, columns=columns)
 
 

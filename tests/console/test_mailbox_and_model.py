@@ -163,7 +163,10 @@ def test_a_batch_gathers_the_items_of_its_events() -> None:
     model.apply(batch("b", BatchItem(key="2", name="two", state="waiting")))
     model.apply(batch("b", BatchItem(key="1", name="one", state="done")))
     items = model.production.batches["b"].items
-    assert {key: item.state for key, item in items.items()} == {"1": "done", "2": "waiting"}
+    assert {name: item.state for name, item in items.items()} == {"one": "done", "two": "waiting"}
+    mended = BatchItem(key="3", name="two", state="running")
+    model.apply(batch("b", mended))  # under another key: its files are others now
+    assert model.production.batches["b"].items["two"] == mended
     assert "batches" in model.taken()
 
 
