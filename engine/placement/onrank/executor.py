@@ -7,7 +7,7 @@ from collections.abc import Callable
 from engine.model.generate import Generation
 from engine.placement.onrank.groups import Groups
 from engine.placement.onrank.lockstep import Lockstep
-from engine.placement.onrank.observe import Executor, Network, Observer
+from engine.placement.onrank.observe import Duty, Executor, Network, Observer, Quiet
 from engine.placement.onrank.pipeline import Pipeline
 from engine.placement.onrank.route import Route
 from engine.placement.plan import Plan
@@ -24,17 +24,10 @@ def executor_for(
     stop: Callable[[], bool] = lambda: False,
     observer: Observer | None = None,
 ) -> Executor:
-    """The executor of ``plan``.
-
-    Args:
-        generation: holds the rings of this rank's steps and layers (``steps_of``, ``layers_of``).
-        network: the DiT, with the layers of this rank at the least.
-        frame: latent height and width.
-        stop: asked at boundaries, on the first rank; True ends the video after the clip in
-            progress.
-    """
-    kind = Lockstep if in_lock_step(plan) else Pipeline
-    return kind(plan, rank, generation, network, groups, frame=frame, stop=stop, observer=observer)
+    """The executor of ``plan``; arguments as of ``Duty``."""
+    seen = observer or Quiet()
+    duty = Duty(plan, rank, generation, network, groups, frame, stop, seen)
+    return Lockstep(duty) if in_lock_step(plan) else Pipeline(duty)
 
 
 def in_lock_step(plan: Plan) -> bool:

@@ -7,15 +7,13 @@ them next.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
-from engine.model.config import BLOCK_LATENTS
 from engine.model.dit import Item
-from engine.model.generate import Generation
 from engine.placement.onrank.clock import Clock
-from engine.placement.onrank.groups import Groups, dit_ranks
+from engine.placement.onrank.groups import dit_ranks
 from engine.placement.onrank.hop import Hop, Transfer
-from engine.placement.onrank.observe import Finished, Network, Observer, Quiet
+from engine.placement.onrank.observe import Duty, Finished
 from engine.placement.onrank.schedule import Tick, Timetable, Work
 from engine.placement.onrank.wire import FINAL, Label, Wire
 from engine.placement.plan import Plan
@@ -27,32 +25,15 @@ _UNDER_WAY = 2
 class Lockstep:
     """One rank's part in one video.
 
-    Args:
-        generation: holds the rings of this rank's steps (``steps_of``).
-        network: computes work items; with sharded weights every rank of the DiT calls it on every
-            tick, with an empty list if need be.
-        frame: latent height and width.
-        stop: asked on rank 0 before every tick; True ends the video after the clip in progress.
-
     Raises (from ``run``):
         HopError, RuntimeError: a latent did not come in time, or not the right one.
     """
 
-    def __init__(
-        self,
-        plan: Plan,
-        rank: int,
-        generation: Generation,
-        network: Network,
-        groups: Groups,
-        *,
-        frame: tuple[int, int],
-        stop: Callable[[], bool] = lambda: False,
-        observer: Observer | None = None,
-    ) -> None:
-        self.plan, self.rank, self.generation, self.network = plan, rank, generation, network
-        self.groups, self.stop = groups, stop
-        self.observer = observer or Quiet()
+    def __init__(self, duty: Duty) -> None:
+        plan, rank, generation = duty.plan, duty.rank, duty.generation
+        self.plan, self.rank, self.generation = plan, rank, generation
+        self.network, self.stop, self.observer = duty.network, duty.stop, duty.observer
+        self.groups = duty.groups
         self.timetable = Timetable(
             plan.order,
             generation.steps,
@@ -64,12 +45,12 @@ class Lockstep:
         self._owner = owners(plan)
         self._last = self._owner[-1]
         self._own_vae = plan.vae_rank not in dit_ranks(plan)
-        self._latent = (generation.cfg.out_dim, BLOCK_LATENTS, *frame)
+        self._latent = duty.latent
         self._hop = Hop(rank, self._latent, generation.dtype, generation.device)
         self._clock = Clock(generation.device)
         self._wire: Wire | None = None
         if self._own_vae and rank in (self._last, plan.vae_rank):
-            self._wire = Wire(groups, generation.dtype, generation.device, window=_UNDER_WAY)
+            self._wire = Wire(duty.groups, generation.dtype, generation.device, window=_UNDER_WAY)
 
     @property
     def clips(self) -> int:

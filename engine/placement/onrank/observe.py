@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
 
+from engine.model.config import BLOCK_LATENTS
 from engine.model.dit import Item
 from engine.model.generate import Generation
 from engine.model.layers import State
+from engine.placement.onrank.groups import Groups
 from engine.placement.onrank.schedule import Tick, Work
+from engine.placement.plan import Plan
 
 
 class Network(Protocol):
@@ -72,6 +75,32 @@ class Finished:
 
     block: int
     latent: Tensor
+
+
+@dataclass(frozen=True)
+class Duty:
+    """One rank's part in one video: what every executor begins with.
+
+    ``generation`` holds the rings of this rank's steps and layers (``executor.steps_of``,
+    ``layers_of``). ``network`` is the DiT, with the layers of this rank at the least; with sharded
+    weights every rank of the DiT calls it in every walk, with an empty list if need be. ``frame``
+    is latent height and width. ``stop`` is asked at boundaries, on the first rank; True ends the
+    video after the clip in progress.
+    """
+
+    plan: Plan
+    rank: int
+    generation: Generation
+    network: Network
+    groups: Groups
+    frame: tuple[int, int]
+    stop: Callable[[], bool]
+    observer: Observer
+
+    @property
+    def latent(self) -> tuple[int, int, int, int]:
+        """The shape of a block's latent."""
+        return (self.generation.cfg.out_dim, BLOCK_LATENTS, *self.frame)
 
 
 class Executor(Protocol):

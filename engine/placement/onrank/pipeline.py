@@ -8,47 +8,33 @@ modulation, rotations and audio, and the hidden states come from the rank before
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from engine.model.config import BLOCK_LATENTS
 from engine.model.dit import PrefillItem
-from engine.model.generate import Generation
 from engine.model.layers import State
 from engine.placement.onrank.clock import Clock
 from engine.placement.onrank.flow import Flow, Task
-from engine.placement.onrank.groups import Groups
-from engine.placement.onrank.observe import Finished, Network, Observer, Quiet
+from engine.placement.onrank.observe import Duty, Finished
 from engine.placement.onrank.route import Part, Route
 from engine.placement.onrank.schedule import Tick, Work
 from engine.placement.onrank.wire import FINAL, HIDDEN, LATENT, REFERENCE, Label, Wire
-from engine.placement.plan import Plan
 
 
 class Pipeline:
-    """One rank's part in one video. Arguments as of ``executor.executor_for``.
+    """One rank's part in one video.
 
     Raises (from ``run``):
         HopError, RuntimeError: a message was lost, or its sender.
     """
 
-    def __init__(
-        self,
-        plan: Plan,
-        rank: int,
-        generation: Generation,
-        network: Network,
-        groups: Groups,
-        *,
-        frame: tuple[int, int],
-        stop: Callable[[], bool] = lambda: False,
-        observer: Observer | None = None,
-    ) -> None:
-        self.rank, self.generation, self.network = rank, generation, network
-        self.stop = stop
-        self.observer = observer or Quiet()
+    def __init__(self, duty: Duty) -> None:
+        plan, generation, frame = duty.plan, duty.generation, duty.frame
+        self.rank, self.generation, self.network = duty.rank, generation, duty.network
+        self.stop, self.observer = duty.stop, duty.observer
         self.route = Route.of(plan)
         epochs = {generation.epoch_of(clip) for clip in range(min(2, generation.clips))}
         self.flow = Flow(
@@ -63,14 +49,14 @@ class Pipeline:
         self._entry = self.route.parts[0].rank
         self._exit = self.route.parts[-1].rank
         width = generation.cfg.dim
-        self._latent = (generation.cfg.out_dim, BLOCK_LATENTS, *frame)
+        self._latent = duty.latent
         self._hidden = (BLOCK_LATENTS * generation.cfg.frame_tokens(*frame), width)
         self._conditions = (generation.cfg.condition_tokens(*frame), width)
         blank = (generation.cfg.in_dim, BLOCK_LATENTS, *frame)
         self._blank = torch.zeros(blank, dtype=generation.dtype, device=generation.device)
         # A video that goes on may bring more blocks than this route has under way itself.
         window = max(self.flow.window, generation.start[0] - generation.start[-1] + 1)
-        self._wire = Wire(groups, generation.dtype, generation.device, window=window)
+        self._wire = Wire(duty.groups, generation.dtype, generation.device, window=window)
         self._clock = Clock(generation.device)
         # The clip whose beginning was last agreed on.
         self._clip = max(0, generation.start[0] - 1) // generation.blocks_per_clip
