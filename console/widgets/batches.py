@@ -58,6 +58,12 @@ def part_done(batch: Batch, jobs: Mapping[int, JobRow]) -> float | None:
     return min((over(batch) + begun) / batch.change.total, 1.0)
 
 
+def left(batch: Batch, now: float) -> float | None:
+    """Seconds until the rest is done: told at an item's begin or end, less since then."""
+    told = batch.change.eta_seconds
+    return None if told is None else max(0.0, told - max(0.0, now - batch.change.t))
+
+
 def _done(row: Row, batch: Batch, _model: Model) -> Row:
     return row.put(f"{over(batch):,}/{batch.change.total:,}".rjust(9))
 
@@ -67,12 +73,12 @@ def _failed(row: Row, batch: Batch, _model: Model) -> Row:
     return row.put(f"{count:,}".rjust(6), "state.act" if count else "faint")
 
 
-def _left(row: Row, batch: Batch, _model: Model) -> Row:
+def _left(row: Row, batch: Batch, model: Model) -> Row:
     change = batch.change
     if change.state not in ("running", "preparing"):
         return row
-    known = change.eta_seconds is not None
-    return row.put(fmt.duration(change.eta_seconds).rjust(8), "text" if known else "na")
+    seconds = left(batch, model.now)
+    return row.put(fmt.duration(seconds).rjust(8), "na" if seconds is None else "text")
 
 
 def _began(row: Row, batch: Batch, _model: Model) -> Row:
@@ -143,13 +149,11 @@ class WholeBatch(Lines):
         change = batch.change
         right = paint.row(width)
         if change.state == "running":
-            known = change.eta_seconds is not None
-            left = (
-                t("{time} left", time=fmt.duration(change.eta_seconds))
-                if known
-                else t("time left not known yet")
-            )
-            right.put("  ").put(left, "text" if known else "na")
+            seconds = left(batch, self.model.now)
+            if seconds is None:
+                right.put("  ").put(t("time left not known yet"), "na")
+            else:
+                right.put("  ").put(t("{time} left", time=fmt.duration(seconds)), "text")
         bar = paint.row(width).put("  ")
         progress(paint, bar, max(width - 3 - right.x, 8), part_done(batch, self.model.jobs))
         return [bar.add(right).strip(), self._counts(batch, paint.row(width).put("  ")).strip()]
