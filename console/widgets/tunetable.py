@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, ClassVar, Final
 
+from textual import events
 from textual.strip import Strip
 
 from console import format as fmt
@@ -62,6 +63,12 @@ class TuneTable(Table[Parameter]):
 
     def words_of(self, item: Parameter) -> str:
         return f"{item.name} {item.group} {t(item.group)} {item.help} {t(item.help)}"
+
+    def _typed(self, event: events.Key | events.Paste) -> None:
+        """A filter that is a parameter's very name puts the cursor on it."""
+        super()._typed(event)
+        if not self.prompt.open and any(p.name == self.words for p in self.shown()):
+            self.choose(self.words)
 
     @staticmethod
     def cell_group(row: Row, item: Parameter, _model: Model) -> None:

@@ -111,6 +111,8 @@ async def test_a_key_plans_anew_at_once(paged: Paged) -> None:
         assert set(page.present.around) == {"4", "6"}
         await console.press("backspace")
         assert "sample_steps" not in page.present.values
+        await console.press("slash", *"mode", "enter", "left")
+        assert page.present.values["mode"] == "offload"
 
 
 async def test_a_value_is_typed_and_a_wrong_one_is_a_sentence(paged: Paged) -> None:
