@@ -2,22 +2,29 @@
 
     python -m benchmarks.triage accuracy EXCERPTS.jsonl --seed 5 --half develop
     python -m benchmarks.triage accuracy EXCERPTS.jsonl --seed 5 --half aside --save
+    python -m benchmarks.triage accuracy tests/triage/fresh.jsonl --half all --save fresh
+    python -m benchmarks.triage chatter
     python -m benchmarks.triage speed
 
 ``EXCERPTS.jsonl`` holds one labelled excerpt per line: ``id``, ``label``, ``source``, ``lines``,
 ``also_acceptable``. The seed cuts it into two halves, grouped by ``source`` (excerpts of one thread
 never lie on both sides) and dealt out label by label. Rules are written against ``develop``;
 ``aside`` is read by the machine only. Results hold figures and ids, never lines.
+
+``chatter`` reads what the installed packages say at "info", "warning" and on the screen: the texts
+that their sources hand to loggers, ``warnings.warn`` and ``print``, each as a log of one line.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import datetime
 import json
 import platform
 import random
 import sys
+import sysconfig
 import time
 from collections import defaultdict
 from collections.abc import Iterable
@@ -132,6 +139,58 @@ def speed(count: int = 100_000, seed: int = 5) -> dict[str, Any]:
     return figures
 
 
+#: Calls that say something, and how their text looks in a log.
+SAYING = {
+    "info": "INFO 11-12 10:00:00 [mod.py:12] {}",
+    "debug": "DEBUG 11-12 10:00:00 [mod.py:12] {}",
+    "warning": "WARNING 11-12 10:00:00 [mod.py:12] {}",
+    "warning_once": "WARNING 11-12 10:00:00 [mod.py:12] {}",
+    "warn": "UserWarning: {}",
+    "print": "{}",
+}
+
+
+def chatter(shortest: int = 16) -> dict[str, Any]:
+    """How many harmless texts of the installed packages are flagged, by the call that says them."""
+    from engine.triage import classify
+
+    said: dict[str, set[str]] = {name: set() for name in SAYING}
+    for path in Path(sysconfig.get_paths()["purelib"]).rglob("*.py"):
+        if "tests" in path.parts:
+            continue
+        try:
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+        except (SyntaxError, UnicodeDecodeError, RecursionError):
+            continue
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Call) or not node.args:
+                continue
+            name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            text = _text(node.args[0]) if name in SAYING else None
+            if text is not None and len(text) >= shortest:
+                said[name].add(" ".join(text.split()))
+    figures: dict[str, Any] = {"n": 0, "flagged": 0, "by_call": {}}
+    for name, texts in said.items():
+        flagged = sum(bool(classify([SAYING[name].format(text)])) for text in texts)
+        figures["by_call"][name] = {"n": len(texts), "flagged": flagged}
+        figures["n"] += len(texts)
+        figures["flagged"] += flagged
+    return figures
+
+
+def _text(node: ast.expr) -> str | None:
+    """What an expression says, with a word where something is filled in."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value.replace("%s", "model").replace("%d", "4")
+    if isinstance(node, ast.JoinedStr):
+        return "".join(_text(part) or "model" for part in node.values)
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Mod):
+        left = _text(node.left)
+        right = _text(node.right) if isinstance(node.op, ast.Add) else ""
+        return None if left is None else left + (right or "")
+    return None
+
+
 def _save(report: dict[str, Any]) -> None:
     """Add a report to today's file: figures and ids only."""
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
@@ -155,10 +214,12 @@ def main(arguments: list[str] | None = None) -> int:
     judge = verbs.add_parser("accuracy")
     judge.add_argument("excerpts", type=Path)
     judge.add_argument("--seed", type=int, default=5)
-    judge.add_argument("--half", choices=("develop", "aside"), default="develop")
-    judge.add_argument("--save", action="store_true")
+    judge.add_argument("--half", choices=("develop", "aside", "all"), default="develop")
+    judge.add_argument("--save", nargs="?", const="", metavar="NAME", help="kept as NAME")
     pace = verbs.add_parser("speed")
     pace.add_argument("--save", action="store_true")
+    talk = verbs.add_parser("chatter")
+    talk.add_argument("--save", action="store_true")
     lines = verbs.add_parser("split", help="ids of a half, or its lines for development")
     lines.add_argument("excerpts", type=Path)
     lines.add_argument("--seed", type=int, default=5)
@@ -171,7 +232,14 @@ def main(arguments: list[str] | None = None) -> int:
         if given.save:
             _save({"speed": figures})
         return 0
-    halves = split(_read(given.excerpts), given.seed)
+    if given.verb == "chatter":
+        figures = chatter()
+        print(json.dumps(figures, indent=1))
+        if given.save:
+            _save({"chatter": figures})
+        return 0
+    rows = _read(given.excerpts)
+    halves = {**split(rows, given.seed), "all": rows}
     if given.verb == "split":
         for row in halves["develop"]:
             sys.stdout.write(
@@ -180,8 +248,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     report = accuracy(halves[given.half])
     print(json.dumps(report, indent=1))
-    if given.save:
-        _save({f"accuracy_{given.half}": {"seed": given.seed, **report}})
+    if given.save is not None:
+        _save({f"accuracy_{given.save or given.half}": {"seed": given.seed, **report}})
     return 0
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Any, Final, Generic, Literal, TypeVar
 
-from engine.triage.literals import MINIMUM, key_of, required_runs
+from engine.triage.literals import MINIMUM, alternatives, required_runs, words_of
 
 Role = Literal["root", "victim", "advice"]
 Severity = Literal["info", "warning", "error", "critical"]
@@ -72,7 +72,8 @@ class Incident:
 class Signature:
     """One kind of evidence, compiled. ``strength`` is the confidence a single match gives.
 
-    ``loud``: a line that calls itself a warning or less is no evidence.
+    ``loud``: a line that calls itself a warning or less is no evidence; ``calm``: even one that
+    calls itself information is.
     """
 
     id: str
@@ -82,6 +83,7 @@ class Signature:
     strength: float
     patterns: tuple[re.Pattern[str], ...]
     loud: bool = False
+    calm: bool = False
     absent: tuple[re.Pattern[str], ...] = ()
     near: tuple[re.Pattern[str], ...] = ()
     near_absent: tuple[re.Pattern[str], ...] = ()
@@ -111,6 +113,8 @@ class Benign:
 
 
 Patterns = frozenset[re.Pattern[str]]
+#: A word to look for first, and the literals that hold it, each with its other words.
+Worded = tuple[bytes, tuple[tuple[bytes, tuple[bytes, ...]], ...]]
 Entry = TypeVar("Entry", Signature, Benign)
 
 
@@ -118,21 +122,26 @@ Entry = TypeVar("Entry", Signature, Benign)
 class LiteralIndex(Generic[Entry]):
     """Plain text → entries worth trying where it occurs, with the patterns it stands for.
 
-    ``by_key`` groups the literals by the word to look for first.
+    ``by_key`` groups the literals by the word to look for first; ``longest`` is the length of the
+    longest.
     """
 
     trials: Mapping[bytes, tuple[tuple[Entry, Patterns], ...]]
-    by_key: Mapping[bytes, tuple[bytes, ...]]
+    by_key: Mapping[bytes, tuple[tuple[bytes, tuple[bytes, ...]], ...]]
+    longest: int
 
     @classmethod
     def of(cls, entries: Iterable[Entry]) -> LiteralIndex[Entry]:
         found: dict[bytes, dict[str, tuple[Entry, set[re.Pattern[str]]]]] = {}
-        by_key: dict[bytes, dict[bytes, None]] = {}
+        by_key: dict[bytes, dict[bytes, tuple[bytes, ...]]] = {}
         for entry in entries:
             for pattern in entry.patterns:
                 for run in required_runs(pattern.pattern):
                     literal = run.encode()
-                    by_key.setdefault(key_of(run).encode(), {})[literal] = None
+                    first, *others = words_of(run) or [""]
+                    by_key.setdefault(first.encode(), {})[literal] = tuple(
+                        other.encode() for other in others
+                    )
                     found.setdefault(literal, {}).setdefault(entry.id, (entry, set()))[1].add(
                         pattern
                     )
@@ -141,14 +150,13 @@ class LiteralIndex(Generic[Entry]):
                 literal: tuple((entry, frozenset(kept)) for entry, kept in trials.values())
                 for literal, trials in found.items()
             },
-            {key: tuple(literals) for key, literals in by_key.items()},
+            {key: tuple(literals.items()) for key, literals in by_key.items()},
+            max(map(len, found), default=0),
         )
 
-    def present(self, vocabulary: bytes) -> Iterator[bytes]:
-        """Literals whose key occurs in the words of a text."""
-        for key, literals in self.by_key.items():
-            if key in vocabulary:
-                yield from literals
+    def present(self, vocabulary: bytes) -> list[Worded]:
+        """Words of the literals that occur in the words of a text, each with its literals."""
+        return [(word, literals) for word, literals in self.by_key.items() if word in vocabulary]
 
 
 @dataclass(frozen=True)
@@ -259,7 +267,7 @@ def _signature(
     remedies: Mapping[str, Remedy],
 ) -> Signature:
     keys = {"id", "class", "role", "severity", "strength", "any", "none", "near", "near_none"}
-    _known(name, body, keys | {"cause", "remedies", "examples", "counter_examples", "loud"})
+    _known(name, body, keys | {"cause", "remedies", "examples", "counter_examples", "loud", "calm"})
     title = _text(name, body, "id")
     _all_known(f"{name}: {title}", (body.get("class", ""),), incidents)
     incident = incidents[body["class"]]
@@ -276,6 +284,7 @@ def _signature(
         strength=strength,
         patterns=patterns,
         loud=bool(body.get("loud", False)),
+        calm=bool(body.get("calm", False)),
         absent=_compiled(name, title, body.get("none", ())),
         near=_compiled(name, title, body.get("near", ())),
         near_absent=_compiled(name, title, body.get("near_none", ())),
@@ -309,14 +318,20 @@ def _patterns(name: str, title: str, body: dict[str, Any]) -> tuple[re.Pattern[s
     sources = body.get("any", ())
     if not sources:
         raise CatalogueError(f"{name}: {title}: 'any' is empty")
-    patterns = _compiled(name, title, sources)
+    _compiled(name, title, sources)  # what is damaged is told before it is read in pieces
     for source in sources:
         if not required_runs(source):
             raise CatalogueError(
                 f"{name}: {title}: {source!r} has no plain run of {MINIMUM} characters that every"
                 " match contains"
             )
-    return patterns
+    return _compiled(name, title, [_from_a_word(source) for source in sources])
+
+
+def _from_a_word(source: str) -> str:
+    """A pattern that begins with a letter begins where a word does ("hang" is not in "changed")."""
+    plain = source[0].isalpha() and len(alternatives(source)) == 1
+    return rf"(?<![^\W\d_]){source}" if plain else source
 
 
 def _compiled(name: str, title: str, sources: Any) -> tuple[re.Pattern[str], ...]:

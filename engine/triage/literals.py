@@ -23,12 +23,12 @@ def required_runs(pattern: str) -> tuple[str, ...]:
     >>> required_runs(r"(HIP|CUDA) .*")
     ('hip ', 'cuda ')
     """
-    return _best(_alternatives(pattern))
+    return _best(alternatives(pattern))
 
 
-def key_of(literal: str) -> str:
-    """The longest word-like run of a literal ("" when it has none), for a look at a vocabulary."""
-    return max(_WORD.findall(literal), key=len, default="")
+def words_of(literal: str) -> list[str]:
+    """The word-like runs of a literal, the longest first, for a look at a vocabulary."""
+    return sorted(set(_WORD.findall(literal)), key=lambda word: (-len(word), word))
 
 
 def _best(alternatives: list[str]) -> tuple[str, ...]:
@@ -73,7 +73,7 @@ def _pieces(sequence: str) -> list[tuple[str, ...]]:
             end = _end_of_group(sequence, place)
             inside = sequence[place + 1 : end]
             if not _optional(sequence, end + 1) and not inside.startswith("?"):
-                pieces.append(_best(_alternatives(inside)))
+                pieces.append(_best(alternatives(inside)))
             place = end
         elif sign == "[":
             cut()
@@ -97,7 +97,7 @@ def _optional(sequence: str, place: int) -> bool:
     return place < len(sequence) and sequence[place] in "?*{"
 
 
-def _alternatives(pattern: str) -> list[str]:
+def alternatives(pattern: str) -> list[str]:
     """The pattern cut at its top-level bars."""
     parts: list[str] = []
     start = place = 0

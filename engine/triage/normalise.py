@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 #: Escape sequences, also those whose ESC was lost on the way (``[36m``), and Buildkite's stamps.
 _ESCAPES: Final = re.compile(
@@ -54,13 +54,22 @@ _TIMES: Final = (
 )
 
 
-#: A level at most "warning", where loggers put theirs; c10's and glog's [W123 …] too.
-_QUIET: Final = re.compile(
-    r"(?<![\w-])(?:DEBUG|INFO|NOTICE|WARN(?:ING)?)(?![\w-])|\w*Warning: |\[W ?\d{3,4} |^W\d{4} "
+#: A level at most "warning", where loggers put theirs: words, c10's [W123 …] and [W file.cpp:…],
+#: glog's W0123, TensorFlow's ": W tensorflow/".
+_WARNING: Final = re.compile(
+    r"(?<![\w-])WARN(?:ING)?(?![\w-])|\w*Warning: |\[W(?: ?\d{3,4}| \w+\.\w+:\d+\]?) ?|^W\d{4} "
+    r"|: W (?:tensorflow|external)/"
+)
+_CALM: Final = re.compile(
+    r"(?<![\w-])(?:DEBUG|INFO(?!: (?:task|rcu))|NOTICE|TRACE|VERBOSE)(?![\w-])"
+    r"|\[I(?: ?\d{3,4}| \w+\.\w+:\d+\]?) ?|^I\d{4} |: I (?:tensorflow|external)/"
 )
 _LOUD: Final = re.compile(
     r"(?<![\w-])(?:ERROR|CRITICAL|FATAL|Traceback)(?![\w-])|\w+Error(?:: |\()"
 )
+
+
+Level = Literal["info", "warning"]
 
 
 @dataclass(frozen=True)
@@ -94,10 +103,14 @@ def rank_of(text: str) -> int | None:
     return int(next(group for group in found.groups() if group is not None))
 
 
-def is_quiet(text: str) -> bool:
-    """Whether a line calls itself a warning or less."""
+def level_of(text: str) -> Level | None:
+    """What a line calls itself, None where it does not say or speaks of an error."""
     head = text[:160]
-    return _QUIET.search(head) is not None and _LOUD.search(head) is None
+    if _LOUD.search(head) is not None:
+        return None
+    if _WARNING.search(head) is not None:
+        return "warning"
+    return "info" if _CALM.search(head) is not None else None
 
 
 def moment_of(text: str) -> Moment | None:

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from engine.triage.catalogue import CONTEXT, Benign, Catalogue, Entry, Patterns, Signature
-from engine.triage.normalise import Moment, body, is_quiet, moment_of, rank_of, strip_escapes
+from engine.triage.normalise import Level, Moment, body, level_of, moment_of, rank_of, strip_escapes
 from engine.triage.search import NARROWEST, Haystack
 
 BLOCK: Final = 2_000
+#: From this strength on even a line that calls itself information is evidence.
+UNMISTAKABLE: Final = 0.95
 #: A block's characters, so that long lines do not make a block huge.
 BLOCK_CHARACTERS: Final = 1 << 20
 
@@ -43,13 +45,14 @@ class Scanner:
         self._judged = 0  # how many of the buffered lines are judged already
         self._characters = 0
 
-    def feed(self, number: int, text: str) -> Iterator[Evidence]:
-        """Take one line (or a piece of a very long one); yields what a full block showed."""
+    def feed(self, number: int, text: str) -> Iterable[Evidence]:
+        """Take one line (or a piece of a very long one); what a full block showed."""
         self._lines.append(text)
         self._numbers.append(number)
         self._characters += len(text)
         if len(self._lines) >= BLOCK or self._characters >= BLOCK_CHARACTERS:
-            yield from self._judge(len(self._lines) - CONTEXT)
+            return self._judge(len(self._lines) - CONTEXT)
+        return ()
 
     def pending(self) -> Iterator[Evidence]:
         """What the lines not judged yet would show, were there no more to come."""
@@ -82,6 +85,7 @@ class _Block:
         self._numbers = numbers
         self._known = known
         self._bodies: dict[int, str] = {}
+        self._levels: dict[int, Level | None] = {}
         # By line: which entries to try there, and with which of their patterns.
         self._suspects: dict[int, dict[str, tuple[Signature, Patterns]]] = {}
         self._harmless: dict[int, dict[str, tuple[Benign, Patterns]]] = {}
@@ -102,20 +106,14 @@ class _Block:
     # -- the cheap search
 
     def _search(self) -> None:
-        everything = Haystack(self._lines, range(len(self._lines)))
+        everything = Haystack(self._lines)
         for signature, patterns, places in everything.trials(self._known.suspicious):
             _collect(self._suspects, signature, patterns, places)
         if not self._suspects:
             return
         # What is harmless matters only near a suspect.
-        around = {
-            near
-            for place in self._suspects
-            for near in range(max(0, place - CONTEXT), min(len(self._lines), place + CONTEXT + 1))
-        }
-        chosen = sorted(around)
-        vicinity = Haystack([self._lines[n] for n in chosen], chosen)
-        for benign, patterns, places in vicinity.trials(self._known.harmless):
+        around = {place + step for place in self._suspects for step in (-CONTEXT, 0, CONTEXT)}
+        for benign, patterns, places in everything.trials(self._known.harmless, around):
             _collect(self._harmless, benign, patterns, places)
 
     # -- context
@@ -170,6 +168,15 @@ class _Block:
 
     # -- one candidate
 
+    def _heard(self, place: int, item: Signature) -> bool:
+        """Whether what a line calls itself lets it be evidence."""
+        if place not in self._levels:
+            self._levels[place] = level_of(strip_escapes(self._lines[place]))
+        level = self._levels[place]
+        if level is None or item.calm:
+            return True
+        return not item.loud if level == "warning" else item.strength >= UNMISTAKABLE
+
     def _match(
         self, place: int, patterns: Patterns, text: str | None = None
     ) -> tuple[str, int, int] | None:
@@ -204,7 +211,7 @@ class _Block:
     def _evidence(
         self, place: int, item: Signature, patterns: Patterns, masks: Iterable[re.Pattern[str]]
     ) -> Evidence | None:
-        if item.loud and is_quiet(strip_escapes(self._lines[place])):
+        if not self._heard(place, item):
             return None
         text = self._body(place)
         for mask in masks:
