@@ -170,6 +170,10 @@ class Machines:
     def gpus(self) -> list[DeviceTrack]:
         return [d for d in self.devices.values() if d.reading.source != "host"]
 
+    def names(self) -> dict[str, str]:
+        """What GPUs are called on the pages, by uuid."""
+        return {d.reading.uuid: f"GPU {d.reading.index}" for d in self.gpus()}
+
     def host_track(self) -> DeviceTrack | None:
         return next((d for d in self.devices.values() if d.reading.source == "host"), None)
 

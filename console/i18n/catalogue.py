@@ -13,6 +13,7 @@ import ast
 import datetime
 import json
 import sys
+import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -22,10 +23,18 @@ from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po, write_po
 
 from console.i18n import DOMAIN, LANGUAGES, folder
+from engine.guard.known import SPARED
 
 SOURCE: Final = Path(__file__).resolve().parents[1]
-#: What marks a message, and how many texts it has: t(message), N_(message), n(one, many, count).
-KEYWORDS: Final = {"t": 1, "N_": 1, "n": 2}
+ENGINE: Final = SOURCE.parent / "engine"
+#: What marks a message, and how many texts it has: t(message), N_(message), n(one, many, count);
+#: in the engine sentence(template).
+KEYWORDS: Final = {"t": 1, "N_": 1, "n": 2, "sentence": 1}
+#: Files of the engine that hold sentences: folder, pattern → the fields that are sentences.
+DATA: Final = {
+    ("triage/signatures", "*.toml"): ("cause", "text"),
+    ("alerts", "defaults.toml"): ("message",),
+}
 #: The header tells no moment, so that nothing is written anew where nothing changed.
 WRITTEN: Final = datetime.datetime(2025, 1, 1, tzinfo=datetime.UTC)
 
@@ -45,11 +54,31 @@ def marked(text: str) -> Iterator[str | tuple[str, str]]:
 def extracted(source: Path = SOURCE) -> Catalog:
     """Every marked message of the source."""
     catalog = Catalog(domain=DOMAIN, charset="utf-8")
-    for file in sorted(source.rglob("*.py")):
+    for file in sorted([*source.rglob("*.py"), *ENGINE.rglob("*.py")]):
         for message in marked(file.read_text(encoding="utf-8")):
             name = str(file.relative_to(source.parent))
             catalog.add(message, locations=[(name, 0)])
+    for (folder_name, pattern), fields in DATA.items():
+        for file in sorted((ENGINE / folder_name).glob(pattern)):
+            for message in _fields(tomllib.loads(file.read_text(encoding="utf-8")), fields):
+                catalog.add(message, locations=[(str(file.relative_to(source.parent)), 0)])
+    for _name, why in SPARED:
+        catalog.add(why, locations=[("engine/guard/known.py", 0)])
     return catalog
+
+
+def _fields(value: Any, names: tuple[str, ...]) -> Iterator[str]:
+    """The sentences of a data file. A cause is also said within another one, without its stop."""
+    if isinstance(value, list):
+        for each in value:
+            yield from _fields(each, names)
+    elif isinstance(value, dict):
+        for key, each in value.items():
+            if key in names and isinstance(each, str):
+                yield each
+                if key == "cause":
+                    yield each.rstrip(".")
+            yield from _fields(each, names)
 
 
 def path(language: str, kind: str = "po") -> Path:
@@ -103,7 +132,9 @@ def update(language: str, fill: Mapping[str, Any]) -> None:
     for message in messages(extracted()):
         key = message.id if isinstance(message.id, str) else message.id[0]
         known = before.get(message.id)
-        said = fill.get(key, known.string if known is not None else None)
+        said = fill.get(key) or (known.string if known is not None else None)
+        if not said and f"{key}." in fill:  # the same sentence within another one
+            said = str(fill[f"{key}."]).rstrip("。.")
         if isinstance(message.id, tuple) and isinstance(said, str):
             said = (said,) * after.num_plurals
         after.add(

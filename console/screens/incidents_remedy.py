@@ -14,6 +14,7 @@ from console import format as fmt
 from console.i18n import t
 from console.incidents import Incident, remedies
 from console.screens.dialog import Choice, Dialog
+from console.spoken import spoken
 from engine.messages import FindingRaised, Relaunch, Remedy, Reply
 
 if TYPE_CHECKING:
@@ -84,7 +85,10 @@ def _relaunch(app: AvatopApp, found: FindingRaised, remedy: Remedy) -> None:
         _confirm(
             app,
             t("Relaunch job {id}?", id=job),
-            [remedy.text, *_changed(app, job, command, remedy, state=reply.state)],
+            [
+                spoken(remedy.text, app.model),
+                *_changed(app, job, command, remedy, state=reply.state),
+            ],
             t("Relaunch job {id} with this", id=job),
             lambda: app.command(command, t("Job {id} is relaunched.", id=job)),
         )
@@ -140,7 +144,7 @@ def _confirm(
 
 
 def _tell(app: AvatopApp, remedy: Remedy, sentences: Sequence[str]) -> None:
-    text = [remedy.text, *sentences]
+    text = [spoken(remedy.text, app.model), *sentences]
     close = [Choice("close", t("Close"))]
     app.push_screen(Dialog(app.model, app.paint, t("What to do"), text, close))
 

@@ -10,6 +10,7 @@ from textual.widgets import Input
 from console import format as fmt
 from console.i18n import N_, n, t
 from console.screens.form import Form, Pick
+from console.spoken import spoken
 from console.state import Model
 from console.widgets.paint import Paint
 from engine.messages import AlertChanged
@@ -43,7 +44,10 @@ class SilenceForm(Form):
         return [(t("for"), self.time), (t("what"), self.which)]
 
     def ready(self) -> None:
-        told = [(fmt.inert(alert.message or alert.rule), "soft") for alert in self.alerts[:4]]
+        told = [
+            (fmt.inert(spoken(alert.message, self.model) or alert.rule), "soft")
+            for alert in self.alerts[:4]
+        ]
         known = t("It goes on being judged and shown; nobody is told. When it ends, what still "
                   "holds fires again.")  # fmt: skip
         self.about.say([("", "text"), *told, ("", "text"), (known, "soft")])

@@ -14,6 +14,7 @@ from console import format as fmt
 from console.i18n import N_, t
 from console.screens.dialog import Choice, Dialog
 from console.screens.typed import TypedConfirm
+from console.spoken import spoken
 from console.widgets.process_tree import ProcessRow, job_words, look_of, memory_words
 from engine.guard import kill as guard
 from engine.guard.classify import NOBODY, POLICY, YES
@@ -192,7 +193,9 @@ def facts(row: ProcessRow, app: AvatopApp) -> list[str]:
     if len(it.children) > _CHILDREN:
         children += " …"
     look = look_of(it.kind)
-    evidence = "; ".join(it.evidence[:_EVIDENCE]) or t("no evidence told")
+    evidence = "; ".join(spoken(text, app.model) for text in it.evidence[:_EVIDENCE]) or t(
+        "no evidence told"
+    )
     return [
         command,
         t("Device memory: {memory}.", memory=memory),

@@ -13,6 +13,7 @@ from textual.strip import Strip
 from console import actions
 from console import format as fmt
 from console.i18n import n, t
+from console.spoken import spoken
 from console.state import Model
 from console.trouble import gravity
 from console.widgets.lines import Lines
@@ -45,7 +46,7 @@ class Alarm(Lines):
             if at == height - 1 and len(wrong) > height:
                 more = len(wrong) - height
                 right.put(n("{count} more", "{count} more", more), "state.watch").put(" ")
-            lines.append(line(self.paint, one, right, width).strip())
+            lines.append(line(self.paint, self.model, one, right, width).strip())
         return lines
 
     def rows_wanted(self) -> int:
@@ -61,7 +62,9 @@ def trouble(model: Model) -> list[AlertChanged | FindingRaised]:
     return [*causes, *model.trouble.firing()]
 
 
-def line(paint: Paint, one: AlertChanged | FindingRaised, right: Row, width: int) -> Row:
+def line(
+    paint: Paint, model: Model, one: AlertChanged | FindingRaised, right: Row, width: int
+) -> Row:
     """One alert or finding as a row: sign, time, what, where; keys at the right."""
     grave = gravity(one.severity) <= gravity("error")
     role = "state.act" if grave else "state.watch"
@@ -71,9 +74,9 @@ def line(paint: Paint, one: AlertChanged | FindingRaised, right: Row, width: int
     room = width - row.x - right.x - 2
     if isinstance(one, FindingRaised):
         job = f"{t('job {id}', id=one.job)}: " if one.job is not None else ""
-        text, name = job + one.cause, one.finding
+        text, name = job + spoken(one.cause, model), one.finding
     else:
-        text, name = one.message or one.rule, one.rule
+        text, name = spoken(one.message, model) or one.rule, one.rule
     tail = f"  ({name})"
     if fmt.cells(text) + fmt.cells(tail) > room:
         tail = ""

@@ -15,6 +15,7 @@ from console.incidents import (
     together,
 )
 from console.keys.incidents import REMEDY_KEYS
+from console.spoken import spoken
 from console.state import Model
 from console.trouble import gravity
 from console.widgets.details import Details, Drawn, Fact, Said, Section
@@ -90,7 +91,13 @@ class Incidents(Table[Incident]):
         return item.key
 
     def words_of(self, item: Incident) -> str:
-        told = (item.sentence, item.name, item.state, item.what.severity, where(self.model, item))
+        told = (
+            spoken(item.sentence, self.model),
+            item.name,
+            item.state,
+            item.what.severity,
+            where(self.model, item),
+        )
         return " ".join(told)
 
     def empty(self, row: Row) -> Row:
@@ -135,11 +142,10 @@ def _where(row: Row, item: Incident, model: Model) -> None:
 
 
 def _what(row: Row, item: Incident, model: Model) -> None:
-    del model
     role = "soft" if item.over or item.state in ("advice", "pending") else "text"
     tail = f"  ({item.name})"
     room = row.left - (fmt.cells(tail) if row.left > 70 else 0)
-    row.outside(fmt.short(fmt.inert(item.sentence), max(room, 4)), role)
+    row.outside(fmt.short(fmt.inert(spoken(item.sentence, model)), max(room, 4)), role)
     if row.left >= fmt.cells(tail):
         row.outside(tail, "faint")
 
@@ -188,7 +194,11 @@ class IncidentDetails(Details):
         if todo:
             lines = [line for at, one in enumerate(todo) for line in self._remedy(at, one, width)]
             parts.append(Section(t("What to do"), lines))
-        evidence = [] if found is None else [Said(line, "text") for line in found.evidence]
+        evidence = (
+            []
+            if found is None
+            else [Said(spoken(line, self.model), "text") for line in found.evidence]
+        )
         if evidence:
             parts.append(Section(t("Evidence"), evidence))
         parts.append(Section(t("Facts"), self._facts(item, found)))
@@ -212,9 +222,9 @@ class IncidentDetails(Details):
         return [Section("", [Drawn(row), Said(rules, "soft")])]
 
     def _diagnosis(self, item: Incident, found: FindingRaised | None) -> Section:
-        lines = [Said(item.sentence, severity_role(item.what.severity))]
+        lines = [Said(spoken(item.sentence, self.model), severity_role(item.what.severity))]
         if found is not None and found is not item.what:
-            lines.append(Said(t("Because: {cause}", cause=found.cause), "text"))
+            lines.append(Said(t("Because: {cause}", cause=spoken(found.cause, self.model)), "text"))
         elif found is None:
             lines.append(Said(t("No log line explains it; see the timeline."), "soft"))
         return Section("", lines)
@@ -225,7 +235,9 @@ class IncidentDetails(Details):
             label = ("remedy", "second-remedy", "third-remedy", "fourth-remedy", "fifth-remedy")
             key = self.console_app.keymap.key_of(f"incidents.{label[at]}")
         lines = []
-        for number, part in enumerate(fmt.wrap(fmt.inert(remedy.text), max(width - 3, 8))):
+        for number, part in enumerate(
+            fmt.wrap(fmt.inert(spoken(remedy.text, self.model)), max(width - 3, 8))
+        ):
             row = self.paint.row(width).put(f"{key if number == 0 else '':<3}", "key")
             lines.append(Drawn(row.outside(part)))
         changed = changes_of(remedy)
@@ -261,4 +273,6 @@ class IncidentDetails(Details):
         row = self.paint.row(max(width, 1))
         put_state(row, other)
         row.to(15).put(fmt.clock(other.began), "faint").put(" ")
-        return row.outside(fmt.short(fmt.inert(other.sentence), max(row.left, 4)), "soft")
+        return row.outside(
+            fmt.short(fmt.inert(spoken(other.sentence, self.model)), max(row.left, 4)), "soft"
+        )

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from console import format as fmt
 from console.i18n import N_, t
+from console.spoken import spoken
 from console.state import Model
 from console.widgets import jobfigures
 from console.widgets.details import Details, Drawn, Fact, Said, Section
@@ -96,7 +97,7 @@ class JobDetails(Details):
         if job.error:
             lines.append(Said(job.error, "state.act" if job.state == "failed" else "soft"))
         lines += [
-            Said(finding.cause, _SEVERITY.get(finding.severity, "state.act"))
+            Said(spoken(finding.cause, self.model), _SEVERITY.get(finding.severity, "state.act"))
             for finding in self.model.trouble.findings_of(job.id)[:2]
         ]
         advice = self._advice(job)

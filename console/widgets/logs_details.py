@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from console import format as fmt
 from console.i18n import N_, t
+from console.spoken import spoken
 from console.state import Model
 from console.widgets.details import Details, Fact, Said, Section
 from console.widgets.logs_lines import LogLines
@@ -47,7 +48,7 @@ class LineDetails(Details):
         if raised is not None:
             sections.append(self._told(raised))
         elif finding is not None:
-            sections.append(_judged(finding))
+            sections.append(_judged(finding, self.model))
         elif not meaning.ready:
             sections.append(
                 Section("", (Said(t("The catalogue of faults is being read."), "soft"),))
@@ -68,8 +69,9 @@ class LineDetails(Details):
 
     def _told(self, raised: FindingRaised) -> Section:
         role = t(_ROLES.get(raised.role, raised.role))
-        lines = [Said(raised.cause, "state.act" if raised.role == "root" else "state.watch")]
-        lines += [Said(f"- {remedy.text}") for remedy in raised.remedies]
+        cause = spoken(raised.cause, self.model)
+        lines = [Said(cause, "state.act" if raised.role == "root" else "state.watch")]
+        lines += [Said(f"- {spoken(remedy.text, self.model)}") for remedy in raised.remedies]
         if any(remedy.action for remedy in raised.remedies):
             lines.append(Said(t("Remedies are applied by a key on the page of incidents."), "soft"))
         return Section(_titled(raised.finding, role, raised.confidence), lines)
@@ -97,8 +99,9 @@ def _titled(class_: str, role: str, confidence: float) -> str:
              percent=round(100 * confidence))  # fmt: skip
 
 
-def _judged(finding: Finding) -> Section:
+def _judged(finding: Finding, model: Model) -> Section:
     role = t(_ROLES.get(finding.role, finding.role))
-    lines = [Said(finding.cause, "state.act" if finding.role == "root" else "state.watch")]
-    lines += [Said(f"- {remedy.text}") for remedy in finding.remedies]
+    cause = spoken(finding.cause, model)
+    lines = [Said(cause, "state.act" if finding.role == "root" else "state.watch")]
+    lines += [Said(f"- {spoken(remedy.text, model)}") for remedy in finding.remedies]
     return Section(_titled(finding.class_, role, finding.confidence), lines)

@@ -46,7 +46,7 @@ class Stage:
 
 def stages(model: Model, job: JobRow) -> list[Stage]:
     """The ranks of a job that denoise, in their order."""
-    names = {d.reading.uuid: f"GPU {d.reading.index}" for d in model.gpus()}
+    names = model.machines.names()
     found = [track for track in model.tracks.values() if track.job == job.id and track.steps]
     return [_stage(track, names) for track in sorted(found, key=lambda track: track.rank)]
 

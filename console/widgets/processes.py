@@ -9,6 +9,7 @@ from textual.strip import Strip
 
 from console import format as fmt
 from console.i18n import N_, n, t
+from console.spoken import spoken
 from console.state import Model
 from console.widgets.bars import heading
 from console.widgets.details import Details, Fact, Said, Section
@@ -170,7 +171,7 @@ class ProcessDetails(Details):
         look = look_of(item.it.kind)
         word = t(look.word) if look.word != "unknown" else item.it.kind
         what = [Said(f"{word}: {t(look.meaning)}", look.role)]
-        evidence = [Said(f"- {text}", "text") for text in item.it.evidence]
+        evidence = [Said(f"- {spoken(text, self.model)}", "text") for text in item.it.evidence]
         return (
             Section("", what),
             Section(t("Evidence"), evidence or [Said(t("None is known."), "soft")]),

@@ -12,6 +12,9 @@ from rich.cells import cell_len
 
 from console import i18n
 from console.i18n import catalogue
+from console.spoken import spoken
+from console.state import Model
+from engine.sentence import sentence
 from tests.console.conftest import COLOURS, Opener, updating
 from tests.console.fake_client import Stage
 
@@ -98,3 +101,22 @@ def test_a_language_holds_where_it_was_chosen() -> None:
     assert inside.run(i18n.t, "Jobs") == "任务"
     assert i18n.t("Jobs") == "Jobs"
     assert i18n.n("{count} job waits.", "{count} jobs wait.", 1200) == "1,200 jobs wait."
+
+
+def test_an_engines_sentence_is_said_anew_with_devices_by_their_names() -> None:
+    model = Model()
+    for event in Stage(gpus=3).history(2):
+        model.apply(event)
+    held = sentence("it holds {size} on {devices}", size="1.50 GiB", devices=["GPU-0002", "GPU-x"])
+    lost = sentence("its parent {pid} has ended; {now}", pid=7,
+                    now=sentence("its parent is now {process}", process="1 (init)"))  # fmt: skip
+    assert str(held) == "it holds 1.50 GiB on GPU-0002, GPU-x"  # for exports
+    assert spoken(held, model) == "it holds 1.50 GiB on GPU 2, GPU-x"
+    try:
+        i18n.use("zh_CN")
+        assert spoken(held, model) == "它在 GPU 2, GPU-x 上占用 1.50 GiB"
+        assert spoken(lost, model) == "它的父进程 7 已结束；它现在的父进程是 1 (init)"
+        assert spoken("The request itself is not valid.", model) == "请求本身无效。"
+        assert spoken("words of somebody else's {rule}", model) == "words of somebody else's {rule}"
+    finally:
+        i18n.use("en")
