@@ -16,6 +16,7 @@ from console.commands.export import moment_option
 from console.commands.say import json_option, print_json, tell
 from console.exits import BadInput, Failed
 from console.format import NA, clock, fit, inert, significant
+from console.progress import memory
 from console.stored import stored_jobs
 from engine.release.evidence import Evidence
 from engine.release.export import nginx
@@ -182,12 +183,14 @@ def gate_lines(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for row in rows:
         low, high = (_share(row[end]) for end in ("low", "high"))
         interval = NA if row["low"] is None else f"{low}…{high}"
+        # What a check allows is in its unit; what a gate allows is a share of the baseline.
+        unit, limit = row["unit"], row["unit"] if row["baseline"] is None else ""
         armed = "" if row["armed"] else " (not armed)"
         note = f"  {inert(row['note'])}" if row["note"] else ""
         yield (
-            f"{fit(row['gate'], 26)}{_figure(row['baseline']):>10}"
-            f"{_figure(row['candidate']):>11}{_share(row['deviation']):>11}{interval:>17}"
-            f"{_figure(row['allowed']):>9}{row['n']:>5}  {row['verdict']}{armed}{note}"
+            f"{fit(row['gate'], 26)}{_figure(row['baseline'], unit):>10}"
+            f"{_figure(row['candidate'], unit):>11}{_share(row['deviation']):>11}{interval:>17}"
+            f"{_figure(row['allowed'], limit):>9}{row['n']:>5}  {row['verdict']}{armed}{note}"
         )
 
 
@@ -262,8 +265,10 @@ def _when(t: float) -> str:
     return f"{datetime.fromtimestamp(t).astimezone():%Y-%m-%d} {clock(t)}"
 
 
-def _figure(value: float | None) -> str:
-    return NA if value is None else significant(value)
+def _figure(value: float | None, unit: str) -> str:
+    if value is None:
+        return NA
+    return memory(int(value)) if unit == "B" else significant(value)
 
 
 def _share(value: float | None) -> str:
