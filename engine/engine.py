@@ -191,6 +191,7 @@ class Engine:
             self.bus.publish(JobChanged(job=row))
         services.open_releases(InProcessClient(self))
         services.open_batches(InProcessClient(self))
+        self._spawn(services.adopt())
         return None
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:

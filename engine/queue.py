@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -34,7 +34,7 @@ class JobQueue:
         self.claim: Claim | None = None
         self.waiting = Waiting()
         #: Devices that get no new work: UUID → what they are leased by.
-        self.drained: dict[str, str] = {}
+        self.drained: MutableMapping[str, str] = {}
         self._running: dict[int, Run] = {}
         self._occupied: dict[int, frozenset[str]] = {}
         self._at_work: dict[int, Work] = {}
@@ -132,6 +132,27 @@ class JobQueue:
         self._idle.clear()
         self.pump()
 
+    async def adopt(self, rows: Iterable[JobRow]) -> None:
+        """Let jobs that waited in an engine that ended wait here; one that cannot run says why."""
+        with self.held():
+            for row in rows:
+                bus = self._host.bus
+                try:
+                    prepared = await self.prepare(Request.from_dict(row.request))
+                    row = self._host.store.update(row.id, **prepared.fields())
+                except (ParamError, PreflightError, StoreError) as error:
+                    why = f"waited in an engine that ended; {error}"
+                    row = self._host.store.update(row.id, state="interrupted", error=why)
+                    bus.publish(JobChanged(job=row))
+                    bus.log("WARNING", f"interrupted: {why}", row.id)
+                    continue
+                bus.publish(JobChanged(job=row))
+                plan = prepared.plan_dict()
+                if plan is not None:
+                    bus.publish(PlanMade(job=row.id, plan=plan))
+                bus.log("INFO", "waits here: the engine that it waited in has ended", row.id)
+                self.enter(row, prepared)
+
     def cancel(self, job: int, reason: str) -> Reply:
         """End a queued or running job."""
         if job in self.waiting:
@@ -193,12 +214,15 @@ class JobQueue:
             await asyncio.wait(list(self._tasks.values()))
 
     async def close(self, reason: str) -> None:
-        """End everything at once; what is committed is kept, all of it can be resumed."""
+        """End everything at once; what is committed is kept, all of it can be resumed.
+
+        What waits goes on waiting: the next engine takes it over.
+        """
         self._closed = True
         if self._retry is not None:
             self._retry.cancel()
         for entry in self.waiting:
-            self.take_out(entry.row.id, "interrupted", f"{reason} before the job began")
+            self._leave(entry.row.id, reason)
         for run in self._running.values():
             run.cancel(reason, "interrupted")
         if self._tasks:
@@ -269,7 +293,7 @@ class JobQueue:
             self._held_up = True
             self.waiting.add(run.row, prepared)  # its place is before all that came later
             if self._closed:
-                self.take_out(job, "interrupted", "the engine ended before the job began")
+                self._leave(job, "the engine ended")
         else:
             self._told.discard(job)
             if run.again is not None:
@@ -320,6 +344,12 @@ class JobQueue:
         self._host.bus.log("WARNING", f"{state}: {reason}", job)
         if not self.busy:
             self._idle.set()
+
+    def _leave(self, job: int, reason: str) -> None:
+        """Let the next engine have a job that waits."""
+        self.waiting.take(job)
+        self._host.store.leave(job)
+        self._host.bus.log("INFO", f"{reason}; the job stays queued for the next engine", job)
 
     def not_here(self, job: int) -> Reply:
         """The answer about a job that neither waits nor runs in this engine."""

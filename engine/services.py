@@ -12,6 +12,7 @@ from engine.client import EngineClient
 from engine.guard.evidence import Memory, holders
 from engine.guard.limits import Limits
 from engine.jobs.aftermath import look_after
+from engine.jobs.drained import Drained
 from engine.jobs.paths import Places
 from engine.jobs.store import JobStore
 from engine.messages import DevicesSampled, JobRow
@@ -62,6 +63,7 @@ class Services:
         self._sampler: Sampler | None = None
         self._sampled = asyncio.Event()
         self._last: DevicesSampled | None = None
+        self._left: list[JobRow] = []  # waited in an engine that ended
 
     async def open(self) -> str:
         """Open the store, take over from a dead engine, start sampling.
@@ -74,8 +76,12 @@ class Services:
         self.store = await asyncio.to_thread(JobStore, self.places.database)
         if self.store.notice is not None:
             self.bus.log("WARNING", self.store.notice)
-        for row in self.store.claim_stale():
-            self.bus.log("WARNING", f"interrupted: {row.error}", row.id)
+        self.queue.drained = Drained(self.store)
+        for row in self.store.claim_stale(self._waits_on):
+            if row.state == "queued":
+                self._left.append(row)
+            else:
+                self.bus.log("WARNING", f"interrupted: {row.error}", row.id)
         await asyncio.to_thread(look_after, self.store, self.places)
         picked = await asyncio.to_thread(pick_source)
         if picked.reason is not None:
@@ -94,6 +100,16 @@ class Services:
         )
         self.night.start()
         return picked.source.name
+
+    async def adopt(self) -> None:
+        """Let the jobs wait here that waited in an engine that ended."""
+        left, self._left = self._left, []
+        await self.queue.adopt(left)
+
+    def _waits_on(self, row: JobRow) -> bool:
+        """Batches and comparisons of releases ask anew for what they still need."""
+        mine = str(self.places.state / "releases")
+        return row.batch is None and not str(row.output or "").startswith(mine)
 
     def _holders(self) -> Memory:
         """The driver's list as last sampled; from any thread."""

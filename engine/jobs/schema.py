@@ -209,5 +209,6 @@ MIGRATIONS: Final[tuple[str, ...]] = (
         PRIMARY KEY (hardware, digest, gate)
     )
     """,
+    "CREATE TABLE drained (device TEXT PRIMARY KEY, lease TEXT NOT NULL)",
 )
 SCHEMA_VERSION: Final = len(MIGRATIONS)

@@ -14,7 +14,7 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -41,6 +41,11 @@ class AuditEntry:
     t: float
     action: str
     detail: dict[str, Any]
+
+
+def _alone(row: JobRow) -> bool:
+    """A batch asks anew for what it needs; other jobs are nobody else's."""
+    return row.batch is None
 
 
 class JobStore:
@@ -170,12 +175,15 @@ class JobStore:
             rows = db.execute(query, (*values, -1 if limit is None else limit)).fetchall()
         return tuple(_job(row) for row in rows)
 
-    def claim_stale(self) -> tuple[JobRow, ...]:
-        """Mark what a dead engine left queued or live as interrupted; the rows that changed.
+    def claim_stale(self, waits: Callable[[JobRow], bool] = _alone) -> tuple[JobRow, ...]:
+        """Take over what a dead engine left: the rows that changed.
 
+        What had begun is marked interrupted. What only waited goes on waiting, in this engine,
+        if ``waits`` says so (by default what belongs to no batch), else it is interrupted too.
         Safe against another engine doing the same: each job is claimed once.
         """
         changed = []
+        owner = self._owner
         states = ("queued", *sorted(LIVE_STATES))
         with self._write() as db:
             rows = db.execute(
@@ -185,6 +193,22 @@ class JobStore:
             ).fetchall()
             for job, state, clip, pid, start, boot in rows:
                 if pid is not None and ProcessIdentity(pid, start, boot).alive:
+                    continue
+                if state == "queued" and waits(self._row(db, job)):
+                    db.execute(
+                        "UPDATE jobs SET owner_pid = ?, owner_start = ?, owner_boot = ? "
+                        "WHERE id = ?",
+                        (
+                            *(
+                                (owner.pid, owner.start_ticks, owner.boot_id)
+                                if owner
+                                else [None] * 3
+                            ),
+                            job,
+                        ),
+                    )
+                    self._audit(db, "claim_queued", {"job": job, "pid": pid})
+                    changed.append(self._row(db, job))
                     continue
                 was = "before it started" if state == "queued" else f"while it was {state}"
                 kept = f"; {clip} clips are kept" if clip else ""
@@ -198,6 +222,15 @@ class JobStore:
                 self._audit(db, "claim_stale", detail)
                 changed.append(self._row(db, job))
         return tuple(changed)
+
+    def leave(self, job: int) -> None:
+        """Let a job that waits be anybody's: the next engine takes it over."""
+        with self._write() as db:
+            db.execute(
+                "UPDATE jobs SET owner_pid = NULL, owner_start = NULL, owner_boot = NULL "
+                "WHERE id = ? AND state = 'queued'",
+                (job,),
+            )
 
     def audit(self, action: str, **detail: Any) -> None:
         """Record something that was done (a cancel, a kill, a changed threshold)."""

@@ -15,9 +15,10 @@ from engine.bus import Bus
 from engine.geometry import Forecast
 from engine.guard.lease import Holder, LeaseHeld
 from engine.guard.limits import Limits
+from engine.jobs.drained import Drained
 from engine.jobs.paths import Places
 from engine.jobs.store import JobStore
-from engine.messages import JobChanged, JobRow, LogLine
+from engine.messages import JobRow, LogLine
 from engine.preflight import Machine, PreflightError, Prepared
 from engine.queue import JobQueue
 from engine.retry.desk import Again, Desk
@@ -196,18 +197,50 @@ async def test_a_device_of_another_engine_is_waited_for_in_its_place(
     FakeRun.made[-1].over.set()
 
 
-async def test_closing_interrupts_what_runs_and_what_waits(host: Host) -> None:
-    changes: list[JobRow] = []
-    host.bus.subscribe(lambda e: changes.append(e.job) if isinstance(e, JobChanged) else None)
+async def test_closing_interrupts_what_runs_and_leaves_what_waits_to_the_next_engine(
+    host: Host,
+) -> None:
     queue = JobQueue(host)
     await _submit(queue)
     second = await _submit(queue)
     await queue.close("stopped")
     assert FakeRun.made[0].asked == ["interrupted"]
-    assert host.store.get(second).state == "interrupted"
-    assert changes[-1].error == "stopped before the job began"
+    assert host.store.get(second).state == "queued"
     refused = await queue.submit({**REQUEST, "gpus": "cpu"})
     assert not refused.ok
+    claimed = host.store.claim_stale()
+    assert [(row.id, row.state) for row in claimed] == [(second, "queued")]
+    following = JobQueue(host)
+    await following.adopt(claimed)
+    assert _started()[-1] == second
+    await following.close("over")
+
+
+async def test_a_job_that_can_no_longer_run_says_so_when_the_next_engine_takes_it(
+    host: Host,
+) -> None:
+    queue = JobQueue(host)
+    await _submit(queue)
+    second = await _submit(queue)
+    await queue.close("stopped")
+    host.refusal = PreflightError("the portrait is gone", "bad_input")
+    await JobQueue(host).adopt(host.store.claim_stale())
+    row = host.store.get(second)
+    assert row.state == "interrupted"
+    assert "the portrait is gone" in (row.error or "")
+
+
+async def test_a_drained_device_stays_drained_in_the_next_engine(host: Host) -> None:
+    drained = Drained(host.store)
+    drained["GPU-1"] = "GPU-1"
+    drained["cpu"] = "cpu"
+    del drained["cpu"]
+    assert dict(Drained(host.store)) == {"GPU-1": "GPU-1"}
+    queue = JobQueue(host)
+    queue.drained = Drained(host.store)
+    job = await _submit(queue, "1")
+    assert job not in _started()
+    await queue.close("over")
 
 
 async def test_thresholds_reach_running_jobs_only(host: Host) -> None:

@@ -99,14 +99,17 @@ def test_is_the_work_of_a_dead_engine_interrupted_and_of_a_living_one_left(path:
     dead = JobStore(path, owner=dead_identity())
     left = run_to(dead, "running", clip=2)
     waiting = dead.create(REQUEST, **PLACE)
+    item = dead.create(REQUEST, **PLACE)
+    dead.update(item.id, batch="b1")
     done = dead.update(run_to(dead, "decoding").id, state="done")
     dead.close()
     store = JobStore(path)
     mine = run_to(store, "running")
     claimed = store.claim_stale()
-    assert [row.id for row in claimed] == [left.id, waiting.id]
+    assert [row.id for row in claimed] == [left.id, waiting.id, item.id]
     assert "while it was running; 2 clips are kept" in (claimed[0].error or "")
-    assert "before it started" in (claimed[1].error or "")
+    assert (claimed[1].state, claimed[1].error) == ("queued", None), "it goes on waiting here"
+    assert "before it started" in (claimed[2].error or ""), "its batch asks for it anew"
     assert store.get(mine.id).state == "running"
     assert store.get(done.id).state == "done"
     assert store.claim_stale() == ()
