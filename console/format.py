@@ -47,6 +47,8 @@ STATES: Final[dict[str, State]] = {
     "idle": State("○", ".", N_("idle"), "state.idle"),
     "ended": State("✓", "+", N_("ended"), "state.idle"),
     "died": State("✗", "x", N_("died"), "state.act"),
+    # devices
+    "drained": State("⊘", "0", N_("drained"), "state.watch"),
     # items of a batch
     "waiting": State("○", ".", N_("waiting"), "state.idle"),
     "preparing": State("◐", "~", N_("preparing"), "state.busy"),

@@ -10,6 +10,7 @@ from console import history
 from console.parts import DeviceTrack, Panel, Track
 from engine.messages import (
     DeviceReading,
+    DevicesDrained,
     DevicesSampled,
     Event,
     LedgerUpdated,
@@ -27,6 +28,7 @@ class Machines:
         self.devices: dict[str, DeviceTrack] = {}
         self.host_memory: tuple[int | None, int | None] = (None, None)  # total, available
         self.tracks: dict[tuple[int, int], Track] = {}
+        self.drained: frozenset[str] = frozenset()  # uuids of devices that get no new work
 
     def take(self, event: Event) -> set[str]:
         """Take one event in; what it changed, in the words of ``Model.dirty``."""
@@ -34,6 +36,9 @@ class Machines:
             case DevicesSampled():
                 self._devices_sampled(event)
                 return {"devices", "header"}
+            case DevicesDrained():
+                self.drained = frozenset(event.devices)
+                return {"devices", "jobs"}
             case RankChanged():
                 self._rank_changed(event)
                 return {"devices", "pipeline", "header"}
@@ -52,6 +57,7 @@ class Machines:
     def take_snapshot(self, snapshot: Snapshot, now: float) -> None:
         if snapshot.devices:
             self._devices_sampled(DevicesSampled(devices=snapshot.devices, t=now))
+        self.drained = frozenset(snapshot.drained)
         for event in (*snapshot.ranks, *snapshot.ledgers):
             self.take(event)
 
@@ -152,6 +158,7 @@ class Machines:
                     f"GPU {device.reading.index}",
                     device,
                     tuple(mine),
+                    device.reading.uuid in self.drained,
                 )
             )
         several = len({t.job for t in tracks}) > 1
@@ -164,7 +171,8 @@ class Machines:
             panels.append(Panel(f"{track.job}:{track.rank}", "rank", name, None, (track,)))
         host = self.host_track()
         if not panels and host is not None:
-            panels.append(Panel(host.reading.uuid, "host", "host", host, ()))
+            out = host.reading.uuid in self.drained
+            panels.append(Panel(host.reading.uuid, "host", "host", host, (), out))
         return panels
 
     def gpus(self) -> list[DeviceTrack]:

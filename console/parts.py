@@ -82,6 +82,7 @@ class Panel:
     name: str
     device: DeviceTrack | None
     tracks: tuple[Track, ...]
+    drained: bool = False  # it gets no new work
 
     @property
     def memory(self) -> Series:

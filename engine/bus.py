@@ -21,6 +21,7 @@ from engine.messages import (
     BatchChanged,
     CheckpointChanged,
     DeviceReading,
+    DevicesDrained,
     DevicesSampled,
     EngineStarted,
     Event,
@@ -96,6 +97,7 @@ class Bus:
         self._subscriptions: list[_Subscription] = []
         self._jobs: dict[int, JobRow] = {}
         self._devices: tuple[DeviceReading, ...] = ()
+        self._drained: tuple[str, ...] = ()
         self._ranks: dict[tuple[int, int], RankChanged] = {}
         self._ledgers: dict[tuple[int, int], LedgerUpdated] = {}
         self._plans: dict[int, PlanMade] = {}
@@ -197,6 +199,8 @@ class Bus:
                 self._logs.append(event)
             case DevicesSampled():
                 self._devices = event.devices
+            case DevicesDrained():
+                self._drained = event.devices
             case JobChanged():
                 self._jobs[event.job.id] = event.job
                 while len(self._jobs) > KEPT_JOBS:
@@ -260,6 +264,7 @@ class Bus:
             batches=tuple(self._batches.values()),
             releases=tuple(self._releases.values()),
             checkpoints=tuple(self._checkpoints.values()),
+            drained=self._drained,
         )
 
 

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from engine.geometry import SIZE_MULTIPLE
 from engine.jobs.store import StoreError
-from engine.messages import Audited, JobChanged, JobRow, PlanChanged, PlanMade, Reply
+from engine.messages import (
+    Audited,
+    DevicesDrained,
+    JobChanged,
+    JobRow,
+    PlanChanged,
+    PlanMade,
+    Reply,
+)
 from engine.nightwatch.words import altered
 from engine.parameters.problems import ParamError
 from engine.parameters.request import Request
@@ -84,6 +92,7 @@ class Orders:
             text = f"{name} gets work again"
         self._host.store.audit("drain", device=device, on=on)
         self._host.bus.log("WARNING" if on else "INFO", text)
+        self._host.bus.publish(DevicesDrained(devices=tuple(sorted(drained))))
         await self._look_again()
         self._queue.pump()
         return Reply(True, text)

@@ -61,6 +61,8 @@ def title(paint: Paint, panel: Panel, width: int, view: View) -> Row:
         row.raw(paint.shape(panel.phase) + " ", look.role)
         if panel.phase not in ("running", "idle"):
             row.put(f"{t(look.word)} ", look.role)
+    if panel.drained:
+        row.state("drained").put(" ")
     free = width - readings.x - row.x - 1
     about = panel.role if panel.role else _about(panel)
     if free > 3 and about:
@@ -263,6 +265,9 @@ def line(paint: Paint, panel: Panel, width: int, view: View, name_width: int) ->
     row.raw(
         (paint.shape(phase) if phase else " ") + " ", fmt.state(phase).role if phase else "text"
     )
+    if panel.drained:
+        sign, word = paint.shape("drained"), t("drained")
+        row.put(f"{sign} " if width < NARROW else f"{sign} {word} ", fmt.state("drained").role)
     readings = _line_readings(paint, panel, width, view.limits)
     free = width - row.x - readings.x - 2
     role_width = 22 if free >= 60 and panel.role else 0

@@ -105,6 +105,15 @@ class Jobs(Table[JobRow]):
             return row.phrase(said, play=key("replay.play"))
         return row.phrase(t("No job yet. Press {key} to submit one."), key=key("overview.submit"))
 
+    def note(self) -> Row:
+        """Devices that get no new work: why something may be waiting."""
+        row = self.paint.row(60)
+        names = self.model.machines.names()
+        drained = sorted(names.get(uuid, t("the CPU")) for uuid in self.model.machines.drained)
+        if drained:
+            row.state("drained").put(f" {', '.join(drained)}", "state.watch")
+        return row
+
     @property
     def job(self) -> JobRow | None:
         """The job under the cursor."""

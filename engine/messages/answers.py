@@ -47,3 +47,4 @@ class Snapshot:
     batches: tuple[BatchChanged, ...] = ()
     releases: tuple[ReleaseChanged, ...] = ()
     checkpoints: tuple[CheckpointChanged, ...] = ()
+    drained: tuple[str, ...] = ()  # uuids of devices that get no new work

@@ -210,6 +210,13 @@ class ProcessesSurveyed(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DevicesDrained(Event):
+    """Which devices get no new work; told anew with all of them whenever that changes."""
+
+    devices: tuple[str, ...]  # uuids
+
+
+@dataclass(frozen=True, kw_only=True)
 class PlanChanged(Event):
     """A job goes on under another plan: a switch, a resume, a relaunch."""
 

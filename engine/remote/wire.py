@@ -26,6 +26,7 @@ from engine.messages import (
     BatchChanged,
     CheckpointChanged,
     DeviceReading,
+    DevicesDrained,
     DevicesSampled,
     Event,
     FindingRaised,
@@ -100,6 +101,7 @@ def events_of(snapshot: Snapshot) -> list[Event]:
         told.append(DevicesSampled(devices=snapshot.devices))
     told += [*snapshot.alerts, *snapshot.findings, *snapshot.batches, *snapshot.releases]
     told += snapshot.checkpoints
+    told.append(DevicesDrained(devices=snapshot.drained))
     if snapshot.processes or snapshot.leaked:
         told.append(ProcessesSurveyed(processes=snapshot.processes, leaked=snapshot.leaked))
     return told
@@ -139,6 +141,7 @@ def snapshot_from_dict(body: dict[str, Any]) -> Snapshot:
         batches=tuple(e for e in found if isinstance(e, BatchChanged)),
         releases=tuple(e for e in found if isinstance(e, ReleaseChanged)),
         checkpoints=tuple(e for e in found if isinstance(e, CheckpointChanged)),
+        drained=tuple(uuid for e in found if isinstance(e, DevicesDrained) for uuid in e.devices),
     )
 
 

@@ -11,6 +11,7 @@ from engine.messages import (
     AlertChanged,
     BlockDone,
     ClipCommitted,
+    DevicesDrained,
     DevicesSampled,
     EngineStarted,
     Event,
@@ -47,6 +48,8 @@ class Present:
                     self._alerts[event.id] = event
             case EngineStarted():
                 self._latest["engine", 0, 0] = event
+            case DevicesDrained():
+                self._latest["drained", 0, 0] = event
             case JobChanged():
                 self._latest["job", event.job.id, 0] = event
                 self._bound("job", KEPT_JOBS)

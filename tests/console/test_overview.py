@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.messages import LogLine, RankChanged
+from engine.messages import DevicesDrained, LogLine, RankChanged
 from tests.console.conftest import Opener, updating
 from tests.console.fake_client import Stage
 
@@ -91,6 +91,21 @@ async def test_a_dead_rank_is_unmistakable(opened: Opener) -> None:
         text = console.text()
         assert "✗ died" in text
         assert "dead rank" in text
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda s: f"{s[0]}x{s[1]}")
+async def test_a_drained_device_is_marked_until_it_has_work_again(
+    opened: Opener, size: tuple[int, int]
+) -> None:
+    async with opened(Stage(gpus=4), size=size, seconds=4) as console:
+        await console.play([DevicesDrained(devices=("GPU-0002",))])
+        found = [line.partition("GPU 2 ")[2] for line in console.lines()]
+        assert any("⊘ drained" in rest for rest in found)
+        assert "⊘ drained GPU 2" in console.text()  # beside the jobs that may wait for it
+        await console.press("2")
+        assert "⊘ drained GPU 2" in console.text()
+        await console.play([DevicesDrained(devices=())])
+        assert "drained" not in console.text()
 
 
 @pytest.mark.parametrize("environ", [

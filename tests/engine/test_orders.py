@@ -21,6 +21,7 @@ from engine.orders import Orders
 from engine.parameters.request import Request
 from engine.preflight import Machine, PreflightError
 from engine.queue import JobQueue
+from engine.remote.wire import snapshot_from_dict, snapshot_to_dict
 from engine.retry.desk import Again
 from engine.retry.replan import Next
 from tests.engine.test_queue import FakeRun, Host, _end, _started, _submit, host
@@ -74,7 +75,9 @@ async def test_a_drained_device_gets_no_new_work_and_holds_up_nobody(host: Host)
     assert _started() == [running, other]
     assert any("drained" in e.text for e in events if isinstance(e, LogLine) and e.job == waiting)
     assert "drain" in {entry.action for entry in host.store.audits()}
+    assert snapshot_from_dict(snapshot_to_dict(host.bus.snapshot())).drained == ("GPU-0",)
     await orders.drain("GPU-0", False)
+    assert host.bus.snapshot().drained == ()
     assert _started() == [running, other, waiting]
     await queue.close("over")
 
