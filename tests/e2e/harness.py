@@ -57,6 +57,7 @@ def environment(folder: Path) -> dict[str, str]:
         "AVATOP_CACHE_DIR": str(folder / "cache"),
         "AVATOP_LEASE_DIR": str(folder / "locks"),
         "AVATOP_MIRROR_DIR": str(folder / "mirrors"),
+        "XDG_CONFIG_HOME": str(folder / "config"),
         "PYTHONPATH": str(ROOT),
     }
 
@@ -160,14 +161,16 @@ def engine_under(folder: Path) -> Iterator[Driven]:
 
 
 @contextmanager
-def python_in_a_terminal(folder: Path, *args: str) -> Iterator[pexpect.spawn[bytes]]:
-    """Python in a terminal of its own."""
+def python_in_a_terminal(
+    folder: Path, *args: str, size: tuple[int, int] = (120, 40)
+) -> Iterator[pexpect.spawn[bytes]]:
+    """Python in a terminal of its own, of ``size`` columns and rows."""
     child = pexpect.spawn(
         sys.executable,
         list(args),
         env={**environment(folder), "TERM": "xterm-256color", "LANG": "C.UTF-8"},
         cwd=str(ROOT),
-        dimensions=(40, 120),
+        dimensions=(size[1], size[0]),
         timeout=PATIENCE,
     )
     try:
