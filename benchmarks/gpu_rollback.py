@@ -30,7 +30,7 @@ from benchmarks.gpu import ROOT, SAMPLE, environment, first, host, long_voice
 from console.version import version
 from engine.checkpoint.layout import LORA_FILE
 from engine.jobs.paths import Places
-from engine.messages import END_STATES, BlockDone, Event, JobChanged, JobRow
+from engine.messages import END_STATES, BlockDone, Event, JobChanged, JobRow, LogLine
 from engine.remote.spawn import attach_or_spawn
 
 #: One live stage, so that the first job of the rollout is the candidate's.
@@ -125,9 +125,9 @@ class Drill:
             "stable": self.told(before, None),
             "candidate": self.told(taken, None),
         }
-        self.roll_back(taken)
+        self.roll_back(before, taken)
 
-    def roll_back(self, taken: int) -> None:
+    def roll_back(self, before: int, taken: int) -> None:
         """The command, timed; then what stable's first jobs after it took."""
         began = time.time()
         reply = self.avatop("release", "rollback", "--running", "requeue", "--why", "a proof")
@@ -139,8 +139,7 @@ class Drill:
         new = self.submit(0, self.args.clips)
         self.wait(lambda: self.heard.ended(new), "the first new job")
         self.result["new_job"] = self.told(new, began)
-        anew = next((left["replaced_by"] for left in reply["unfinished"]
-                     if left["job"] == taken), None)  # fmt: skip
+        anew = next((job for job in self.heard.rows if job not in (before, taken, new)), None)
         if anew is None:
             return
         try:
@@ -161,6 +160,7 @@ class Drill:
             "claim_to_block_seconds": None
             if claimed is None or block is None
             else round(block - claimed, 3),
+            "warm": job in self.heard.warm,
             "peak_bytes": row.peak_bytes,
         }  # fmt: skip
 
@@ -210,6 +210,7 @@ class Heard:
         self.rows: dict[int, JobRow] = {}
         self.claimed: dict[int, float] = {}
         self.block: dict[int, float] = {}
+        self.warm: set[int] = set()  # jobs that began on ranks that waited
 
     def take(self, event: Event) -> None:
         with self.changed:
@@ -217,6 +218,8 @@ class Heard:
                 row = self.rows[event.job.id] = event.job
                 if row.version is not None and row.state != "queued":
                     self.claimed.setdefault(row.id, time.time())
+            elif isinstance(event, LogLine) and event.job and "ranks are warm" in event.text:
+                self.warm.add(event.job)
             elif isinstance(event, BlockDone):
                 self.block.setdefault(event.job, time.time())
             self.changed.notify_all()
