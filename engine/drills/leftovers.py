@@ -11,7 +11,7 @@ from typing import Final
 
 from engine.guard import scan
 from engine.guard.identity import Identity, identify, is_running
-from engine.guard.shm import leaks
+from engine.guard.shm import is_state, leaks
 from engine.jobs.kept import mirrors
 
 #: Seconds in which the last processes may end after their engine.
@@ -46,6 +46,6 @@ def remove_mirrors(state: Path) -> None:
 def shared_memory(state: Path) -> set[str]:
     """Mirrors of jobs of a state folder, and shared memory that no process uses."""
     unused = leaks(scan.rows(), in_namespace=scan.in_pid_namespace(), min_age=0.0)
-    return {leak.name for leak in unused} | {
+    return {leak.name for leak in unused if not is_state(leak.name)} | {
         folder.name for folder, owner, _ in mirrors() if owner == state
     }

@@ -69,7 +69,7 @@ _REAPERS: Final = frozenset(
 )
 
 #: A job's state in shared memory: kept while the job lives or can go on.
-STATE_PREFIX: Final = "avatop-state-"
+STATE_PREFIX: Final = "avatop-mirror-"
 OWN_PREFIX: Final = "avatop-"
 
 #: Shared memory that GPU programs leave behind when they are killed, by the start of the name.

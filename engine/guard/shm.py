@@ -8,6 +8,7 @@ into: where one cannot (another PID namespace may share the folder), the file is
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import stat
@@ -80,7 +81,7 @@ def leaks(
             continue
         doubt = None
         if is_state(name):
-            doubt = "the state of a job, kept so that it can go on; its engine removes it"
+            doubt = f"{_whose(folder / name)}, kept so that it can go on; its engine removes it"
         elif in_namespace:
             doubt = "containers may share /dev/shm, and their processes cannot be seen from here"
         elif blind:
@@ -89,7 +90,7 @@ def leaks(
             doubt = "other users may use it, and their processes cannot be looked into"
         inode = (info.st_dev, info.st_ino)
         age = now - max(info.st_mtime, info.st_ctime)
-        found.append(Leak(name, what, info.st_blocks * 512, age, inode, doubt))
+        found.append(Leak(name, what, _size(folder / name, info), age, inode, doubt))
     return tuple(found)
 
 
@@ -145,7 +146,8 @@ def _ours(folder: Path, uid: int) -> list[tuple[str, os.stat_result, str]]:
                 continue
             with contextlib.suppress(OSError):
                 info = entry.stat(follow_symlinks=False)
-                if stat.S_ISREG(info.st_mode) and info.st_uid == uid:
+                kept = stat.S_ISDIR(info.st_mode) and is_state(entry.name)
+                if (kept or stat.S_ISREG(info.st_mode)) and info.st_uid == uid:
                     found.append((entry.name, info, what))
     return found
 
@@ -168,7 +170,7 @@ def _used(rows: Mapping[int, Row], folder: Path) -> tuple[set[str], list[int], b
             elif scan.read_row(row.pid) is not None and not _init(row):
                 blind.append(row.pid)
             continue
-        used |= files | maps
+        used |= {name.partition("/")[0] for name in files | maps}
     return used, blind, hidden
 
 
@@ -178,8 +180,26 @@ def _init(row: Row) -> bool:
 
 
 def is_state(name: str) -> bool:
-    """Whether a file is a job's mirrored state, which outlives its ranks on purpose."""
+    """Whether it is a job's mirrored state, a folder that outlives its ranks on purpose."""
     return name.startswith(known.STATE_PREFIX)
+
+
+def _whose(mirror: Path) -> str:
+    try:
+        about = json.loads((mirror / "job.json").read_text(encoding="utf-8"))
+        return f"the state of job {int(about['job'])} of {about['state']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "the state of a job"
+
+
+def _size(path: Path, info: os.stat_result) -> int:
+    """Bytes that it takes, of a folder with what is in it."""
+    total = info.st_blocks * 512
+    if stat.S_ISDIR(info.st_mode):
+        for inner in path.rglob("*"):
+            with contextlib.suppress(OSError):
+                total += inner.lstat().st_blocks * 512
+    return total
 
 
 def _creator(name: str) -> int | None:

@@ -80,3 +80,19 @@ def test_read_only_removes_nothing(folder):
     with pytest.raises(ReadOnlyRefused, match="read-only"):
         shm.remove(look(folder), folder=folder, read_only=True)
     assert (folder / "nccl-abc").exists()
+
+
+def test_the_state_of_a_job_is_told_with_its_bytes_and_kept(folder):
+    from engine.jobs.kept import _PREFIX
+
+    mirror = folder / f"{_PREFIX}0123456789ab-17"
+    mirror.mkdir()
+    (mirror / "job.json").write_text('{"state": "/home/me/state", "job": 17}')
+    (mirror / "ring-0.bin").write_bytes(b"x" * 100_000)
+    (found,) = [leak for leak in look(folder) if leak.name == mirror.name]
+    assert found.bytes >= 100_000
+    assert "the state of job 17 of /home/me/state, kept so that it can go on" in found.doubt
+    (done,) = shm.remove([found], folder=folder)
+    assert (done.result, (mirror / "ring-0.bin").exists()) == ("kept", True)
+    with (mirror / "ring-0.bin").open("rb"):  # a rank writes it: no leftover of anybody
+        assert mirror.name not in names(look(folder))
