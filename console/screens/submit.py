@@ -12,6 +12,7 @@ from console.screens.form import Form, Pick, entry
 from console.state import Model
 from console.widgets.paint import Paint
 from engine import params
+from engine.geometry import DEFAULT_FPS, predicted_frames
 
 #: Field → parameter of the request (engine.params).
 PARAMETERS = {
@@ -91,6 +92,7 @@ class SubmitForm(Form):
         self._preset_hints()
 
     def on_input_changed(self) -> None:
+        self._say_length()
         if self.problems.sentences and self.values() != self._checked:
             self.problems.say([])
 
@@ -101,10 +103,18 @@ class SubmitForm(Form):
             self.inputs[name].placeholder = t(
                 "{value}, from the preset", value=values[PARAMETERS[name]]
             )
-        preset = self.presets[self.preset.value]
+        self._say_length()
+
+    def _say_length(self) -> None:
+        """How long the video becomes with as many clips as are typed, or the preset's."""
+        typed = self.inputs["clips"].value.strip()
+        preset = self.presets[self.preset.value].values
+        clips = int(typed) if typed.isdecimal() else int(preset["num_clip"])
+        each = self.kept.get("infer_frames", params.BY_NAME["infer_frames"].default)
+        frames = predicted_frames(clips, clips, int(each))
         said = t(
             "If the sound lasts: {frames} frames, {seconds} s at 25 fps.",
-            frames=f"{preset.predicted_frames:,}", seconds=f"{preset.predicted_seconds:.1f}",
+            frames=f"{frames:,}", seconds=f"{frames / DEFAULT_FPS:.1f}",
         )  # fmt: skip
         self.about.say([("", "text"), (said, "soft")])
 

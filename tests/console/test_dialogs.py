@@ -46,6 +46,8 @@ async def test_submit_from_a_preset_sends_the_request(
         assert "a presentable video" in console.text()
         form = console.app.screen
         form.query_one("#clips").value = "7"  # type: ignore[attr-defined]
+        await console.pilot.pause()
+        assert "333 frames, 13.3 s" in console.text()
         await console.press("enter")
         (sent,) = console.client.sent
         assert isinstance(sent, Submit)

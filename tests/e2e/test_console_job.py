@@ -56,16 +56,6 @@ def _read_along(child: pexpect.spawn[bytes]) -> bool:
     return True
 
 
-def test_demo_in_a_terminal_runs_its_job_and_leaves_on_a_key(tmp_path: Path, inputs: Path) -> None:
-    with _demo(tmp_path, inputs, num_clip=1) as child:
-        until(lambda: _read_along(child) and _state(tmp_path) == "done")
-        # The store knows it before the screen does; while it asks, the same key goes back.
-        until(lambda: child.send("q") and not child.expect([pexpect.EOF, pexpect.TIMEOUT], 2))
-        child.wait()
-        assert child.exitstatus == 0
-    assert list((tmp_path / "state" / "outputs").glob("*.mp4"))
-
-
 def test_the_job_finishes_when_the_terminal_goes_away(tmp_path: Path, inputs: Path) -> None:
     with _demo(tmp_path, inputs) as child:
         until(lambda: _read_along(child) and ranks_of(child.pid))
