@@ -183,8 +183,8 @@ def gate_lines(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for row in rows:
         low, high = (_share(row[end]) for end in ("low", "high"))
         interval = NA if row["low"] is None else f"{low}…{high}"
-        # What a check allows is in its unit; what a gate allows is a share of the baseline.
-        unit, limit = row["unit"], row["unit"] if row["baseline"] is None else ""
+        # A gate allows a share of the baseline; what a check allows is more, and in its unit.
+        unit, limit = row["unit"], row["unit"] if (row["allowed"] or 0) > 1 else ""
         armed = "" if row["armed"] else " (not armed)"
         note = f"  {inert(row['note'])}" if row["note"] else ""
         yield (

@@ -207,10 +207,20 @@ class RolloutStrip(Lines):
         )  # fmt: skip
 
 
-def _figure(row: Row, value: float | None, width: int) -> Row:
-    if value is None:
-        return row.put(fmt.NA.rjust(width), "na")
-    return row.put(fmt.significant(value).rjust(width))
+def _figure(row: Row, value: float | None, unit: str, width: int) -> Row:
+    text = _or_none(value, unit)
+    return row.put((text or fmt.NA).rjust(width), "na" if text is None else "text")
+
+
+def _unit(unit: str) -> str:
+    return "GiB" if unit == "B" else unit
+
+
+def _allowed(row: Row, gate: GateRow, _model: Model) -> Row:
+    """A share of the baseline; what a check allows is more than that, and in its unit."""
+    if gate.allowed is not None and gate.baseline is None and gate.allowed > 1:
+        return _figure(row, gate.allowed, gate.unit, 7)
+    return row.put(share(gate.allowed).rjust(7))
 
 
 def _deviation(row: Row, gate: GateRow, _model: Model) -> Row:
@@ -247,16 +257,15 @@ class Gates(Table[GateRow]):
         Column(N_("verdict"), 15, lambda row, g, _m: row.state(g.verdict),
                value=lambda g: g.verdict),
         Column(N_("gate"), 17, lambda row, g, _m: row.outside(g.gate), value=lambda g: g.gate),
-        Column(N_("unit"), 6, lambda row, g, _m: row.outside(g.unit, "unit"), 96),
-        Column(N_("baseline"), 10, lambda row, g, _m: _figure(row, g.baseline, 8), right=True,
-               inner=8, value=lambda g: g.baseline),
-        Column(N_("candidate"), 11, lambda row, g, _m: _figure(row, g.candidate, 9), right=True,
-               inner=9, value=lambda g: g.candidate),
+        Column(N_("unit"), 6, lambda row, g, _m: row.outside(_unit(g.unit), "unit"), 96),
+        Column(N_("baseline"), 10, lambda row, g, _m: _figure(row, g.baseline, g.unit, 8),
+               right=True, inner=8, value=lambda g: g.baseline),
+        Column(N_("candidate"), 11, lambda row, g, _m: _figure(row, g.candidate, g.unit, 9),
+               right=True, inner=9, value=lambda g: g.candidate),
         Column(N_("deviation"), 11, _deviation, right=True, inner=9,
                value=lambda g: g.deviation),
         Column(N_("interval"), 19, _interval, 110, right=True, inner=17),
-        Column(N_("allowed"), 9, lambda row, g, _m: row.put(share(g.allowed).rjust(7)), 74,
-               right=True, inner=7, value=lambda g: g.allowed),
+        Column(N_("allowed"), 9, _allowed, 74, right=True, inner=7, value=lambda g: g.allowed),
         Column("n", 5, lambda row, g, _m: row.put(str(g.n).rjust(3)), 79, right=True, inner=3,
                value=lambda g: g.n),
         Column(N_("armed"), 7, _armed, 86, value=lambda g: g.armed),
@@ -316,14 +325,14 @@ class Happened(Details):
         return out
 
     def _gate(self, gate: GateRow) -> Section:
-        unit = gate.unit
+        unit = _unit(gate.unit)
         lines: list[Fact | Said] = [Said(gate.note, "soft")] if gate.note else []
         if not gate.armed:
             text = t("Not armed: noise alone would fail it too often. A breach pauses.")
             lines.append(Said(text, "state.watch"))
         lines += [
-            Fact(t("baseline"), _or_none(gate.baseline), unit),
-            Fact(t("candidate"), _or_none(gate.candidate), unit),
+            Fact(t("baseline"), _or_none(gate.baseline, gate.unit), unit),
+            Fact(t("candidate"), _or_none(gate.candidate, gate.unit), unit),
             Fact(t("interval"), interval(gate)),
             Fact(t("jobs"), ", ".join(map(str, gate.jobs)) or None),
         ]
@@ -354,8 +363,10 @@ class Happened(Details):
         ]
 
 
-def _or_none(value: float | None) -> str | None:
-    return None if value is None else fmt.significant(value)
+def _or_none(value: float | None, unit: str) -> str | None:
+    if value is None:
+        return None
+    return fmt.gib(value) if unit == "B" else fmt.significant(value)
 
 
 def _moment(at: float) -> str:
