@@ -14,19 +14,17 @@ from typing import Any, Final
 from engine.bus import Bus
 from engine.checkpoint.errors import CheckpointError
 from engine.client import EngineClient
-from engine.geometry import DEFAULT_FPS
 from engine.jobs.paths import Places
 from engine.jobs.store import JobStore, StoreError
-from engine.messages import END_STATES, Event, JobChanged, JobRow, LogLine, ReleaseChanged, Reply
+from engine.messages import JobRow, ReleaseChanged, Reply
 from engine.messages.commands import ReleaseCommand
 from engine.preflight import Machine, Work
 from engine.release import snapshot
-from engine.release.assign import LIVE, Assigner
+from engine.release.assign import Assigner
 from engine.release.conductor import Conductor
 from engine.release.drain import unfinished
+from engine.release.ear import Ear
 from engine.release.evidence import Evidence
-from engine.release.gates import CANDIDATE, clip_seconds
-from engine.release.guards import hard_breach, hard_words
 from engine.release.model import (
     MODEL,
     Release,
@@ -41,11 +39,6 @@ from engine.release.validate import Bench, Door, Tools, Verify, check, validate
 
 #: Seconds between two looks at a live stage's clock.
 TICK_SECONDS: Final = 15.0
-_TEXTS: Final = 50
-#: Ends that say nothing of a version: the operator's, or the engine's own.
-_NO_FAULT: Final = ("stopped", "the engine ", "asked to")
-
-
 #: What may come between a validation and its end; its own fault is told, never a pass.
 _TROUBLES: Final = (OSError, ValueError, KeyError, RuntimeError, CheckpointError, HardBreach)
 
@@ -85,11 +78,10 @@ class ReleaseService:
             host.client, host.bus, devices=self._devices, hardware=self._hardware,
             changed=self.tell, held=host.held,
         )  # fmt: skip
-        self._texts: dict[int, list[str]] = {}  # error lines of the candidate's live jobs
+        self._ear = Ear(host, self.store, self.assigner, self.conductor)
         self._validating: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
-        self._end: Callable[[], None] | None = None
 
     def open(self) -> None:
         """Take up what an engine before this one left."""
@@ -99,18 +91,14 @@ class ReleaseService:
             known = self.evidence.validation(digest)
             self.evidence.set_validation(release, known.hardware if known else "", "inconclusive",
                                          (gone,), "policy")  # fmt: skip
-        for one in self.assigner.without_outcome():
-            with contextlib.suppress(StoreError):
-                self._note_end(self._host.jobs.get(one.job))
-        self._end = self._host.bus.subscribe(self.listen)
+        self._ear.open()
         self.tell()
         self.conductor.take_up()
         self._tick()
 
     async def close(self) -> None:
         """Stop; the file knows where everything stood."""
-        if self._end is not None:
-            self._end()
+        self._ear.close()
         if self._timer is not None:
             self._timer.cancel()
         await self.conductor.close()
@@ -125,11 +113,7 @@ class ReleaseService:
         given = claimed[0]
         if given.version is not None and given.version != row.version:
             self._host.bus.log("INFO", f"runs by release {given.version}", row.id)
-        one = self.assigner.get(row.id)
-        if one is not None and (
-            (one.purpose == LIVE and one.role == CANDIDATE) or self._watched(one.digest)
-        ):
-            self._texts.setdefault(row.id, [])
+        self._ear.follow(row)
         return claimed
 
     # -- commands ------------------------------------------------------------------------------
@@ -292,70 +276,7 @@ class ReleaseService:
         text = f"{data['version']} is withdrawn, {data['stable']} is live, in {data['seconds']} s"
         return Reply(True, text, state="rolled_back", data=data)
 
-    # -- what is heard -------------------------------------------------------------------------
-
-    def listen(self, event: Event) -> None:
-        """For every event; only hands on, so that the bus never waits for the disk."""
-        line = isinstance(event, LogLine) and event.job in self._texts and event.level == "ERROR"
-        if line or (isinstance(event, JobChanged) and event.job.version is not None):
-            self._loop.call_soon_threadsafe(self._hear, event)
-
-    def _hear(self, event: Event) -> None:
-        match event:
-            case LogLine(job=int() as job) if job in self._texts:
-                texts = self._texts[job]
-                if len(texts) < _TEXTS:
-                    texts.append(event.text)
-                if (why := hard_words(job, event.text)) is not None:
-                    self._hard(job, why)
-            case JobChanged():
-                row = event.job
-                over, why = row.state in END_STATES, None
-                if row.id in self._texts and (over or row.state == "queued"):
-                    why = hard_breach(row, self._texts[row.id])
-                if over:
-                    self._note_end(row)
-                    self._texts.pop(row.id, None)
-                if why is not None:
-                    self._hard(row.id, why)
-                elif over:
-                    self.conductor.consider()
-            case _:
-                pass
-
-    def _note_end(self, row: JobRow) -> None:
-        one = self.assigner.get(row.id)
-        if one is None or one.purpose != LIVE or one.outcome is not None:
-            return
-        ok = row.state == "done" and row.attempt == 1
-        error = row.error or ""
-        nobody = row.state == "interrupted" and error.startswith(_NO_FAULT)
-        if row.state == "cancelled" or nobody:
-            return
-        if row.state == "done" and row.attempt > 1:
-            error = f"it took {row.attempt} attempts"
-        pace = clip_seconds(self._host.measure(row), DEFAULT_FPS) if row.state == "done" else None
-        self.assigner.ended(
-            row.id,
-            {"ok": ok, "state": row.state, "error": None if ok else error or row.state,
-             "seconds": pace, "peak_bytes": row.peak_bytes},
-        )  # fmt: skip
-
-    def _hard(self, job: int, why: str) -> None:
-        """Acted on at once, whatever the stage."""
-        one = self.assigner.get(job)
-        now = self.store.rollout()
-        if one is None or now is None or one.digest != now.candidate:
-            return
-        if (now.active and one.role == CANDIDATE) or self._watched(one.digest):
-            self.conductor.roll_back("policy", why, self._host.settings.hard)
-
-    def _watched(self, digest: str) -> bool:
-        """Promoted so recently that a hard breach still goes back by itself."""
-        now = self.store.rollout()
-        if now is None or now.state != "promoted" or now.candidate != digest or now.ended is None:
-            return False
-        return self._host.clock() - now.ended < self._host.settings.watch_minutes * 60
+    # -- the clock ------------------------------------------------------------------------------
 
     def _tick(self) -> None:
         self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
