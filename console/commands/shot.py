@@ -207,9 +207,11 @@ async def _arrive(app: AvatopApp, pilot: Pilot[Leave], page: str) -> None:
 
 
 async def _settle(app: AvatopApp, pilot: Pilot[Leave]) -> None:
-    """Wait for what the page reads from disk, then for the drawing."""
+    """Wait for what the page, or a dialog, reads or reckons, then for the drawing."""
     until = time.monotonic() + COMING
     await pilot.pause()
-    while (getattr(app.page, "busy", False) or app.seeking) and time.monotonic() < until:
+    while time.monotonic() < until and (
+        app.seeking or any(getattr(shown, "busy", False) for shown in (app.page, app.screen))
+    ):
         await pilot.pause(0.05)
     await pilot.pause()

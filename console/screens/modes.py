@@ -189,6 +189,11 @@ class ModesScreen(ModalScreen["tuple[Target, Way] | None"]):
         self.look = look
         self.body = ModesBody(model, paint.raised(), title, targets, now)
 
+    @property
+    def busy(self) -> bool:
+        """Whether the modes are still being planned."""
+        return self.body.ways is None and not self.body.problem
+
     def compose(self) -> ComposeResult:
         yield self.body
 

@@ -83,8 +83,8 @@ class TunePage(Page):
 
     @property
     def busy(self) -> bool:
-        """Whether devices and the checkpoint are still being read."""
-        return self.present.planned is None and not self.present.problem
+        """Whether devices are read, or what fits is looked for."""
+        return self.present.reading or self.present.ways is None
 
     def opened(self) -> None:
         if self.model.now - self.read_at > STALE:
