@@ -8,9 +8,12 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from engine.messages import Reply
 
 
 def print_json(body: Mapping[str, Any]) -> None:
@@ -23,6 +26,14 @@ def print_json(body: Mapping[str, Any]) -> None:
 def tell(text: str) -> None:
     """A line for the person, on stderr."""
     click.echo(text, err=True)
+
+
+def tell_reply(reply: Reply, as_json: bool) -> None:
+    """What the engine answered about one job."""
+    if as_json:
+        print_json({"job": reply.job, "state": reply.state})
+    else:
+        tell(reply.message)
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")

@@ -10,10 +10,10 @@ import click
 from console import exits
 from console.commands.attach import ANSWER_SECONDS, running_engine
 from console.commands.common import option_of
-from console.commands.say import json_option, print_json, tell
+from console.commands.say import json_option, tell_reply
 from console.commands.submit import CHECK_SECONDS, no_engine
 from engine.client import EngineClient
-from engine.messages import Command, Finish, Mirror, Pause, Reply, Resume, Switch
+from engine.messages import Command, Finish, Mirror, Pause, Resume, Switch
 from engine.params import PARAMETERS, BadValueError, parse
 
 #: Parameters that a switch may change: where a video is made, not what it is.
@@ -126,11 +126,4 @@ def _send(
     if not reply.ok:
         errors = {"refused": exits.Refused, "bad_input": exits.BadInput, None: exits.BadInput}
         raise errors.get(reply.state, exits.Failed)(reply.message)
-    _told(reply, as_json)
-
-
-def _told(reply: Reply, as_json: bool) -> None:
-    if as_json:
-        print_json({"job": reply.job, "state": reply.state})
-    else:
-        tell(reply.message)
+    tell_reply(reply, as_json)

@@ -11,10 +11,10 @@ import click
 from console import exits
 from console.commands.attach import ANSWER_SECONDS, running_engine
 from console.commands.common import parameter_options, resolve_flags, source_options
-from console.commands.say import json_option, print_json, tell
+from console.commands.say import json_option, tell, tell_reply
 from engine.jobs.paths import Places
 from engine.jobs.store import JobStore, StoreError
-from engine.messages import Cancel, Reply, Submit
+from engine.messages import Cancel, Submit
 
 #: Seconds a request's check may take: a big checkpoint on a slow disk.
 CHECK_SECONDS: Final = 600.0
@@ -53,7 +53,7 @@ def submit(
     if not reply.ok:
         errors = {"refused": exits.Refused, "bad_input": exits.BadInput}
         raise errors.get(reply.state or "", exits.Failed)(reply.message)
-    _told(reply, as_json)
+    tell_reply(reply, as_json)
 
 
 @click.command(short_help="Cancel a queued or running job.")
@@ -69,14 +69,7 @@ def cancel(job: int, as_json: bool) -> None:
     if not reply.ok:
         # A job that nobody knows is a wrong number; one that has ended cannot be cancelled.
         raise (exits.BadInput if reply.state is None else exits.Failed)(reply.message)
-    _told(reply, as_json)
-
-
-def _told(reply: Reply, as_json: bool) -> None:
-    if as_json:
-        print_json({"job": reply.job, "state": reply.state})
-    else:
-        tell(reply.message)
+    tell_reply(reply, as_json)
 
 
 def no_engine(job: int) -> click.ClickException:

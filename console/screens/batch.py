@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from textual.app import ComposeResult
-from textual.containers import Container
-from textual.widget import Widget
-
 from console import actions
 from console import format as fmt
 from console.i18n import n, t
 from console.production import Batch
-from console.screens.base import Page
 from console.screens.dialog import Choice, Dialog
+from console.screens.listed import ListedPage
 from console.state import Model
 from console.widgets.batches import (
     Batches,
@@ -27,18 +23,15 @@ from console.widgets.paint import Paint
 from console.widgets.table import Table
 from engine.messages import BatchCommand, Reply
 
-_WIDE = 150  # columns from which an item's details stand beside the items
 
-
-class BatchPage(Page):
+class BatchPage(ListedPage):
     """The batches above; of the chosen one the whole progress, its items, and one item."""
 
     NAME = "batch"
     BINDINGS = actions.bindings("batch")
-    DEFAULT_CSS = """
-    BatchPage > Container { height: 1fr; }
-    BatchPage BatchItems { width: 1fr; height: 1fr; }
-    """
+    DEFAULT_CSS = "BatchPage BatchItems { width: 1fr; height: 1fr; }"
+    WIDE = 150
+    LISTED = "batches"
 
     def __init__(self, model: Model, paint: Paint) -> None:
         super().__init__(model, paint)
@@ -46,39 +39,11 @@ class BatchPage(Page):
         self.whole = WholeBatch(model, paint, self.batches)
         self.items = BatchItems(model, paint, self.batches)
         self.item = ItemDetails(model, paint, self.items)
-        self.below = Container(self.items, self.item)
+        self.consist_of(self.batches, self.whole, self.items, self.item)
 
-    def body(self) -> ComposeResult:
-        yield self.batches
-        yield self.whole
-        yield self.below
-
-    def first_focus(self) -> Widget:
-        return self.batches
-
-    def on_mount(self) -> None:
-        super().on_mount()
-        self._arrange()
-
-    def on_resize(self) -> None:
-        super().on_resize()
-        self._arrange()
-
-    def model_changed(self, dirty: set[str]) -> None:
-        if "batches" in dirty:
-            self._arrange()
-
-    def _arrange(self) -> None:
-        """The list of batches is as high as it must be; details stand where there is room."""
-        width, height = self.app.size
-        count = len(self.model.production.batches)
-        most = max((height - self.rows_taken) // 4, 4)
-        self.batches.styles.height = min(count + 2, most) if count else "1fr"
-        beside = width >= _WIDE
-        self.below.styles.layout = "horizontal" if beside else "vertical"
-        self.item.styles.width = width // 3 if beside else "100%"
-        self.item.styles.height = "100%" if beside else max((height - 14) // 3, 4)
-        self.whole.display = self.below.display = count > 0
+    def share(self, beside: bool, room: int) -> None:
+        self.item.styles.width = self.app.size.width // 3 if beside else "100%"
+        self.item.styles.height = "100%" if beside else max((room - 11) // 3, 4)
 
     def on_table_moved(self, event: Table.Moved) -> None:
         if event.table is self.batches:

@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from textual.app import ComposeResult
-from textual.containers import Container
-from textual.widget import Widget
-
 from console import actions
 from console.deeds import user
 from console.i18n import t
 from console.screens import release_ask
-from console.screens.base import Page
+from console.screens.listed import ListedPage
 from console.screens.release_store import Kept, read
 from console.state import Model
 from console.widgets.paint import Paint
@@ -21,18 +17,15 @@ from console.widgets.releases import Gates, Happened, Releases, RolloutStrip, by
 from console.widgets.table import Table
 from engine.messages import ReleaseChanged, ReleaseCommand, Reply
 
-_WIDE = 170  # columns from which the history stands beside the gates
 
-
-class ReleasePage(Page):
+class ReleasePage(ListedPage):
     """Versions above, the rollout's strip, the gates of the selected version, the history."""
 
     NAME = "release"
     BINDINGS = actions.bindings("release")
-    DEFAULT_CSS = """
-    ReleasePage > Container { height: 1fr; }
-    ReleasePage Gates { width: 1fr; }
-    """
+    DEFAULT_CSS = "ReleasePage Gates { width: 1fr; }"
+    WIDE = 170
+    LISTED = "releases"
 
     def __init__(self, model: Model, paint: Paint) -> None:
         super().__init__(model, paint)
@@ -42,30 +35,13 @@ class ReleasePage(Page):
         self.rollout = RolloutStrip(model, paint, lambda: self.kept)
         self.gates = Gates(model, paint, self.releases)
         self.happened = Happened(model, paint, self.gates, lambda: self.kept)
-        self.below = Container(self.gates, self.happened)
-
-    def body(self) -> ComposeResult:
-        yield self.releases
-        yield self.rollout
-        yield self.below
-
-    def first_focus(self) -> Widget:
-        return self.releases
-
-    def on_mount(self) -> None:
-        super().on_mount()
-        self._arrange()
-
-    def on_resize(self) -> None:
-        super().on_resize()
-        self._arrange()
+        self.consist_of(self.releases, self.rollout, self.gates, self.happened)
 
     def opened(self) -> None:
         self._read()
 
     def model_changed(self, dirty: set[str]) -> None:
-        if "releases" in dirty:
-            self._arrange()
+        super().model_changed(dirty)
         if dirty & {"releases", "audits"}:
             self._read()
 
@@ -83,19 +59,12 @@ class ReleasePage(Page):
     def on_table_opened(self, event: Table.Opened) -> None:
         (self.gates if event.table is self.releases else self.happened).focus()
 
-    def _arrange(self) -> None:
-        width, height = self.app.size
-        count = len(self.model.production.releases)
-        room = height - self.rows_taken
-        self.releases.styles.height = min(count + 2, max(room // 4, 4)) if count else "1fr"
-        beside = width >= _WIDE
-        self.below.styles.layout = "horizontal" if beside else "vertical"
+    def share(self, beside: bool, room: int) -> None:
         release = self.releases.item
         gates = max(len(release.gates) if release else 0, 1) + 2
         self.gates.styles.height = "100%" if beside else min(gates, max(room // 2 - 3, 4))
-        self.happened.styles.width = width * 2 // 5 if beside else "100%"
+        self.happened.styles.width = self.app.size.width * 2 // 5 if beside else "100%"
         self.happened.styles.height = "100%" if beside else "1fr"
-        self.rollout.display = self.below.display = count > 0
 
     # -- what the store has --------------------------------------------------------------------
 

@@ -10,7 +10,6 @@ import bisect
 from collections.abc import Sequence
 
 from rich.cells import cell_len
-from textual import events
 from textual.strip import Strip
 
 from console import actions
@@ -19,9 +18,8 @@ from console.i18n import t
 from console.parts import LogEntry
 from console.state import Model
 from console.widgets.bars import heading
-from console.widgets.lines import Lines
 from console.widgets.paint import Paint, Row
-from console.widgets.prompt import Prompt
+from console.widgets.prompt import Prompted
 from engine.messages import LOG_LEVELS
 
 _ROLES = {
@@ -75,7 +73,7 @@ def matches(row: Row, text: str, role: str, needle: str, current: bool) -> None:
     row.raw(text[at:], role)
 
 
-class Logs(Lines, can_focus=True):
+class Logs(Prompted, can_focus=True):
     """The pane; ``following`` is a state one can see and rely on."""
 
     SHOWS = frozenset({"logs"})
@@ -87,7 +85,6 @@ class Logs(Lines, can_focus=True):
         self.following = True
         self.least = "INFO"
         self.needle = ""
-        self.prompt = Prompt()  # text being typed after "/"
         self.current: int | None = None  # number of the line of the current match
         self._bottom = 0  # number of the lowest line shown while not following
         self._rows: list[LogEntry] = []  # what passes the filter, oldest first
@@ -229,17 +226,7 @@ class Logs(Lines, can_focus=True):
         )
         self.console_app.say(sentence, "state.watch")
 
-    def on_key(self, event: events.Key) -> None:
-        """While a search is typed, keys are its text."""
-        if self.prompt.open:
-            self._typed(event)
-
-    def on_paste(self, event: events.Paste) -> None:
-        if self.prompt.open:
-            self._typed(event)
-
-    def _typed(self, event: events.Key | events.Paste) -> None:
-        outcome = self.prompt.take(event)
+    def typed(self, outcome: str) -> None:
         if outcome == "left":
             self.prompt.close()
             self.needle, self.current = "", None
@@ -247,22 +234,6 @@ class Logs(Lines, can_focus=True):
             self.needle, self.current = self.prompt.close(), None
             if self.needle:
                 self.action_match(-1)
-        self.update()
-
-    @property
-    def typing(self) -> bool:  # type: ignore[override]
-        return self.prompt.open
-
-    def check_consume_key(self, key: str, character: str | None) -> bool:  # noqa: ARG002
-        """Printable keys belong to the search while one is typed."""
-        return self.prompt.open and character is not None and character.isprintable()
-
-    def check_action(
-        self,
-        action: str,  # noqa: ARG002
-        parameters: tuple[object, ...],  # noqa: ARG002
-    ) -> bool | None:
-        return not self.prompt.open
 
     def on_mouse_scroll_up(self) -> None:
         self.action_scroll(-3)

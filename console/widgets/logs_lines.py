@@ -164,15 +164,9 @@ class LogLines(LineView):
 
     # -- keys --------------------------------------------------------------------------------
 
-    @property
-    def typing(self) -> bool:  # type: ignore[override]
-        return self.prompt.open
-
-    def on_key(self, event: events.Key) -> None:
-        """While something is typed keys are its text; Escape else takes search and filter away."""
-        if self.prompt.open:
-            self._typed(event)
-        elif event.key == "escape" and (self._hunt or self.needle or self.words):
+    def other_key(self, event: events.Key) -> None:
+        """Escape takes search and filter away."""
+        if event.key == "escape" and (self._hunt or self.needle or self.words):
             event.stop()
             event.prevent_default()
             if self._hunt is not None:
@@ -183,17 +177,11 @@ class LogLines(LineView):
                 self.apply("")
             self.update()
 
-    def on_paste(self, event: events.Paste) -> None:
-        if self.prompt.open:
-            self._typed(event)
-
-    def _typed(self, event: events.Key | events.Paste) -> None:
-        outcome = self.prompt.take(event)
+    def typed(self, outcome: str) -> None:
         if outcome == "left":
             self.prompt.close()
         elif outcome == "done":
             self._done(self.prompt.text or "")
-        self.update()
 
     def _done(self, text: str) -> None:
         if self.asking == "filter":
@@ -213,12 +201,6 @@ class LogLines(LineView):
                     self._seek(-1, text, both=True)
         elif text.strip():
             self.jump(text)
-
-    def check_consume_key(self, key: str, character: str | None) -> bool:  # noqa: ARG002
-        return self.prompt.open and character is not None and character.isprintable()
-
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
-        return not self.prompt.open
 
     def on_click(self, event: events.Click) -> None:
         if event.y >= 1 and self._top is not None and not self.wrap:

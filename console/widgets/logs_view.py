@@ -18,13 +18,12 @@ from console import format as fmt
 from console.i18n import t
 from console.state import Model
 from console.widgets.bars import heading
-from console.widgets.lines import Lines
 from console.widgets.logs_meaning import Meaning
 from console.widgets.logs_row import Dressing, line_rows
 from console.widgets.logs_sieve import Backwards, Sieve
 from console.widgets.logs_source import LiveSource, Source
 from console.widgets.paint import Paint, Row
-from console.widgets.prompt import Prompt
+from console.widgets.prompt import Prompted
 from engine.triage.query import Predicate, parse
 from engine.triage.records import Record
 
@@ -33,7 +32,7 @@ SHARE: Final = 0.012  # seconds of such work in one turn
 _SIGNS: Final = {"search": "/", "filter": "&", "jump": "@"}
 
 
-class LineView(Lines, can_focus=True):
+class LineView(Prompted, can_focus=True):
     """What is in sight and where the cursor is; ``following`` is a state one can rely on."""
 
     SHOWS = frozenset({"logs"})
@@ -43,7 +42,6 @@ class LineView(Lines, can_focus=True):
 
     def __init__(self, model: Model, paint: Paint, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(model, paint, id=id)
-        self.prompt = Prompt()
         self.asking = "search"  # what the prompt is for
         self.words = ""
         self.needle = ""

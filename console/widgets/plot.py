@@ -7,12 +7,13 @@ come max-pooled (console/history.py), time ends at the right, what is unknown st
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from console.history import Stack
 from console.widgets.paint import OWNER_LETTERS, OWNER_PATTERNS, Paint
 
 Cell = tuple[str, str]  # character, role
+Pair = tuple[Stack | None, Stack | None]  # the columns of one cell
 
 _LEFT: Final = (0x00, 0x40, 0x44, 0x46, 0x47)  # n dots from the bottom, left half of a cell
 _RIGHT: Final = (0x00, 0x80, 0xA0, 0xB0, 0xB8)
@@ -70,6 +71,7 @@ def area(
     known = paint.drawn
     if len(known) > MEMORY:
         known.clear()
+    frame = _Frame(height, full, floor, scale, line, ceiling, outline)
     shape = (height, top, floor, line, ceiling, outline)
     grid: list[list[Cell]] = []
     for cell in range(width):
@@ -78,8 +80,7 @@ def area(
         column = known.get(key)
         if column is None:
             draw = _braille if paint.unicode else _letters
-            column = draw(paint, pair, height, full, floor, scale, line, ceiling, outline)
-            known[key] = column
+            column = known[key] = draw(paint, pair, frame)
         grid.append(column)
     rows = [list(row) for row in zip(*grid, strict=True)] or [[] for _ in range(height)]
     for x in marks:
@@ -88,6 +89,18 @@ def area(
             y = max(min(y, height) - 1, 0)
             rows[y][x] = ("▲" if paint.unicode else "^", "spike")
     return rows
+
+
+class _Frame(NamedTuple):
+    """What columns are drawn into: rows of cells and of dots, and where lines lie among these."""
+
+    height: int
+    full: int
+    floor: float
+    scale: float  # dots per unit
+    line: int | None
+    ceiling: int | None
+    outline: bool
 
 
 def _height(value: Stack | None, full: int, floor: float, scale: float) -> int:
@@ -107,17 +120,8 @@ def _owner_at(value: Stack, dot: float, floor: float, scale: float) -> str:
     return value[1][-1][0] if value[1] else "other"
 
 
-def _braille(
-    paint: Paint,
-    pair: tuple[Stack | None, Stack | None],
-    height: int,
-    full: int,
-    floor: float,
-    scale: float,
-    line: int | None,
-    ceiling: int | None,
-    outline: bool,
-) -> list[Cell]:
+def _braille(paint: Paint, pair: Pair, frame: _Frame) -> list[Cell]:
+    height, full, floor, scale, line, ceiling, outline = frame
     left, right = (_height(value, full, floor, scale) for value in pair)
     tall = pair[0] if left >= right else pair[1]
     most = max(left, right)
@@ -149,17 +153,8 @@ def _braille(
     return out
 
 
-def _letters(
-    _paint: Paint,
-    pair: tuple[Stack | None, Stack | None],
-    height: int,
-    full: int,
-    floor: float,
-    scale: float,
-    line: int | None,
-    ceiling: int | None,
-    outline: bool,
-) -> list[Cell]:
+def _letters(_paint: Paint, pair: Pair, frame: _Frame) -> list[Cell]:
+    height, full, floor, scale, line, ceiling, outline = frame
     value = pair[0]
     most = _height(value, full, floor, scale)
     out: list[Cell] = []

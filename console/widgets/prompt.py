@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 from textual import events
 
-from console.widgets.paint import Row
+from console.state import Model
+from console.widgets.lines import Lines
+from console.widgets.paint import Paint, Row
 
 
 class Prompt:
@@ -56,3 +60,51 @@ class Prompt:
         """The line: a sign, the text, the cursor."""
         row.put(f" {sign} ", "accent").outside(self.text or "")
         return row.put("▏", "accent")
+
+
+class Prompted(Lines):
+    """A widget in which a line can be typed: keys are its text while ``prompt`` is open.
+
+    Subclasses implement ``typed`` and open the prompt; what other keys mean is theirs, too
+    (``other_key``).
+    """
+
+    def __init__(self, model: Model, paint: Paint, *, id: str | None = None) -> None:  # noqa: A002
+        super().__init__(model, paint, id=id)
+        self.prompt = Prompt()
+
+    @abstractmethod
+    def typed(self, outcome: str) -> None:
+        """Something was typed: ``typed``, ``done`` or ``left`` (see ``Prompt.take``)."""
+
+    def other_key(self, event: events.Key) -> None:
+        """A key while nothing is typed."""
+
+    @property
+    def typing(self) -> bool:  # type: ignore[override]
+        return self.prompt.open
+
+    def on_key(self, event: events.Key) -> None:
+        if self.prompt.open:
+            self._take(event)
+        else:
+            self.other_key(event)
+
+    def on_paste(self, event: events.Paste) -> None:
+        if self.prompt.open:
+            self._take(event)
+
+    def _take(self, event: events.Key | events.Paste) -> None:
+        self.typed(self.prompt.take(event))
+        self.update()
+
+    def check_consume_key(self, key: str, character: str | None) -> bool:  # noqa: ARG002
+        """Printable keys belong to the line while one is typed."""
+        return self.prompt.open and character is not None and character.isprintable()
+
+    def check_action(
+        self,
+        action: str,  # noqa: ARG002
+        parameters: tuple[object, ...],  # noqa: ARG002
+    ) -> bool | None:
+        return not self.prompt.open

@@ -21,9 +21,8 @@ from console.i18n import n, t
 from console.state import Model
 from console.widgets import filters
 from console.widgets.bars import heading
-from console.widgets.lines import Lines
 from console.widgets.paint import Paint, Row
-from console.widgets.prompt import Prompt
+from console.widgets.prompt import Prompted
 
 R = TypeVar("R")
 
@@ -50,7 +49,7 @@ class Column(Generic[R]):
     value: Callable[[R], Any] | None = None
 
 
-class Table(Lines, Generic[R], can_focus=True):
+class Table(Prompted, Generic[R], can_focus=True):
     """The table. The cursor stays on its row when rows move."""
 
     SCOPE = "table"
@@ -82,7 +81,6 @@ class Table(Lines, Generic[R], can_focus=True):
         self.order: str | None = None  # column ordered by; None: as the rows come
         self.backwards = False
         self.words = ""  # the filter
-        self.prompt = Prompt()
         self.held = False  # rows keep their places until this is taken back
         self._places: dict[Hashable, int] = {}  # key → place as drawn last, also for holding
         self._top = 0
@@ -120,10 +118,6 @@ class Table(Lines, Generic[R], can_focus=True):
         row.put(" ")
 
     # -- what is shown -----------------------------------------------------------------------
-
-    @property
-    def typing(self) -> bool:  # type: ignore[override]
-        return self.prompt.open
 
     @property
     def scopes(self) -> tuple[str, ...]:
@@ -332,34 +326,20 @@ class Table(Lines, Generic[R], can_focus=True):
         self.prompt.begin(self.words)
         self.update()
 
-    def on_key(self, event: events.Key) -> None:
-        """While a filter is typed, keys are its text; Escape else takes filter and marks away."""
-        if self.prompt.open:
-            self._typed(event)
-        elif event.key == "escape" and (self.words or self.marked):
+    def other_key(self, event: events.Key) -> None:
+        """Escape takes filter and marks away."""
+        if event.key == "escape" and (self.words or self.marked):
             event.stop()
             event.prevent_default()
             self.words, self.marked = "", set()
             self.update()
 
-    def on_paste(self, event: events.Paste) -> None:
-        if self.prompt.open:
-            self._typed(event)
-
-    def _typed(self, event: events.Key | events.Paste) -> None:
-        outcome = self.prompt.take(event)
+    def typed(self, outcome: str) -> None:
         if outcome == "done":
             self.words = self.prompt.close()
         elif outcome == "left":
             self.prompt.close()
             self.words = ""
-        self.update()
-
-    def check_consume_key(self, key: str, character: str | None) -> bool:  # noqa: ARG002
-        return self.prompt.open and character is not None and character.isprintable()
-
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
-        return not self.prompt.open
 
     def on_click(self, event: events.Click) -> None:
         at = self._top + event.y - HEADS

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, ClassVar, Final
 
-from textual import events
 from textual.strip import Strip
 
 from console import format as fmt
@@ -64,9 +63,9 @@ class TuneTable(Table[Parameter]):
     def words_of(self, item: Parameter) -> str:
         return f"{item.name} {item.group} {t(item.group)} {item.help} {t(item.help)}"
 
-    def _typed(self, event: events.Key | events.Paste) -> None:
+    def typed(self, outcome: str) -> None:
         """A filter that is a parameter's very name puts the cursor on it."""
-        super()._typed(event)
+        super().typed(outcome)
         if not self.prompt.open and any(p.name == self.words for p in self.shown()):
             self.choose(self.words)
 
