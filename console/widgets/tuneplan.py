@@ -223,7 +223,8 @@ class PlanPane(Lines):
             return [paint.row(width).put(t("Nothing near fits these devices."), "soft")]
         rows: list[Row] = []
         for at, way in enumerate(variant.ways[:3]):
-            parts = fmt.wrap(fmt.inert(way_words(way)), width - 2)[: 2 if at == 0 else 1]
+            words = fmt.inert(way_words(way))
+            parts = fmt.wrap(words, width - 2)[:2] if at == 0 else [fmt.short(words, width - 2)]
             role = "soft" if way.alters_output else "text"
             for number, part in enumerate(parts):
                 key = here and at == 0 and number == 0
