@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 
 @dataclass(frozen=True)
@@ -130,6 +130,10 @@ class BatchItem:
     output: str | None = None
 
 
+#: How the note of a gate begins that decides nothing.
+OBSERVED: Final = "observed only"
+
+
 @dataclass(frozen=True)
 class GateRow:
     """One gate of a release: verdicts PASS, FAIL, INCONCLUSIVE, ERROR (docs/release.md)."""
@@ -147,3 +151,8 @@ class GateRow:
     armed: bool
     jobs: tuple[int, ...] = ()
     note: str = ""
+
+    @property
+    def observed(self) -> bool:
+        """It is told and decides nothing."""
+        return self.note.startswith(OBSERVED)

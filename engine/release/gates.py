@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from engine.messages import GateRow
+from engine.messages.parts import OBSERVED
 from engine.release.settings import Settings
 from engine.release.stats import (
     ERROR,
@@ -209,14 +210,6 @@ def arm_communication(samples: Sequence[Sample], settings: Settings) -> Arming:
     return Arming("communication", worst is not None and worst <= FALSE_FAILS, worst, count)
 
 
-def observes(row: GateRow) -> bool:
-    """The row is told and decides nothing."""
-    return row.note.startswith(_OBSERVES)
-
-
-_OBSERVES: Final = "observed only"
-
-
 def _paired_row(
     gate: str, samples: Sequence[Sample], settings: Settings, armed: bool, same_numerics: bool
 ) -> GateRow:
@@ -230,7 +223,7 @@ def _paired_row(
     mode = settings.modes.get(gate, "gate")
     if mode == "observe" or (mode == "auto" and not same_numerics):
         why = "as set" if mode == "observe" else "new weights or a LoRA may change the picture"
-        note = f"{_OBSERVES} ({why}). {note}".strip()
+        note = f"{OBSERVED} ({why}). {note}".strip()
     quality = gate in ("psnr", "ssim")
     allowed = settings.allowed[gate]
     raw = (lambda v: v) if quality else math.exp

@@ -8,7 +8,6 @@ from typing import Literal
 
 from engine.messages import GateRow, JobRow
 from engine.preflight import Work
-from engine.release.gates import observes
 from engine.release.settings import Stage
 from engine.release.stats import ERROR, FAIL, PASS
 
@@ -31,7 +30,7 @@ def stage_over(stage: Stage, finished: int, seconds: float, extended: int) -> bo
 
 def judge(stage: Stage, rows: Sequence[GateRow], extended: int, automatic: bool) -> Decision:
     """At a stage's end: FAIL goes back, PASS of every gate goes on, and nothing else does."""
-    counted = [row for row in rows if not observes(row)]
+    counted = [row for row in rows if not row.observed]
     failed = [row for row in counted if row.verdict == FAIL]
     if any(row.armed for row in failed):
         names = ", ".join(row.gate for row in failed if row.armed)

@@ -7,7 +7,6 @@ import dataclasses
 import pytest
 
 from engine.messages import GateRow, Submit
-from engine.release.gates import observes
 from tests.release.world import Behaviour, World
 
 
@@ -94,7 +93,7 @@ async def test_R4_with_new_weights_psnr_only_observes(here: World) -> None:
     await _rolled_out(here)
     assert (here.state, here.stage) == ("rolling", "half"), here.note
     row = _gate(here, "psnr")
-    assert observes(row)
+    assert row.observed
     assert row.verdict == "FAIL"  # told, and decides nothing
 
 
