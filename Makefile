@@ -27,7 +27,8 @@ lint: $(DEVSTAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# A file stays on one worker: what its tests share is made once. (Groups are no way: with pytest 9.2
+# A file stays on one worker: what its tests share is made once. Heavy ones come first
+# (tests/conftest.py). (Groups are no way: with pytest 9.2
 # xdist 3.8 does not see them.)
 test: $(DEVSTAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
