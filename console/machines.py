@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any, Final
 
 from console import history
@@ -74,7 +75,7 @@ class Machines:
             self._book(track, event.t)
 
     def _book(self, track: DeviceTrack, t: float) -> None:
-        """Split a device's memory by owner: what ranks book, and the rest as foreign."""
+        """Split a device's memory by owner: what ranks book, and what they do not."""
         reading = track.reading
         if reading.memory_used is not None:
             owners: dict[str, float] = {}
@@ -82,10 +83,7 @@ class Machines:
                 if rank.ledger is not None and not rank.gone:
                     for owner, count in rank.ledger.by_owner.items():
                         owners[owner] = owners.get(owner, 0) + count
-            booked = sum(owners.values())
-            if reading.memory_used > booked:
-                owners["foreign"] = owners.get("foreign", 0) + reading.memory_used - booked
-            level = history.stack(owners)
+            level = history.stack(owners | self._unbooked(reading, owners))
             peak = history.raised(level, float(reading.memory_peak or 0), {})
             track.memory.add(t, level, peak)
         if reading.temperature_c is not None:
@@ -126,12 +124,28 @@ class Machines:
         device = self.devices.get(uuid) if uuid else None
         if device is not None and len(self._ranks_on(device.reading.uuid)) == 1:
             # Between two readings of the device the rank's own report is the better peak.
-            foreign = max((device.reading.memory_used or 0) - event.total, 0)
-            whole = dict(event.by_owner)
-            whole["foreign"] = whole.get("foreign", 0) + foreign
-            ground = history.stack(whole)
-            top = history.raised(ground, event.peak + foreign, event.peak_by_owner)
+            beside = self._unbooked(device.reading, event.by_owner)
+            ground = history.stack(dict(event.by_owner) | beside)
+            rest = ground[0] - sum(event.by_owner.values())
+            top = history.raised(ground, event.peak + rest, event.peak_by_owner)
             device.memory.add(event.t, ground, top)
+
+    def _unbooked(self, reading: DeviceReading, owners: Mapping[str, float]) -> dict[str, float]:
+        """What a device holds beyond its ranks' books, to be put in place of their owners.
+
+        A rank that loads books what it holds only at the end of a step: what the driver knows to
+        be its process's is ``other`` until then, and never another process's.
+        """
+        booked, used = sum(owners.values()), reading.memory_used or 0
+        ours = {(t.job, t.rank) for t in self._ranks_on(reading.uuid) if not t.gone}
+        own = sum(
+            p.memory.get(reading.uuid) or 0
+            for p in reading.processes
+            if p.job is not None and p.rank is not None and (p.job, p.rank) in ours
+        )
+        late = min(max(0.0, own - booked), max(0.0, used - booked))
+        beside = {"other": late, "foreign": max(0.0, used - booked - late)}
+        return {name: owners.get(name, 0) + size for name, size in beside.items() if size}
 
     # -- out ---------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 
 from console import jobbook, production, trouble
@@ -14,9 +15,11 @@ from engine.messages import (
     BatchItem,
     CheckpointChanged,
     ClipCommitted,
+    DevicesSampled,
     Event,
     FindingRaised,
     JobChanged,
+    LedgerUpdated,
     LogLine,
     PlanChanged,
     ProcessClass,
@@ -86,6 +89,25 @@ def test_gpus_are_panels_with_their_ranks() -> None:
     owners = dict(panels[0].memory.level[1])  # type: ignore[index]
     assert owners["weights"] == int(30.4 * GIB * 1.0)
     assert owners["foreign"] == GIB // 2
+
+
+def test_a_rank_that_loads_is_not_taken_for_another_process() -> None:
+    model = told(Stage(gpus=1))
+    track = next(iter(model.machines.devices.values()))
+    used = int(40 * GIB)
+    for claimed, foreign in ((used, 0), (used - GIB, GIB)):
+        rank = next(t for t in model.machines.tracks.values() if t.change is not None)
+        process = ProcessReading(pid=rank.change.pid, started=1.0, job=rank.job, rank=rank.rank,
+                                 memory={track.reading.uuid: claimed})  # fmt: skip
+        reading = dataclasses.replace(track.reading, memory_used=used, processes=(process,))
+        model.apply(LedgerUpdated(job=rank.job, rank=rank.rank, device=rank.change.device,
+                                  by_owner={"context": GIB}, peak_by_owner={},
+                                  total=GIB, peak=GIB))  # fmt: skip
+        model.apply(DevicesSampled(devices=(reading,)))
+        owners = dict(track.memory.level[1])
+        assert owners["context"] == GIB
+        assert owners["other"] == claimed - GIB
+        assert owners.get("foreign", 0) == foreign
 
 
 def test_without_gpus_ranks_are_panels_and_the_host_is_a_row() -> None:
