@@ -11,7 +11,8 @@ from typing import Any
 import av
 import pytest
 
-from tests.e2e.harness import PATIENCE, ROOT, argv, environment, job_flags
+from engine.outcome import read_result
+from tests.e2e.harness import PATIENCE, ROOT, Driven, argv, environment, job_flags
 
 pytestmark = [pytest.mark.ranks, pytest.mark.xdist_group("e2e")]
 
@@ -36,27 +37,44 @@ _MODES: dict[str, dict[str, str]] = {
 }
 
 
+#: The one that is run by the command; the others follow each other in one engine, as jobs do.
+_BY_COMMAND = "fsdp on 2"
+
+
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory, inputs: Path) -> dict[str, dict[str, Any]]:
+def results(
+    tmp_path_factory: pytest.TempPathFactory, inputs: Path, engine: Driven
+) -> dict[str, dict[str, Any]]:
     folder = tmp_path_factory.mktemp("modes")
     found = {}
     for name, changes in _MODES.items():
         flags = job_flags(inputs, output=folder / f"{changes['mode']}{len(found)}.mp4", **changes)
         flags["dump_latents"] = str(folder / f"{len(found)}.safetensors")
-        done = subprocess.run(
-            [sys.executable, "-c", _WATCHED, "run", "--json", *argv(flags)],
-            env=environment(folder),
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        assert "imported: []" in done.stderr
-        found[name] = json.loads(done.stdout)
+        found[name] = commanded(flags, folder) if name == _BY_COMMAND else done(flags, engine)
     return found
+
+
+def done(flags: dict[str, str], engine: Driven) -> dict[str, Any]:
+    row = engine.row(engine.submit(flags), "done", "failed", "interrupted")
+    assert row.state == "done", row.error
+    return read_result(engine.places.job(row.id), row)
+
+
+def commanded(flags: dict[str, str], folder: Path) -> dict[str, Any]:
+    made = subprocess.run(
+        [sys.executable, "-c", _WATCHED, "run", "--json", *argv(flags)],
+        env=environment(folder),
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert made.returncode == 0, made.stderr
+    assert "imported: []" in made.stderr
+    body: dict[str, Any] = json.loads(made.stdout)
+    return body
 
 
 @pytest.mark.timeout(320)
