@@ -73,17 +73,17 @@ def main() -> int:
     parser.add_argument("--ckpt", type=Path, default=SAMPLE / "ckpt", help="of the sweep")
     args = parser.parse_args()
     found: dict[str, Any] = {"command": " ".join(sys.orig_argv[1:])}
-    rows: dict[str, Any] = {}
+    stored: list[Stored] = []
     hosts = []
     for path in args.results:
-        stored = json.loads(path.read_text())
-        rows |= stored["runs"]
-        hosts.append(stored["host"])
+        body = json.loads(path.read_text())
+        stored += stored_runs(body["runs"])
+        hosts += [body["host"]] if "host" in body else body["hosts"]
     if args.sweep:
-        rows |= sweep(args.ckpt, args.rounds, args.json)
+        found["runs"] = sweep(args.ckpt, args.rounds, args.json)
+        stored += stored_runs(found["runs"])
         hosts.append(host())
-        found["runs"] = rows
-    found |= {"hosts": hosts, **judged(list(stored_runs(rows)))}
+    found |= {"hosts": hosts, **judged(stored)}
     args.json.write_text(json.dumps(found, indent=1) + "\n")
     print(table(found))
     return 0 if all(found["holds"].values()) else 1
