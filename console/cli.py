@@ -9,6 +9,7 @@ from typing import Any, Final
 import click
 
 from console.exits import INTERRUPTED, USAGE
+from console.readonly import asked, guarded
 
 #: Verb → module and attribute, help in one line (so that ``--help`` imports no verb).
 VERBS: Final[dict[str, tuple[str, str]]] = {
@@ -69,7 +70,7 @@ class Verbs(click.Group):
             return None
         module, _, attribute = entry[0].partition(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
-        return command
+        return guarded(cmd_name, command)
 
     def format_commands(
         self,
@@ -122,7 +123,7 @@ def avatop(ctx: click.Context, theme: str | None, lang: str | None) -> None:
     if ctx.invoked_subcommand is None:
         from console.commands.console import open_console
 
-        ctx.exit(open_console(theme=theme, lang=lang))
+        ctx.exit(open_console(theme=theme, lang=lang, read_only=asked()))
 
 
 def main(args: list[str] | None = None) -> None:

@@ -11,12 +11,13 @@ from engine.bus import Bus
 from engine.client import EngineClient
 from engine.guard.evidence import Memory, holders
 from engine.guard.limits import Limits
+from engine.guard.readonly import read_only
 from engine.jobs.aftermath import look_after
 from engine.jobs.drained import Drained
 from engine.jobs.paths import Places
 from engine.jobs.store import JobStore
 from engine.messages import DevicesSampled, JobRow
-from engine.nightwatch.night import Night, read_only
+from engine.nightwatch.night import Night
 from engine.orders import Orders
 from engine.placement.calibration import Corrections
 from engine.placement.history import History

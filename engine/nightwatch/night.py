@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -41,11 +41,6 @@ if TYPE_CHECKING:
 #: Seconds between looks at disks, clocks and what jobs need.
 TURN_SECONDS: Final = 2.0
 _LOADING: Final = frozenset({"preflight", "loading"})
-
-
-def read_only(env: Mapping[str, str]) -> bool:
-    """Whether this engine was told to change nothing (``AVATOP_READ_ONLY``)."""
-    return env.get("AVATOP_READ_ONLY", "").strip().lower() in {"1", "true", "yes", "on"}
 
 
 class Night:

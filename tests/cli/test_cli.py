@@ -177,3 +177,17 @@ def test_a_reader_that_leaves_gets_no_traceback() -> None:
     finally:
         os.close(writer)
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["run", "submit --num_clip 3", "cancel 1", "stop", "drill port", "alerts silence x --for 1h",
+     "batch a b c", "batch retry 1", "release rollback", "reap --yes"],
+)  # fmt: skip
+def test_read_only_refuses_every_verb_that_changes_something(
+    line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AVATOP_READ_ONLY", "1")
+    assert _avatop(*line.split()) == 3
+    assert "read-only" in (told := capsys.readouterr().err.lower()) or "read_only" in told
+    assert _avatop("alerts") == _avatop("jobs") == _avatop("batch", "list") == 0

@@ -15,6 +15,7 @@ from engine.alerts.states import FIRING, Alert
 from engine.bus import Bus
 from engine.checkpoint.layout import find
 from engine.geometry import Forecast
+from engine.guard.readonly import read_only
 from engine.jobs.paths import Places
 from engine.jobs.store import JobStore
 from engine.messages import (
@@ -28,7 +29,7 @@ from engine.messages import (
     Reply,
     Silence,
 )
-from engine.nightwatch.night import Night, read_only
+from engine.nightwatch.night import Night
 from engine.params import Request
 from engine.preflight import Prepared
 from engine.resources import sample_data

@@ -162,7 +162,7 @@ async def test_read_only_ends_nothing_neither_by_itself_nor_when_asked(
 async def test_a_job_s_mirrored_state_is_no_leak(world: World, tmp_path: Path) -> None:
     folder = tmp_path / "shm"
     folder.mkdir()
-    for name in ("avatop-state-17-ring", "avatop-lost", "nccl-x1"):
+    for name in ("avatop-mirror-17-ring", "avatop-lost", "nccl-x1"):
         path = folder / name
         path.write_bytes(b"x")
         os.utime(path, (1, 1))
@@ -172,4 +172,4 @@ async def test_a_job_s_mirrored_state_is_no_leak(world: World, tmp_path: Path) -
     told = [e for e in world.events if isinstance(e, ProcessesSurveyed)][-1]
     assert told.leaked == ("avatop-lost", "nccl-x1")
     await world.survey.reap_own()
-    assert sorted(p.name for p in folder.iterdir()) == ["avatop-state-17-ring", "nccl-x1"]
+    assert sorted(p.name for p in folder.iterdir()) == ["avatop-mirror-17-ring", "nccl-x1"]
