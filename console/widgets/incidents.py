@@ -230,15 +230,16 @@ class IncidentDetails(Details):
         return Section("", lines)
 
     def _remedy(self, at: int, remedy: Remedy, width: int) -> list[Drawn]:
-        key = ""
+        key, role = self.paint.text("·"), "soft"  # a person's work
         if remedy.action is not None and at < len(REMEDY_KEYS):
+            role = "key"
             label = ("remedy", "second-remedy", "third-remedy", "fourth-remedy", "fifth-remedy")
             key = self.console_app.keymap.key_of(f"incidents.{label[at]}")
         lines = []
         for number, part in enumerate(
             fmt.wrap(fmt.inert(spoken(remedy.text, self.model)), max(width - 3, 8))
         ):
-            row = self.paint.row(width).put(f"{key if number == 0 else '':<3}", "key")
+            row = self.paint.row(width).put(f"{key if number == 0 else '':<3}", role)
             lines.append(Drawn(row.outside(part)))
         changed = changes_of(remedy)
         if remedy.alters_output:

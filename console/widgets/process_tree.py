@@ -36,7 +36,7 @@ LOOKS: Final[dict[str, Look]] = {
     classify.STOPPED: Look("‖", "|", N_("stopped"), "state.watch",
         N_("Stopped by a signal or a debugger; it keeps what it holds.")),
     classify.STRAY: Look("⚠", "!", N_("stray"), "state.watch",
-        N_("Holds a device, and whoever started it is gone; that may be on purpose.")),
+        N_("Inference, or holder of a device, whose starter is gone; that may be on purpose.")),
     classify.FOREIGN: Look("?", "?", N_("foreign"), "state.watch",
         N_("The driver counts it by the host's numbers; from here it cannot be resolved.")),
     classify.VANISHED: Look("?", "?", N_("vanished"), "state.watch",
