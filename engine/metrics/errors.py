@@ -29,6 +29,8 @@ KINDS: Final = {
 #: Every kind that is told, from the first scrape on (a counter that is absent cannot increase).
 TOLD: Final = ("oom", "nccl", "decode", "quality", "xid", "ecc", "disk")
 QUIET_SECONDS: Final = 10.0
+#: Below it a line is a hint only: "killed by SIGKILL" may be an operator's as well as the kernel's.
+_SURE: Final = 0.6
 _HARD: Final = frozenset({"WARNING", "ERROR", "CRITICAL"})
 _ECC: Final = ("uncorrectable ecc", "double bit ecc", "dbe (double")
 _LONGEST: Final = 4096
@@ -97,7 +99,8 @@ def kinds_of(texts: Sequence[str]) -> set[tuple[int, str]]:
     kinds = {
         (evidence.first, kind)
         for evidence in found
-        if (kind := KINDS.get(evidence.signature.incident)) is not None
+        if evidence.signature.strength >= _SURE
+        and (kind := KINDS.get(evidence.signature.incident)) is not None
     }
     ecc = {n for n, text in enumerate(texts) if any(words in text.lower() for words in _ECC)}
     return {(n, kind) for n, kind in kinds if n not in ecc} | {(n, "ecc") for n in ecc}
