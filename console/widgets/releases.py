@@ -196,7 +196,9 @@ class RolloutStrip(Lines):
                 t("Paused: {resume} begins the stage anew, {back} goes back."),
                 resume=keys("release.resume"), back=keys("release.roll-back"),
             )  # fmt: skip
-        failing = sum(gate.verdict in ("FAIL", "ERROR") for gate in candidate.gates)
+        failing = sum(
+            gate.verdict in ("FAIL", "ERROR") and not gate.observed for gate in candidate.gates
+        )
         if failing:
             words = n("{count} gate does not hold.", "{count} gates do not hold.", failing)
             row.put(f"{words}  ", "state.act")
@@ -352,9 +354,10 @@ class Happened(Details):
             row.outside(fmt.fit(fmt.inert(entry.by), 9), "soft").put("  ")
             out.append(Drawn(row.outside(str(entry.detail.get("note") or ""), "soft")))
         if not out:  # a recording, or a host where nothing is kept: what was heard meanwhile
-            for audit in reversed(self.model.trouble.audits):
+            of_releases = (a for a in self.model.trouble.audits if a.target.startswith("release "))
+            for audit in reversed(list(of_releases)):
                 row = self.paint.row(width).put(f"{_moment(audit.t)}  ", "faint")
-                row.outside(fmt.fit(fmt.inert(audit.target), 10)).put("  ")
+                row.outside(fmt.fit(fmt.inert(audit.target.removeprefix("release ")), 10)).put("  ")
                 row.outside(fmt.fit(audit.action, 12), "soft").put("  ")
                 row.outside(fmt.fit(fmt.inert(audit.by), 9), "soft").put("  ")
                 out.append(Drawn(row.outside(audit.result, "soft")))
