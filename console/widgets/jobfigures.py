@@ -98,7 +98,7 @@ def _rank(paint: Paint, width: int, device: Mapping[str, Any], top: Stack | None
     tail.put(" / ", "unit").raw(fmt.gib(predicted).rjust(5), "plan").put(" GiB", "unit")
     if peak is not None and predicted:
         share = (peak / predicted - 1) * 100
-        tail.put(f" {share:+4.0f} %", "over" if over else "soft")
+        tail.put(f" {round(share):+4d} %", "over" if over else "soft")
     else:
         tail.put(" " * 7)
     room = width - row.x - tail.x - 1

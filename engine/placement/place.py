@@ -7,6 +7,7 @@ by ``memory`` and ``hostmem``, reasons by ``verdict``; this module puts them tog
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
@@ -32,6 +33,10 @@ from engine.placement.units import Unit, held_units
 
 #: Units gathered ahead of their use: copies hide behind compute on a GPU; gloo has no such stream.
 PREFETCH: Final[dict[str, int]] = {"cuda": 1, "cpu": 0}
+
+#: Share of a device left free where another cut, fewer slots or one shared lead allow it: a driver,
+#: a library or a neighbour takes what no plan knows of.
+HEADROOM: Final = 0.05
 
 #: How much of the VAE's work its rank is spared, tried in this order until a plan fits.
 _SHARES: Final = (1.0, 0.75, 0.5, 0.25, 0.0)
@@ -117,21 +122,30 @@ def wrap_of(question: Question) -> Wrap:
 def place(question: Question, choice: Choice) -> Plan:
     """The plan of one choice, whether or not anything can run it yet.
 
-    Where the choice leaves something open, the plan that fits is taken: most layers resident,
-    cuts that spare the VAE's rank as much as memory allows.
+    Where the choice leaves something open, the first plan that fits with ``HEADROOM`` is taken,
+    else the first that fits: most layers resident, cuts that spare the VAE's rank as much as memory
+    allows.
 
     Raises:
         ValueError: a size that is no frame.
     """
     shapes = _shapes(question, choice)
     first: Plan | None = None
+    tight: Plan | None = None
     for option in _options(question, choice, shapes):
         found = _plan(question, option, shapes)
-        if found.fits:
+        if found.fits and all(d.predicted_bytes <= _comfortable(d) for d in found.devices):
             return found
+        if found.fits:
+            tight = tight or found
         first = first or found
     assert first is not None
-    return first
+    return tight or first
+
+
+def _comfortable(device: DevicePlan) -> float:
+    """Bytes up to which a device is used where that costs next to nothing."""
+    return math.inf if device.usable_bytes is None else (1 - HEADROOM) * device.usable_bytes
 
 
 def _shapes(question: Question, choice: Choice) -> Shapes:
@@ -169,12 +183,12 @@ def _resident(question: Question, choice: Choice, shapes: Shapes) -> int:
     largest = max(layer_bytes(shapes), default=1)
     walkers = {stage.rank for stage in empty.stages}
     spare = min(
-        (d.usable_bytes or 0) - d.predicted_bytes - d.margin_bytes
+        min((d.usable_bytes or 0) - d.margin_bytes, _comfortable(d)) - d.predicted_bytes
         for d in empty.devices
         if d.rank in walkers
     )
     # Streaming everything costs nothing once copies hide; a layer kept saves bandwidth only.
-    return max(0, min(most - choice.slots, spare // largest))
+    return max(0, min(most - choice.slots, int(spare // largest)))
 
 
 def _plan(question: Question, choice: Choice, shapes: Shapes) -> Plan:
