@@ -128,8 +128,11 @@ async def test_R1_one_that_crashes_only_under_load_is_stopped_by_its_error_rate(
     here.client.behaviour["1.1"] = Behaviour(
         fails=lambda n: "rank 0 was killed by SIGKILL" if n > start and n % 2 else None
     )
+    # While it goes on the ranks of both stay warm for longer than those of other jobs.
+    assert [here.service.store.rolling(name) for name in ("1.0", "1.1")] == [True, True]
     await here.traffic(40)
     await here.until(lambda: here.state == "rolled_back")
+    assert not here.service.store.rolling("1.1")
     row = _gate(here, "error_rate")
     assert row.verdict == "FAIL"
     assert row.candidate == 0.5
