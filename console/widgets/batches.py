@@ -164,7 +164,8 @@ class WholeBatch(Lines):
             count = change.counts.get(state, 0)
             if count:
                 look = fmt.state(state)
-                row.put(f"{look.shape} {count:,} ", look.role).put(f"{t(look.word)}  ", "soft")
+                row.put(f"{look.shape} {count:,}", look.role)
+                row.put(f" {t(look.word)}  " if row.width >= 100 else f" {t(look.word)} ", "soft")
         twins = change.counts.get("alias", 0)
         if twins:
             row.put(n("{count} twin", "{count} twins", twins) + "  ", "soft")

@@ -88,7 +88,7 @@ class CheckpointDetails(Details):
             row.raw(self.paint.swatch(owner) * (last - done), f"owner.{owner}")
             done = max(last, done)
         head = self.paint.row(max(width, 1)).put(found.family, "title.focus").put("  ")
-        _figure(head, total).put("  ")
+        head.size(total).put("  ")
         head.put(_count(params), "text").put(" " + t("parameters"), "unit")
         return Section("", [Drawn(head), Said(found.dir, "soft"), Drawn(row)])
 
@@ -115,7 +115,7 @@ class CheckpointDetails(Details):
         filled = max(round(size / top * cells), 1 if size else 0) if top else 0
         row.raw(self.paint.swatch(owner) * filled, f"owner.{owner}")
         row.put(("·" if self.paint.unicode else ".") * (cells - filled), "rule").put(" ")
-        return _figure(row, size, 6).put(" ")
+        return row.size(size, 6).put(" ")
 
     def _changed(self, weights: Weights) -> Section:
         """What is another on disk than what was loaded, or read here."""
@@ -189,14 +189,6 @@ def _told(row: Row, component: Component) -> Row:
     return row.put(types, "soft")
 
 
-def _figure(row: Row, size: int, width: int = 0) -> Row:
-    """Bytes in the unit that gives a readable figure: tensors span seven orders of magnitude."""
-    for unit, scale in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
-        if size >= 0.1 * scale:
-            return row.figure(fmt.significant(size / scale), unit, width=width)
-    return row.figure(str(size), "B  ", width=width)
-
-
 def _count(value: int) -> str:
     """Parameters as a person says them: 16.2 B, 3.4 M."""
     for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "K")):
@@ -247,7 +239,7 @@ def _shape(row: Row, item: TensorRow, model: Model) -> None:
 
 def _size(row: Row, item: TensorRow, model: Model) -> None:
     del model
-    _figure(row, item.bytes, 5)
+    row.size(item.bytes, 5)
 
 
 def _file(row: Row, item: TensorRow, model: Model) -> None:

@@ -10,6 +10,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
 
+from console import format as fmt
 from console.i18n import t
 from console.parts import Preview
 from console.widgets.bars import heading
@@ -95,8 +96,8 @@ class NewestFrame(Lines):
         preview = self.model.preview
         if preview is None:
             lines = [heading(self.paint, t("Newest frame"), width, False)]
-            row = self.paint.row(width).put("  ")
-            return [*lines, row.put(t("appears with the first block"), "soft").strip()]
+            said = fmt.wrap(t("appears with the first block"), max(width - 3, 8))
+            return lines + [self.paint.row(width).put(f"  {part}", "soft").strip() for part in said]
         text = t("clip {number}", number=preview.clip + 1)
         if width >= 34:
             text = f"{t('job {id}', id=preview.job)} {text}"

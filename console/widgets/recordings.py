@@ -113,8 +113,7 @@ def _jobs(row: Row, item: Taped, model: Model) -> None:
 
 def _size(row: Row, item: Taped, model: Model) -> None:
     del model
-    value = None if item.bytes is None else item.bytes / (1 << 20)
-    row.number(value, "MiB", width=6)
+    row.size(item.bytes, width=6)
 
 
 def _when(item: Taped) -> float | None:
