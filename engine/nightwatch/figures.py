@@ -10,6 +10,7 @@ from typing import Any, Final
 from engine.geometry import DEFAULT_FPS
 from engine.messages import BlockDone, FindingRaised, JobRow, LedgerUpdated, Remedy, StepDone
 from engine.nightwatch.words import altered
+from engine.sentence import sentence
 from engine.triage.advice import Advice, Measured, advise
 
 #: More than this at a job's end is no advice but a lecture.
@@ -21,9 +22,9 @@ _UNITS: Final = {
 }  # fmt: skip
 #: What a remedy does, by its action; why is the finding's cause.
 _DEEDS: Final = {
-    "env": "Relaunch the job with this in its ranks' environment.",
-    "reap": "Look at the processes that hold it.",
-    "relaunch": "Relaunch the job with this change.",
+    "env": sentence("Relaunch the job with this in its ranks' environment."),
+    "reap": sentence("Look at the processes that hold it."),
+    "relaunch": sentence("Relaunch the job with this change."),
 }
 
 

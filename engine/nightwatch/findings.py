@@ -29,7 +29,7 @@ from engine.messages import (
     StepDone,
 )
 from engine.nightwatch.figures import Figures
-from engine.nightwatch.words import raised, stopped
+from engine.nightwatch.words import raised, stopped, with_go_on
 from engine.triage.classifier import Classifier, Watcher
 
 READ_SECONDS: Final = 1.0
@@ -179,16 +179,27 @@ class FindingsWatch:
             self._read(row.id, job)
             if row.state in ("done", "cancelled"):
                 self._settle(job.raised.values())
-            elif all(finding.role != "root" for finding in job.raised.values()):
-                own = stopped(row)  # no log line explains it: its own reason stands
-                job.raised[own.id] = own
-                self._publish(own)
+            else:
+                self._stopped(row, job)
             if row.state == "done":
                 for event in job.figures.advice(row.id):
                     self._publish(event)
             elif row.state != "cancelled":
                 self._left[row.id] = job.raised
             del self._jobs[row.id]
+
+    def _stopped(self, row: JobRow, job: _Job) -> None:
+        """Interrupted or failed: there is a cause, and for the first a way on."""
+        roots = [finding for finding in job.raised.values() if finding.role == "root"]
+        if not roots:  # no log line explains it: its own reason stands
+            roots = [stopped(row)]
+        elif row.state == "interrupted":
+            roots = [with_go_on(finding) for finding in roots]
+        else:
+            return
+        for finding in roots:
+            job.raised[finding.id] = finding
+            self._publish(finding)
 
     def _returned(self, row: JobRow) -> None:
         """A job that is new, or goes on after its end, or is given up then."""

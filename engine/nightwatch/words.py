@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from engine.media.findings import Finding as MediaFinding
 from engine.messages import FindingRaised, JobRow, Remedy
+from engine.sentence import sentence
 from engine.triage.catalogue import Remedy as Known
 from engine.triage.catalogue import catalogue
 from engine.triage.findings import Finding
@@ -98,29 +100,36 @@ def raised(
     )
 
 
-def stopped(row: JobRow) -> FindingRaised:
-    """The finding of a job that was interrupted or failed and whose log explains nothing.
+#: Lets an interrupted job go on, whatever interrupted it.
+GO_ON: Final = Remedy(
+    "go_on",
+    sentence("Let the job go on where it stopped; committed clips stay as they are."),
+    "relaunch",
+)
+_AGAIN: Final = Remedy(
+    "go_on",
+    sentence("Launch it again as it was, once what the reason names is mended."),
+    "relaunch",
+)
 
-    What lets an interrupted job go on is a remedy; so is, after SIGKILL, whom to suspect.
-    """
+
+def stopped(row: JobRow) -> FindingRaised:
+    """The finding of a job that was interrupted or failed and whose log explains nothing."""
     reason = (row.error or f"the job is {row.state}").strip()
-    cause = f"{reason[:1].upper()}{reason[1:]}".rstrip(".") + "."
-    if row.state == "interrupted":
-        again = "Let the job go on where it stopped; committed clips stay as they are."
-    else:
-        again = "Launch it again as it was, once what the reason names is mended."
-    remedies = [Remedy("go_on", again, "relaunch")]
-    if "SIGKILL" in reason:
-        look = "If nobody did this, ask the kernel whether it did: dmesg -T | grep -i killed."
-        remedies.append(Remedy("ask_kernel", look))
     return FindingRaised(
         id=f"job{row.id}-{row.state}",
         finding=row.state,
         severity="error",
-        cause=cause,
+        cause=f"{reason[:1].upper()}{reason[1:]}".rstrip(".") + ".",
         job=row.id,
-        remedies=tuple(remedies),
+        remedies=(GO_ON if row.state == "interrupted" else _AGAIN,),
     )
+
+
+def with_go_on(finding: FindingRaised) -> FindingRaised:
+    """The same of a job that was interrupted: that it can go on is the first remedy."""
+    others = tuple(remedy for remedy in finding.remedies if remedy.id != GO_ON.id)
+    return dataclasses.replace(finding, remedies=(GO_ON, *others))
 
 
 def quality_raised(

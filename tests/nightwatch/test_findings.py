@@ -86,23 +86,30 @@ def test_what_was_found_is_settled_when_the_job_is_done_and_told_when_it_failed(
 
 
 def test_an_end_that_no_line_explains_is_a_finding_and_settled_once_the_job_goes_on() -> None:
-    killed = "rank 1 (process 77) was killed by SIGKILL (an operator, or the kernel); 2 clips"
-    over = _row("interrupted", error=killed)
+    broken = "rank 1 (process 77) left with exit code 0 before its job was finished; 2 clips"
+    over = _row("interrupted", error=broken)
     found = _fed(_row(), over, _row("queued", attempt=2), _row("running", attempt=2))
     assert [(e.id, e.role, e.resolved) for e in found] == [
         ("job3-interrupted", "root", False),
         ("job3-interrupted", "root", True),
     ]
-    assert found[0].cause == f"R{killed[1:]}."
-    again, ask = found[0].remedies
+    assert found[0].cause == f"R{broken[1:]}."
+    (again,) = found[0].remedies
     assert (again.action, again.changes, again.alters_output) == ("relaunch", {}, ())
-    assert (ask.action, "dmesg" in ask.text) == (None, True)
-    # Where a line explains it, the line is the cause; what a guard has said counts as well.
-    assert {e.finding for e in _fed(_row(), _line(OOM), over)} == {"cuda_oom"}
-    hang = FindingRaised(id="h", finding="hang_no_progress", severity="error", cause="x", job=3)
-    assert _fed(_row(), hang, over) == []
     assert [e.resolved for e in _fed(_row(), over, _row("cancelled"))] == [False, True]
     assert _fed(_row(), _row("cancelled", error="wrong portrait")) == []
+
+
+def test_what_explains_an_interrupted_job_lets_it_go_on_first() -> None:
+    over = _row("interrupted", error="memory ran out")
+    found = _fed(_row(), _line(OOM), over)
+    assert [e.finding for e in found] == ["cuda_oom", "cuda_oom"]
+    before, after = ([r.id for r in e.remedies] for e in found)
+    assert after == ["go_on", *before]
+    # What a guard has said explains it as well.
+    hang = FindingRaised(id="h", finding="hang_no_progress", severity="error", cause="x", job=3)
+    (told,) = _fed(_row(), hang, over)
+    assert (told.id, [r.id for r in told.remedies]) == ("h", ["go_on"])
 
 
 def test_how_the_engine_tries_again_is_no_evidence() -> None:
