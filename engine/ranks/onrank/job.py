@@ -365,7 +365,15 @@ class _Rank:
                 committed=committed,
                 decoding=committed * per_clip if decoder.resumed else mirror.first_block,
                 on_boundary=mirror.decoded,
+                hand_over=self._hand_over,
             )
+
+    def _hand_over(self) -> None:
+        """Between a walk and a decode: what one keeps cached does not serve the other where weights
+        are gathered on a stream of their own. Giving it back waits for the device."""
+        tight = self.spec.gpu_memory_cap is not None or self.plan.weights.kind == "peer_gather"
+        if tight and self.device.type == "cuda":
+            self.ledger.probe.trim()
 
     # -- what is told --------------------------------------------------------------------------
 

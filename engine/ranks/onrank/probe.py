@@ -54,10 +54,6 @@ class Probe(Protocol):
         """Give back what is kept without being used."""
         ...
 
-    def hand_over(self) -> None:
-        """Between two phases of a walk that need memory in turn: ``trim`` where a cap is near."""
-        ...
-
 
 class CpuProbe:
     """Resident memory of this process, from ``/proc/self``.
@@ -108,9 +104,6 @@ class CpuProbe:
         if trim is not None:
             trim(ctypes.c_size_t(0))
 
-    def hand_over(self) -> None:
-        """Nothing: what the C library keeps serves every phase."""
-
 
 class CudaProbe:
     """The caching allocator's statistics, and the device's own figure for the rest.
@@ -125,9 +118,6 @@ class CudaProbe:
         self._device = device
         torch.zeros(1, device=device)  # makes the context, if there is none yet
         own = own_device_bytes(device)
-        # What one phase keeps cached does not always serve the next one; under a cap both would
-        # count. Giving it back costs a synchronisation, so ranks without a cap do not.
-        self._capped = torch.cuda.get_per_process_memory_fraction(device) < 1.0
         self.context: int | None = None
         self._foreign = 0
         self._outside = 0
@@ -164,10 +154,6 @@ class CudaProbe:
 
     def trim(self) -> None:
         torch.cuda.empty_cache()
-
-    def hand_over(self) -> None:
-        if self._capped:
-            self.trim()
 
 
 def probe_for(device: torch.device) -> Probe:

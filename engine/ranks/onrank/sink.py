@@ -31,6 +31,7 @@ class Sink:
         committed: clips that are committed already: their blocks are hashed, and not encoded.
         decoding: the first block that the decoder has to see.
         on_boundary: told clips that are decoded, and the decoder's memory then.
+        hand_over: called before and after a decode: memory goes from the walk to the VAE and back.
     """
 
     def __init__(
@@ -47,10 +48,11 @@ class Sink:
         committed: int = 0,
         decoding: int = 0,
         on_boundary: Callable[[int, list[Tensor]], None] | None = None,
+        hand_over: Callable[[], None] = lambda: None,
     ) -> None:
         self._decoder, self._segments, self._observer = decoder, segments, observer
         self._log, self._first, self._decoding = log, committed * blocks_per_clip, decoding
-        self._on_boundary = on_boundary
+        self._on_boundary, self._hand_over = on_boundary, hand_over
         self._per_clip, self._vae_bytes, self._began = blocks_per_clip, vae_bytes, began
         self._dump = dump
         self._hash = hashlib.sha256()
@@ -101,10 +103,9 @@ class Sink:
                 self._on_boundary(block // self._per_clip + 1, self._decoder.state)
 
     def _decode(self, latent: Tensor) -> NDArray[np.uint8]:
-        probe = self._observer.ledger.probe
-        probe.hand_over()
+        self._hand_over()
         frames = self._decoder.decode(latent)
-        probe.hand_over()
+        self._hand_over()
         return frames
 
     def _end_clip(self, clip: int, now: float) -> None:
