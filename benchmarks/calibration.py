@@ -17,6 +17,7 @@ import argparse
 import json
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,8 +53,6 @@ SWEPT: Final = (
     ("--mode", "fsdp", "--num_gpus_dit", "4", "--fsdp-wrap", "reference"),
 )
 SIZES: Final = (("128*128", 2), ("256*256", 2), ("320*192", 3), ("384*384", 2), ("192*192", 1))
-#: Each mode is run in one size per round; all sizes come up over the modes.
-_ROUNDS: Final = (0, 2)
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,8 @@ def main() -> int:
     parser.add_argument("results", nargs="*", type=Path, help="files of benchmarks.gpu_placement")
     parser.add_argument("--json", type=Path, required=True, help="where the table goes")
     parser.add_argument("--sweep", action="store_true", help="measure CPU ranks, and judge them")
-    parser.add_argument("--rounds", type=int, choices=(1, 2), default=2, help="of the sweep")
+    parser.add_argument("--round", type=int, choices=(1, 2), default=1, help="sizes of the sweep")
+    parser.add_argument("--seconds", type=float, default=3600, help="start nothing after these")
     parser.add_argument("--ckpt", type=Path, default=SAMPLE / "ckpt", help="of the sweep")
     args = parser.parse_args()
     found: dict[str, Any] = {"command": " ".join(sys.orig_argv[1:])}
@@ -80,8 +80,10 @@ def main() -> int:
         stored += stored_runs(body["runs"])
         hosts += [body["host"]] if "host" in body else body["hosts"]
     if args.sweep:
-        found["runs"] = sweep(args.ckpt, args.rounds, args.json)
+        found["runs"] = sweep(args.ckpt, args.round, args.seconds, args.json)
         stored += stored_runs(found["runs"])
+        found["config"] = json.loads((args.ckpt / "config.json").read_text())
+        found["vae_file_bytes"] = (args.ckpt / "Wan2.1_VAE.pth").stat().st_size
         hosts.append(host())
     found |= {"hosts": hosts, **judged(stored)}
     args.json.write_text(json.dumps(found, indent=1) + "\n")
@@ -89,26 +91,27 @@ def main() -> int:
     return 0 if all(found["holds"].values()) else 1
 
 
-def sweep(ckpt: Path, rounds: int, out: Path) -> dict[str, Any]:
+def sweep(ckpt: Path, turn: int, seconds: float, out: Path) -> dict[str, Any]:
     """Runs on CPU ranks, one after the other, each with a state folder of its own.
 
-    What is measured is in ``out`` after each.
+    Each mode is run in one size, all of which come up over the modes; another ``turn`` gives each
+    another one. What is measured is in ``out`` after each.
     """
     rows: dict[str, Any] = {}
+    began = time.monotonic()
     with tempfile.TemporaryDirectory() as name:
-        for stride in _ROUNDS[:rounds]:
-            for n, flags in enumerate(SWEPT):
-                size, clips = SIZES[(n + stride) % len(SIZES)]
-                label = f"{' '.join(flags)} {size}"
-                row = run(
-                    ckpt, Path(name), f"{n}-{stride}", *flags, "--gpus", "cpu", "--mirror", "off",
-                    "--retries", "0", clips=clips, size=size, timeout=SWEEP_SECONDS,
-                )  # fmt: skip
-                print(label, row.get("failed") or [r["error"] for r in row["ranks"]], flush=True)
-                rows[label] = {
-                    key: row[key] for key in ("failed", "flags", "history") if key in row
-                }
-                out.write_text(json.dumps({"runs": rows}, indent=1) + "\n")
+        for n, flags in enumerate(SWEPT):
+            if time.monotonic() - began > seconds:
+                break
+            size, clips = SIZES[(n + 4 * (turn - 1)) % len(SIZES)]
+            row = run(
+                ckpt, Path(name), str(n), *flags, "--gpus", "cpu", "--mirror", "off",
+                "--retries", "0", clips=clips, size=size, timeout=SWEEP_SECONDS,
+            )  # fmt: skip
+            label = f"{' '.join(flags)} {size}"
+            print(label, row.get("failed") or [r["error"] for r in row["ranks"]], flush=True)
+            rows[label] = {key: row[key] for key in ("failed", "flags", "history") if key in row}
+            out.write_text(json.dumps({"runs": rows}, indent=1) + "\n")
     return rows
 
 

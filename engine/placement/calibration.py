@@ -15,12 +15,12 @@ from typing import Final
 from engine.placement.memory import ESTIMATED
 
 #: Weight of the model's own values against one measured rank.
-_PRIOR: Final = 0.05
+_PRIOR: Final = 0.4
 #: How often ranks of the very same setting are counted, beside one of others' on the same hardware.
 _SAME_SETTING: Final = 3
 #: Configurations that must have been measured before the margin is taken from them, and its least.
 _ENOUGH: Final = 4
-_LEAST_MARGIN: Final = 0.03
+_LEAST_MARGIN: Final = 0.05
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from engine.placement.plan import Lead
 from engine.placement.units import COMPUTE_BYTES, DTYPE_BYTES, held_units
 
 #: Assumed before a rank has measured its own: a CUDA context, or the libraries of a CPU rank.
-CONTEXT_BYTES: Final[dict[str, int]] = {"cuda": 600 << 20, "cpu": 270 << 20}
+CONTEXT_BYTES: Final[dict[str, int]] = {"cuda": 600 << 20, "cpu": 293 << 20}
 
 #: Assumed likewise on a GPU: kernels loaded late, and NCCL's buffers where ranks talk. Both as
 #: measured on two H200s that gathered weights; that hops take as much is not measured.
@@ -245,11 +245,6 @@ def activation_bytes(shapes: Shapes, load: RankLoad) -> int:
     return max(stream + max(attention, feed_forward), copies) + hidden
 
 
-def vae_bytes(shapes: Shapes) -> int:
-    """Estimate of the VAE on one rank: weights, and the most that decoding or encoding takes."""
-    return sum(_vae(shapes))
-
-
 def vae_history_bytes(shapes: Shapes) -> int:
     """Estimate of what the decoder remembers from block to block."""
     file_bytes = _VAE_BYTES if shapes.vae_file_bytes is None else shapes.vae_file_bytes
@@ -271,25 +266,33 @@ def _vae(shapes: Shapes) -> tuple[int, int]:
     73 still frames, with as much history and as many tensors.
     """
     file_bytes = _VAE_BYTES if shapes.vae_file_bytes is None else shapes.vae_file_bytes
-    width = _vae_width(file_bytes)
     size = shapes.compute_bytes
     pixels = shapes.frame.width * shapes.frame.height
     history = vae_history_bytes(shapes)
-    transient = 4 * 6 * width * pixels * size
     colours = 7 * 3 * BLOCK_FRAMES * pixels * 4
     still = 3 * _STILL_FRAMES * pixels * size
-    return file_bytes * size // 4 + history, transient + max(colours, still)
+    return file_bytes * size // 4 + history, _in_flight(shapes) + max(colours, still)
+
+
+def _in_flight(shapes: Shapes) -> int:
+    """Tensors of the VAE's widest level that are alive at once: four frames of six."""
+    file_bytes = _VAE_BYTES if shapes.vae_file_bytes is None else shapes.vae_file_bytes
+    pixels = shapes.frame.width * shapes.frame.height
+    return 4 * 6 * _vae_width(file_bytes) * pixels * shapes.compute_bytes
 
 
 def _vae_beside(shapes: Shapes, load: RankLoad) -> int:
     """The VAE's share of a rank's peak.
 
     A rank decodes between its walks: on a GPU the allocator then gives what a walk has left. What
-    a C library keeps of its heap is not given so readily, and is counted in full.
+    a C library keeps of its heap is not given so readily, and is counted in full; convolutions on
+    a CPU hold what they read once more, in a layout of their own.
     """
     held, passing = _vae(shapes)
     if load.device == "cuda":
         passing = max(0, passing - activation_bytes(shapes, load) - gathered_bytes(shapes, load))
+    else:
+        passing += _in_flight(shapes)
     return held + passing
 
 
@@ -304,7 +307,8 @@ def slack_bytes(shapes: Shapes, load: RankLoad) -> int:
     if load.encodes:
         size += _CPU_ENCODERS
     if load.talks == "gathers":
-        size += _CPU_GATHERS
+        # What the collective copies, and the heap keeps of it.
+        size += _CPU_GATHERS + 5 * gathered_bytes(shapes, load) // 2
     if load.vae and load.several_clips:
         size += _CPU_CLIP * shapes.frame.width * shapes.frame.height
     return size

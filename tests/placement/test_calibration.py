@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,8 +21,6 @@ from engine.placement.plan import Plan
 from engine.placement.presets import Choice
 
 MEASURED = Path(__file__).resolve().parents[2] / "benchmarks/results/plan-cpu.json"
-#: Bytes of the sample checkpoint's VAE file, on which those runs were made.
-VAE_FILE = 1_040_699
 MIB = 1 << 20
 
 
@@ -29,15 +30,17 @@ def plan_of(
     *,
     history: Corrections | None = None,
     clips: int = 2,
+    config: Mapping[str, Any] = DIT_TINY,
+    vae_file_bytes: int = 1_040_699,
     **request: int,
 ) -> Plan:
     asked = ask(
         Request(**request),
-        DiTShape.from_config(DIT_TINY),
+        DiTShape.from_config(config),
         [DeviceOffer("cpu")],
         size=size,
         clips=clips,
-        vae_file_bytes=VAE_FILE,
+        vae_file_bytes=vae_file_bytes,
         history=history,
     )
     return place(asked, choice)
@@ -137,58 +140,74 @@ def test_does_the_file_stay_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert history.runs()[-1].job == 29
 
 
-def recorded() -> list[dict[str, object]]:
-    found: list[dict[str, object]] = json.loads(MEASURED.read_text())["runs"]
+@dataclasses.dataclass(frozen=True)
+class Recorded:
+    """A run of the sweep: what it was, and what its ranks came to."""
+
+    choice: Choice
+    size: tuple[int, int]
+    clips: int
+    steps: int
+    ranks: list[dict[str, int]]  # peak, context
+    model: dict[str, Any]  # config.json, and bytes of the VAE's file
+
+    def plan(self, history: Corrections | None = None) -> Plan:
+        """As the planner of today has it."""
+        return plan_of(
+            self.choice,
+            self.size,
+            history=history,
+            clips=self.clips,
+            sample_steps=self.steps,
+            **self.model,
+        )
+
+
+def recorded() -> list[Recorded]:
+    found = []
+    body = json.loads(MEASURED.read_text())
+    model = {name: body[name] for name in ("config", "vae_file_bytes")}
+    for row in body["runs"].values():
+        told, measured = row["history"]
+        setting, own = told["setting"], "--enable_vae_parallel" in row["flags"]
+        kv, kv_dtype = setting["kv"].split()
+        choice = Choice(
+            mode=setting["mode"],
+            variant=setting["variant"],
+            dit_ranks=setting["world"] - own,
+            own_vae=own,
+            dtype=setting["dtype"],
+            kv_dtype=kv_dtype,
+            kv=kv,
+            wrap="reference" if "reference" in row["flags"] else "block",
+        )
+        width, height = told["size"]
+        size, ranks = (width, height), measured["ranks"]
+        found.append(Recorded(choice, size, told["clips"], told["steps"], ranks, model))
     return found
-
-
-def choice_of(run: dict[str, object]) -> Choice:
-    dtype = str(run["dtype"])
-    return Choice(
-        mode=run["mode"],  # type: ignore[arg-type]
-        variant=run["variant"],  # type: ignore[arg-type]
-        dit_ranks=int(str(run["dit_ranks"])),
-        own_vae=bool(run["own_vae"]),
-        dtype=dtype,  # type: ignore[arg-type]
-        kv_dtype=dtype,  # type: ignore[arg-type]
-        kv=run["kv"],  # type: ignore[arg-type]
-    )
-
-
-def predict(run: dict[str, object], history: Corrections | None = None) -> Plan:
-    width, height = run["size"]  # type: ignore[misc]
-    return plan_of(
-        choice_of(run),
-        (width, height),
-        history=history,
-        clips=int(str(run["clips"])),
-        sample_steps=int(str(run["steps"])),
-    )
 
 
 def test_were_real_runs_predicted_within_a_tenth_without_any_history() -> None:
     for run in recorded():
-        for device, peak in zip(predict(run).devices, run["peaks"], strict=True):  # type: ignore[call-overload]
-            assert device.predicted_bytes == pytest.approx(peak, rel=0.1), run
-            assert peak <= device.predicted_bytes + device.margin_bytes, run
+        for device, rank in zip(run.plan().devices, run.ranks, strict=True):
+            assert device.predicted_bytes == pytest.approx(rank["peak"], rel=0.1), run
+            assert rank["peak"] <= device.predicted_bytes + device.margin_bytes, run
 
 
 def test_are_they_within_a_twentieth_with_that_configuration_left_out(tmp_path: Path) -> None:
     history = History(tmp_path / "history.jsonl")
     runs = recorded()
     for job, run in enumerate(runs):
-        width, height = run["size"]  # type: ignore[misc]
-        clips = int(str(run["clips"]))
-        history.predicted(job, predict(run), size=(width, height), clips=clips)
+        history.predicted(job, run.plan(), size=run.size, clips=run.clips)
         ranks = [
-            {"rank": n, "peak_bytes": peak, "by_owner": {"context": run["context"]}}
-            for n, peak in enumerate(run["peaks"])  # type: ignore[arg-type]
+            {"rank": n, "peak_bytes": r["peak"], "by_owner": {"context": r["context"]}}
+            for n, r in enumerate(run.ranks)
         ]
         history.measured(job, ranks)
     learnt = history.corrections()
     for known, run in zip(learnt.runs, runs, strict=True):
         left_out = learnt.without(known.configuration)
         assert len(left_out.runs) < len(runs)
-        for device, peak in zip(predict(run, left_out).devices, run["peaks"], strict=True):  # type: ignore[call-overload]
-            assert device.predicted_bytes == pytest.approx(peak, rel=0.05), run
-            assert peak <= device.predicted_bytes + device.margin_bytes, run
+        for device, rank in zip(run.plan(left_out).devices, run.ranks, strict=True):
+            assert device.predicted_bytes == pytest.approx(rank["peak"], rel=0.05), run
+            assert rank["peak"] <= device.predicted_bytes + device.margin_bytes, run

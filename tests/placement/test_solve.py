@@ -121,7 +121,7 @@ def test_what_is_not_built_is_refused_with_the_reason() -> None:
 
 def test_cpu_ranks_share_the_hosts_memory() -> None:
     reading = ModeReading("fsdp", 3, 3)
-    offer = DeviceOffer("cpu", None, 4 * GIB, 4 * GIB)
+    offer = DeviceOffer("cpu", None, 5 * GIB, 5 * GIB)
     few = solve(Request(), reading, SMALL, [offer], size=(256, 256), clips=2)
     assert few.dtype == "fp32"
     assert few.fits, few.reasons
