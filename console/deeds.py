@@ -6,6 +6,7 @@ Imported on first use, because forms bring widgets that the first picture does n
 from __future__ import annotations
 
 import os
+import pwd
 from typing import TYPE_CHECKING, Any
 
 from console import format as fmt
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
 
 def user() -> str:
     """The account that acts, for the audit."""
-    return os.environ.get("USER") or str(os.getuid())
+    try:
+        return os.environ.get("USER") or pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container's number without a name
+        return str(os.getuid())
 
 
 def submit(app: AvatopApp) -> None:

@@ -170,7 +170,7 @@ def changes_of(remedy: Remedy) -> str:
         return t("size: the next lower, shown before it is applied")
     if remedy.action == "relaunch" and changes:
         return ", ".join(f"{k} = {v}" for k, v in changes.items())
-    if remedy.action in ("relaunch", "port"):
+    if remedy.action in ("relaunch", "port") and remedy.id != "go_on":
         return t("the same job again, with another rendezvous port")
     return ""
 

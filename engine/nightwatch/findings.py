@@ -202,14 +202,10 @@ class FindingsWatch:
             self._publish(finding)
 
     def _returned(self, row: JobRow) -> None:
-        """A job that is new, or goes on after its end, or is given up then."""
-        left = self._left.pop(row.id, {})
-        if row.state in END_STATES:  # history that is told at a start is no news
-            self._settle(left.values())
-            return
-        job = self._job(row.id)
-        job.attempt, job.raised = row.attempt, left
-        self._settle([e for e in left.values() if e.finding in END_STATES])  # it has not ended
+        """A job that is new, or goes on after its end, or is given up then: history either way."""
+        self._settle(self._left.pop(row.id, {}).values())
+        if row.state not in END_STATES:  # what is told at a start is no news
+            self._job(row.id).attempt = row.attempt
 
     def _settle(self, found: Iterable[FindingRaised]) -> None:
         """What was found on the way stands in nobody's way any more."""

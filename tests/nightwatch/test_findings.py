@@ -106,6 +106,8 @@ def test_what_explains_an_interrupted_job_lets_it_go_on_first() -> None:
     assert [e.finding for e in found] == ["cuda_oom", "cuda_oom"]
     before, after = ([r.id for r in e.remedies] for e in found)
     assert after == ["go_on", *before]
+    on = _fed(_row(), _line(OOM), over, _row("queued", attempt=2))
+    assert (on[-1].finding, on[-1].resolved) == ("cuda_oom", True)
     # What a guard has said explains it as well.
     hang = FindingRaised(id="h", finding="hang_no_progress", severity="error", cause="x", job=3)
     (told,) = _fed(_row(), hang, over)
