@@ -18,7 +18,7 @@ from engine.checkpoint.shapes import SHAPES
 from engine.geometry import snap_size
 from engine.jobs.paths import Places
 from engine.media.image import image_info
-from engine.offers import offers
+from engine.offers import offers, without_waiting
 from engine.params import ALL_MODES, ModeReading, Request, parse_size, read_mode
 from engine.placement import planner
 from engine.placement.hardware import DeviceOffer, HostOffer, hypothetical, parse_capability
@@ -145,7 +145,7 @@ def _hardware(request: Request, asked: Hardware) -> tuple[list[DeviceOffer], Hos
         readings = picked.source.read()
     finally:
         picked.source.close()
-    gpus = [] if picked.source.name == "host" else readings
+    gpus = [without_waiting(r) for r in readings if picked.source.name != "host"]
     offered = offers(
         gpus,
         request.gpus,

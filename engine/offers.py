@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
+import os
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from engine.messages import DeviceReading
 from engine.placement.solve import DeviceOffer
 from engine.telemetry.devices import DeviceSelectionError, select_devices
+
+#: How the command line of a rank begins that keeps its weights for the next job.
+WAITING_TITLE: Final = "avatop-rank --warm"
 
 
 def offers(
@@ -42,6 +48,27 @@ def offers(
             )
         picked = []
     return [_offer(reading, cap) for reading in picked] or [host]
+
+
+def without_waiting(reading: DeviceReading) -> DeviceReading:
+    """A device as it is once ranks of this user that wait for a job have gone: its engine ends
+    them where their memory is needed."""
+    used = reading.memory_used
+    held = sum(
+        process.memory.get(reading.uuid) or 0
+        for process in reading.processes
+        if (process.command or "").startswith(WAITING_TITLE) and _is_mine(process.pid)
+    )
+    if not held or used is None:
+        return reading
+    return dataclasses.replace(reading, memory_used=max(0, used - held))
+
+
+def _is_mine(pid: int) -> bool:
+    try:
+        return os.stat(f"/proc/{pid}").st_uid == os.getuid()  # noqa: PTH116
+    except OSError:
+        return False
 
 
 def torch_is_cpu_only() -> bool:

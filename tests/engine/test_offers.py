@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
+
 import pytest
 
 from engine import offers as module
-from engine.messages import DeviceReading
-from engine.offers import offers
+from engine.messages import DeviceReading, ProcessReading
+from engine.offers import offers, without_waiting
 from engine.telemetry.devices import DeviceSelectionError
 
 GIB = 1 << 30
@@ -43,6 +46,20 @@ def test_free_memory_is_what_others_leave_and_a_cap_bounds_it() -> None:
     assert [o.usable_bytes for o in found] == [140 * GIB, 41 * GIB]
     found = offers([_gpu(0), _gpu(1, used=100)], None, {}, cap=50 * GIB)
     assert [o.usable_bytes for o in found] == [50 * GIB, 41 * GIB]
+
+
+def test_ranks_of_one_s_own_that_wait_for_a_job_count_as_gone() -> None:
+    def rank(pid: int, doing: str) -> ProcessReading:
+        memory = {"GPU-00": 28 * GIB}
+        return ProcessReading(
+            pid, 1.0, command=f"avatop-rank {doing} --rank 0", memory=dict(memory)
+        )
+
+    mine, of_root_or_none = os.getpid(), 2**22 + 5
+    held = (rank(mine, "--warm --after 7"), rank(mine, "--job 8"), rank(of_root_or_none, "--warm"))
+    busy = dataclasses.replace(_gpu(0, used=90), processes=held)
+    assert without_waiting(busy).memory_used == (90 - 28) * GIB
+    assert without_waiting(_gpu(0)) == _gpu(0)
 
 
 def test_devices_are_chosen_by_index_or_uuid_in_the_order_asked_for() -> None:
