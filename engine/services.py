@@ -16,7 +16,7 @@ from engine.jobs.aftermath import look_after
 from engine.jobs.drained import Drained
 from engine.jobs.paths import Places
 from engine.jobs.store import JobStore
-from engine.messages import DevicesSampled, JobRow
+from engine.messages import DevicesDrained, DevicesSampled, JobRow
 from engine.nightwatch.night import Night
 from engine.orders import Orders
 from engine.placement.calibration import Corrections
@@ -78,6 +78,8 @@ class Services:
         if self.store.notice is not None:
             self.bus.log("WARNING", self.store.notice)
         self.queue.drained = Drained(self.store)
+        if self.queue.drained:
+            self.bus.publish(DevicesDrained(devices=tuple(sorted(self.queue.drained))))
         for row in self.store.claim_stale(self._waits_on):
             if row.state == "queued":
                 self._left.append(row)

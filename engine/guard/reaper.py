@@ -149,7 +149,11 @@ class Reaper:
         scene = self.look()
         steps = plan_reap.plan(scene, consent=POLICY)
         done = self.run(scene, [step for step in steps if self._of_home(step)])
-        own = [leak for leak in self.leaks(self.look()) if leak.name.startswith(known.OWN_PREFIX)]
+        own = [
+            leak
+            for leak in self.leaks(self.look())
+            if leak.name.startswith(known.OWN_PREFIX) and not shm.is_state(leak.name)
+        ]
         removed = shm.remove(own, folder=self.shm_folder, audit=self.audit)
         return Report(False, tuple(done), tuple(removed))
 
