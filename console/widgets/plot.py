@@ -110,14 +110,16 @@ def _height(value: Stack | None, full: int, floor: float, scale: float) -> int:
     return min(max(round((value[0] - floor) * scale), 1), full)
 
 
-def _owner_at(value: Stack, dot: float, floor: float, scale: float) -> str:
-    """Whose part of a stack lies at a height given in dots."""
-    edge = 0.0
+def _owner_of(value: Stack, low: int, high: int, floor: float, scale: float) -> str:
+    """Who has most of a stack between two heights given in dots: a cell has one colour."""
+    edge = -floor * scale
+    most, found = 0.0, value[1][-1][0] if value[1] else "other"
     for owner, amount in value[1]:
-        edge += amount
-        if (edge - floor) * scale > dot:
-            return owner
-    return value[1][-1][0] if value[1] else "other"
+        start, edge = edge, edge + amount * scale
+        share = min(edge, high) - max(start, low)
+        if share > most:
+            most, found = share, owner
+    return found
 
 
 def _braille(paint: Paint, pair: Pair, frame: _Frame) -> list[Cell]:
@@ -137,7 +139,7 @@ def _braille(paint: Paint, pair: Pair, frame: _Frame) -> list[Cell]:
             )
         role = "text"
         if mask and tall is not None:
-            owner = _owner_at(tall, min(base + 2, most - 1) + 0.5, floor, scale)
+            owner = _owner_of(tall, base, min(base + 4, most), floor, scale)
             role = _ROLES.get(owner, owner)
             if patterned and owner in OWNER_PATTERNS:
                 mask = mask & OWNER_PATTERNS[owner] or mask
@@ -160,7 +162,7 @@ def _letters(_paint: Paint, pair: Pair, frame: _Frame) -> list[Cell]:
     out: list[Cell] = []
     for row in range(height - 1, -1, -1):
         if row < most and value is not None and not (outline and row < most - 1):
-            owner = _owner_at(value, row + 0.5, floor, scale)
+            owner = _owner_of(value, row, row + 1, floor, scale)
             over = line is not None and row > line
             role = "over" if over else _ROLES.get(owner, owner)
             out.append((OWNER_LETTERS.get(owner, "#"), role))

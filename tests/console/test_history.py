@@ -93,6 +93,14 @@ def test_the_plan_is_on_the_picture_and_what_is_over_it_stands_out() -> None:
     assert drawn[3][1][1] == "owner.weights"
 
 
+def test_a_cell_shows_the_owner_that_has_most_of_it() -> None:
+    paint = Paint(load("signature"))
+    held = history.stack({"weights": 26.0, "kv": 12.5, "conditioning": 0.8, "slack": 2.8})
+    drawn = plot.area(paint, [held] * 2, 9, 140)
+    roles = [row[0][1] for row in drawn if row[0][1].startswith("owner")]
+    assert roles == ["owner.kv", "owner.weights", "owner.weights"]
+
+
 def test_monochrome_tells_owners_apart_by_pattern() -> None:
     paint = Paint(load("mono"))
     shapes = {owner: paint.swatch(owner) for owner in plot._ROLES}
