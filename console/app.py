@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from typing import Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual import work
 from textual.app import SystemCommand
@@ -35,12 +35,10 @@ from console.terminal import shows_unicode
 from console.widgets.bars import Place
 from console.widgets.paint import Paint
 from engine.client import EngineClient
-from engine.messages import (
-    Command,
-    LogLine,
-    Reply,
-    Snapshot,
-)
+from engine.messages import LogLine, Reply, Snapshot
+
+if TYPE_CHECKING:
+    from engine.messages import Command
 
 FRAME: float = 0.1  # seconds between pictures at most
 

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from engine.messages import Command, Event, Reply, Snapshot
+from engine.messages import Event, Reply, Snapshot
+
+if TYPE_CHECKING:
+    from engine.messages import Command
 
 Listener = Callable[[Event], None]
 

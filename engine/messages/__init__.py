@@ -10,6 +10,9 @@ Owners of memory use one vocabulary everywhere, ``OWNERS``.
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING
+
 from engine.messages.answers import (
     Reply,
     Snapshot,
@@ -25,27 +28,6 @@ from engine.messages.base import (
     MessageError,
     from_dict,
     from_json,
-)
-from engine.messages.commands import (
-    Acknowledge,
-    BatchCommand,
-    Cancel,
-    Command,
-    Drain,
-    Finish,
-    Mirror,
-    Pause,
-    Reap,
-    Relaunch,
-    ReleaseCommand,
-    Reorder,
-    Resume,
-    SetSpikeThreshold,
-    Silence,
-    StopEngine,
-    Submit,
-    Switch,
-    SwitchQueue,
 )
 from engine.messages.events import (
     AlertChanged,
@@ -82,6 +64,37 @@ from engine.messages.parts import (
     Remedy,
     UnshardRecord,
 )
+
+if TYPE_CHECKING:
+    from engine.messages.commands import (
+        Acknowledge,
+        BatchCommand,
+        Cancel,
+        Command,
+        Drain,
+        Finish,
+        Mirror,
+        Pause,
+        Reap,
+        Relaunch,
+        ReleaseCommand,
+        Reorder,
+        Resume,
+        SetSpikeThreshold,
+        Silence,
+        StopEngine,
+        Submit,
+        Switch,
+        SwitchQueue,
+    )
+else:
+
+    def __getattr__(name: str) -> object:
+        """Commands are made when the first one is asked for: no first picture waits for them."""
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(importlib.import_module("engine.messages.commands"), name)
+
 
 __all__ = [
     "END_STATES",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib
 import json
 import time
 import types
@@ -82,7 +83,10 @@ def from_dict(data: dict[str, Any]) -> Message:
     Raises:
         MessageError: unknown type, or fields that do not fit.
     """
-    kind = Message.kinds.get(str(data.get("type")))
+    name = str(data.get("type"))
+    if name not in Message.kinds:
+        importlib.import_module("engine.messages.commands")  # made when the first one is read
+    kind = Message.kinds.get(name)
     if kind is None:
         raise MessageError(f"unknown message type {data.get('type')!r}")
     try:
