@@ -50,7 +50,7 @@ class Services:
         self.server = RankServer(
             on_log=lambda level, text: bus.log(level, f"server: {text}"), home=places.state
         )
-        self.warm = WarmGroups(bus, environment_seconds(), self._lasting)
+        self.warm = WarmGroups(bus, environment_seconds(), self._lasting, self._drained)
         self.limits = limits or Limits()
         self.desk = Desk(bus, self.fresh_machine)
         self.queue = JobQueue(self)
@@ -180,6 +180,11 @@ class Services:
     def _lasting(self, version: str | None) -> bool:
         """While a rollout is under way both its versions stay warm: the way back is short."""
         return version is not None and self.releases.store.rolling(version)
+
+    def _drained(self) -> frozenset[str | None]:
+        """Devices that get no new work, as groups of ranks know them."""
+        drained = self.queue.drained.items()
+        return frozenset(None if lease == "cpu" else uuid for uuid, lease in drained)
 
     def _on_sample(self, sample: DevicesSampled) -> None:
         """On the sampler's thread."""

@@ -13,7 +13,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -135,12 +135,18 @@ class WarmGroups:
 
     Args:
         lasting: whether groups of a version wait without a limit of time.
+        drained: devices that get no new work, by UUID; None: the host.
     """
 
     def __init__(
-        self, bus: Bus, seconds: float, lasting: Callable[[str | None], bool] = lambda _: False
+        self,
+        bus: Bus,
+        seconds: float,
+        lasting: Callable[[str | None], bool] = lambda _: False,
+        drained: Callable[[], Set[str | None]] = frozenset,
     ) -> None:
-        self._bus, self._seconds, self._lasting = bus, seconds, lasting
+        self._bus, self._seconds = bus, seconds
+        self._lasting, self._drained = lasting, drained
         self._waiting: list[_Waiting] = []
         self._leases: dict[str, Lease] = {}  # of devices on which groups wait
         self._fading: dict[_Waiting, int] = {}  # on their way out → readings they may still be in
@@ -191,9 +197,10 @@ class WarmGroups:
         plan = prepared.plan
         name = await asyncio.to_thread(name_of, prepared, row) if self._seconds else None
         waiting = self._take(name)
-        await self._make_room(plan, cold=name is None)
-        place = Place(name, None, self._lease(_uuids(plan)), waiting)
+        place = Place(name, None, [], waiting)
         try:
+            await self._make_room(plan, cold=name is None)
+            place.leases = self._lease(_uuids(plan))
             place.port = reserve() if plan.world_size > 1 else None
             if waiting is not None:
                 text = f"its ranks are warm: they hold the weights of job {waiting.job}"
@@ -275,8 +282,8 @@ class WarmGroups:
             for process, device in zip(group.ranks, plan.devices, strict=True):
                 held[device.uuid] = held.get(device.uuid, 0) + (process.kept or 0)
             waiting = _Waiting(place.name, group, row.id, row.version, held)
-            if self._closed:
-                self._end(waiting, "the engine is stopping")
+            if self._closed or self._drained() & set(held):
+                self._end(waiting, "nothing more begins there")
             else:
                 self._wait(waiting)
         self._return(place.leases)

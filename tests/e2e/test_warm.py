@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
-from engine.messages import LogLine, RankChanged, Reap
+from engine.messages import Drain, LogLine, RankChanged, Reap
 from tests.e2e.harness import Driven, engine_under, gone, job_flags, until
 
 pytestmark = [pytest.mark.ranks, pytest.mark.xdist_group("e2e")]
@@ -102,7 +102,17 @@ def test_other_plans_stay_beside_where_memory_allows_and_end_them_where_not(work
     assert gone(before)
 
 
+def test_a_drained_device_is_left_by_them(work: Work) -> None:
+    (cpu,) = work.engine.client.snapshot().result(30).devices
+    ranks = work.waiting
+    assert ranks
+    assert work.engine.ask(Drain(device=cpu.uuid)).ok
+    assert gone(ranks)
+    assert work.engine.ask(Drain(device=cpu.uuid, on=False)).ok
+
+
 def test_they_end_with_the_engine(work: Work) -> None:
+    assert not work.make()["warm"]
     ranks = work.waiting
     assert ranks
     work.engine.client.close()
