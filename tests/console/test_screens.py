@@ -79,9 +79,13 @@ async def opened_page(console: Console, name: str) -> None:
         found = page.details.weights
         assert found is not None
         assert found.inspection is not None
-        here = dataclasses.replace(found.inspection, dir="sample_data/ckpt")
-        page.details.weights = dataclasses.replace(found, inspection=here)
+        # The DiT alone: the sample's other parts may be trained anew.
+        dit = tuple(c for c in found.inspection.components if c.name == "dit")
+        here = dataclasses.replace(found.inspection, dir="sample_data/ckpt", components=dit)
+        tensors = tuple(row for row in found.tensors if row.component == "dit")
+        page.details.weights = dataclasses.replace(found, inspection=here, tensors=tensors)
         page.details.update()
+        page.table.update()
 
 
 def compare(name: str, text: str) -> None:
