@@ -20,7 +20,7 @@ _PRIOR: Final = 0.4
 _SAME_SETTING: Final = 3
 #: Configurations that must have been measured before the margin is taken from them, and its least.
 _ENOUGH: Final = 4
-_LEAST_MARGIN: Final = 0.05
+_LEAST_MARGIN: Final = 0.08
 
 
 @dataclass(frozen=True)
