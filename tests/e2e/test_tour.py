@@ -28,12 +28,12 @@ from tests.e2e.harness import PATIENCE, argv, gone, job_flags, ranks_of, start_c
 from tests.e2e.person import Person, at_the_console
 from tests.guard.scenarios import Planted, read_until
 
-pytestmark = [pytest.mark.pty, pytest.mark.ranks, pytest.mark.xdist_group("tour")]
+pytestmark = [pytest.mark.pty, pytest.mark.ranks]
 
 #: Seconds of sound: more clips of one block than anybody waits for.
 SOUND = 120.0
-#: Of the second job: the first one's clips up to here are made anew, undisturbed.
-AGAIN = 60
+#: Clips after the rank's death that are looked at.
+BEYOND = 8
 
 
 @dataclass
@@ -42,6 +42,7 @@ class Tour:
 
     folder: Path
     stray: int  # a process that nobody started any more
+    again: int = 0  # clips of the first job that a second one makes anew, undisturbed
     stack: ExitStack = field(default_factory=ExitStack)
     person: Person = field(init=False)
 
@@ -143,10 +144,10 @@ def test_kill_a_rank_see_the_alert_and_apply_the_remedy(tour: Tour) -> None:
     person.press("1")
     person.sees(r"rank 0 ● step")
     (rank,) = ranks_of(person.child.pid)
-    committed = len(tour.clips(1))
     rank.kill()
     person.sees(r"↻ 1 interrupted", r"✗ .*job 1: .*(SIGKILL|by a signal)", r"⚠\d")
     assert tour.stored(1, "state") == "interrupted"
+    tour.again = len(tour.clips(1)) + BEYOND
 
     person.press("7")
     person.sees("✗ cause ", "firing +warning .* job 1 was interrupted; it can go on",
@@ -166,7 +167,7 @@ def test_kill_a_rank_see_the_alert_and_apply_the_remedy(tour: Tour) -> None:
     person.press("Down", "Enter")
     person.sees(r"● \d running", "All is well: no alert, no finding", but="Relaunch job 1")
     person.waits_for(lambda: tour.stored(1, "state") == "running")
-    person.waits_for(lambda: len(tour.clips(1)) > committed + 5)
+    person.waits_for(lambda: len(tour.clips(1)) > tour.again - BEYOND)
     assert gone([rank])
 
 
@@ -187,7 +188,7 @@ def test_leave_and_come_back(tour: Tour) -> None:
     person.sees(r"● running +offload", r"rank 0 ● step", "clip 0 committed|is attached")
     assert tour.engine() == engine
     assert not gone(ranks)
-    person.waits_for(lambda: len(tour.clips(1)) > committed)
+    person.waits_for(lambda: len(tour.clips(1)) > max(committed, tour.again))
     person.press("2", "f")
     person.sees("Finish job 1 now", "▌ Let it be")
     person.press("Down", "Enter")
@@ -200,8 +201,8 @@ def test_submit_it_once_more_with_other_values(tour: Tour) -> None:
     person.press("e")
     person.sees("Submit a job", r"mode +offload")
     # From the preset six fields down are the clips, two more the mode.
-    person.press(*["Down"] * 6, *["Backspace"] * 4, str(AGAIN), "Down", "Down", "Left")
-    person.sees(rf"clips +{AGAIN}\b", "mode +◂ single ▸")
+    person.press(*["Down"] * 6, *["Backspace"] * 4, str(tour.again), "Down", "Down", "Left")
+    person.sees(rf"clips +{tour.again}\b", "mode +◂ single ▸")
     person.press("Enter")
     person.sees(r"2 . (queued|loading|running)", but="Submit a job")
     assert tour.stored(2, "mode") == "single"
@@ -279,10 +280,8 @@ def test_what_was_switched_killed_and_resumed_is_what_it_would_have_been(tour: T
     person.press("2")
     person.sees(r"2 ✓ done")
     undisturbed, first = tour.clips(2), tour.clips(1)
-    assert len(undisturbed) == AGAIN
-    common = min(len(first), AGAIN) - 1  # the last of a video ends with its sound
-    assert common > 10
-    assert first[:common] == undisturbed[:common]
+    assert len(undisturbed) == tour.again
+    assert undisturbed[:-1] == first[: tour.again - 1]  # the last one ends a video
     engine = tour.engine()
     person.press("q")
     assert person.leaves() == 0
