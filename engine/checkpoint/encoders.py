@@ -6,6 +6,7 @@ Each table follows from a few widths (the ``.pth`` files carry no configuration;
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,10 +18,42 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class VAEShape:
-    """Wan 2.1's causal VAE: everything follows from the width of its first level."""
+    """Wan 2.1's causal VAE: everything follows from the width of its first level.
+
+    Smaller ones than the released may have other widths of their levels, outermost first, and
+    another number of residual blocks.
+    """
 
     dim: int
     z_dim: int = 16
+    widths: tuple[int, ...] = ()
+    blocks: int = 2
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """Width of each level, outermost first."""
+        return self.widths or tuple(self.dim * multiple for multiple in _MULTIPLES)
+
+    @classmethod
+    def of(cls, found: Mapping[str, Shape]) -> VAEShape:
+        """The shape whose encoder has the levels of ``found``; as released where these are uneven.
+
+        Raises:
+            KeyError: a tensor that fixes the widths is missing.
+        """
+        dim, z_dim = found["encoder.conv1.weight"][0], found["conv2.weight"][0]
+        kinds = {int(m[1]): m[2] for m in map(_STAGE.match, found) if m}
+        levels: list[list[int]] = [[]]
+        for number in range(len(kinds)):
+            width = found.get(f"encoder.downsamples.{number}.residual.2.weight")
+            if kinds.get(number) == "resample":
+                levels.append([])
+            elif width:
+                levels[-1].append(width[0])
+        even = len(levels) == len(_MULTIPLES) and all(len(set(level)) == 1 for level in levels)
+        if not even or len({len(level) for level in levels}) != 1:
+            return cls(dim, z_dim)
+        return cls(dim, z_dim, tuple(level[0] for level in levels), len(levels[0]))
 
 
 @dataclass(frozen=True)
@@ -37,8 +70,8 @@ class T5Shape:
 
 
 _MULTIPLES = (1, 2, 4, 4)
-_RES_BLOCKS = 2
 _TEMPORAL_DOWN = (False, True, True)
+_STAGE = re.compile(r"encoder\.downsamples\.(\d+)\.(residual|resample)\.")
 
 
 def _conv(path: str, out: int, fan_in: int, *kernel: int) -> dict[str, Shape]:
@@ -71,11 +104,11 @@ def _head(path: str, dim: int, out: int) -> dict[str, Shape]:
 
 def vae_tensors(shape: VAEShape) -> dict[str, Shape]:
     """Every tensor of ``Wan2.1_VAE.pth``; modules are numbered in order, resamplers included."""
-    widths = [shape.dim * multiple for multiple in _MULTIPLES]
+    widths = shape.levels
     table = _conv("encoder.conv1", shape.dim, 3, 3, 3, 3)
     number, width = 0, shape.dim
     for level, out in enumerate(widths):
-        for _ in range(_RES_BLOCKS):
+        for _ in range(shape.blocks):
             table |= _residual(f"encoder.downsamples.{number}", width, out)
             number, width = number + 1, out
         if level < len(widths) - 1:
@@ -90,7 +123,7 @@ def vae_tensors(shape: VAEShape) -> dict[str, Shape]:
     table |= _conv("decoder.conv1", width, shape.z_dim, 3, 3, 3) | _middle("decoder.middle", width)
     number = 0
     for level, out in enumerate(reversed(widths)):
-        for _ in range(_RES_BLOCKS + 1):
+        for _ in range(shape.blocks + 1):
             table |= _residual(f"decoder.upsamples.{number}", width, out)
             number, width = number + 1, out
         if level < len(widths) - 1:

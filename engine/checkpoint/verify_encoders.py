@@ -77,7 +77,7 @@ def _listed(paths: list[Path], findings: Findings) -> dict[Path | None, dict[str
 
 
 def _vae_table(found: Mapping[str, Shape]) -> dict[str, Shape]:
-    return vae_tensors(VAEShape(found["encoder.conv1.weight"][0], found["conv2.weight"][0]))
+    return vae_tensors(VAEShape.of(found))
 
 
 def _t5_table(found: Mapping[str, Shape]) -> dict[str, Shape]:
