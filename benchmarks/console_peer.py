@@ -32,7 +32,8 @@ from benchmarks.console import hardware, spawn, versions
 
 SIZES: Final = ((200, 50), (80, 24))
 LIMIT: Final = 20.0  # seconds a program may take until its devices are shown
-SETTLE: Final = 10.0  # seconds before costs are taken: what is done once at the start is over
+SETTLE: Final = 60.0  # seconds at most until what is done once at the start is over
+QUIET: Final = 0.1  # of a core: less over two seconds means that it is
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,16 @@ class Started:
         except psutil.NoSuchProcess:
             return []
 
+    def settle(self) -> None:
+        """Wait until what is done once (avatop's ranks are prepared) is done."""
+        until = time.perf_counter() + SETTLE
+        while time.perf_counter() < until:
+            family = self.family()
+            before = sum(_cpu(p) for p in family)
+            self.read(2.0)
+            if len(family) == len(self.family()) and sum(map(_cpu, family)) - before < 2 * QUIET:
+                return
+
     def cost(self, seconds: float) -> dict[str, float]:
         """Share of one core, bytes a second, resident memory; of all and of the first alone."""
         family = self.family()
@@ -146,7 +157,7 @@ def measure(program: Program, size: tuple[int, int], starts: int, seconds: float
             if at:
                 took.append(first)
             if at == starts:
-                started.read(SETTLE)
+                started.settle()
                 row |= started.cost(seconds)
     return row | {"first_picture_ms": round(statistics.median(took) * 1000), "starts": len(took)}
 
