@@ -70,7 +70,7 @@ class Production:
             self.take(event)
         if (snapshot.processes or snapshot.leaked) and self.surveyed is None:
             self.processes, self.leaked = snapshot.processes, snapshot.leaked
-            self.surveyed = now
+            self.surveyed = now if snapshot.surveyed is None else snapshot.surveyed
 
 
 def _bound(kept: dict[str, Any], limit: int) -> None:

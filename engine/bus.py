@@ -106,6 +106,7 @@ class Bus:
         self._alerts: dict[str, AlertChanged] = {}
         self._findings: dict[str, FindingRaised] = {}
         self._processes: tuple[ProcessClass, ...] = ()
+        self._surveyed: float | None = None
         self._leaked: tuple[str, ...] = ()
         self._batches: dict[str, BatchChanged] = {}
         self._releases: dict[str, ReleaseChanged] = {}
@@ -216,6 +217,7 @@ class Bus:
                 self._source = event.device_source
             case ProcessesSurveyed():
                 self._processes, self._leaked = event.processes, event.leaked
+                self._surveyed = event.t
             case AlertChanged():
                 _keep(self._alerts, event.id, event, event.state == "resolved")
             case FindingRaised():
@@ -260,6 +262,7 @@ class Bus:
             alerts=tuple(self._alerts.values()),
             findings=tuple(self._findings.values()),
             processes=self._processes,
+            surveyed=self._surveyed,
             leaked=self._leaked,
             batches=tuple(self._batches.values()),
             releases=tuple(self._releases.values()),

@@ -44,6 +44,7 @@ class Snapshot:
     findings: tuple[FindingRaised, ...] = ()
     processes: tuple[ProcessClass, ...] = ()
     leaked: tuple[str, ...] = ()  # as of ``ProcessesSurveyed``
+    surveyed: float | None = None  # when processes and leaks were told, in Unix seconds
     batches: tuple[BatchChanged, ...] = ()
     releases: tuple[ReleaseChanged, ...] = ()
     checkpoints: tuple[CheckpointChanged, ...] = ()

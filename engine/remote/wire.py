@@ -19,6 +19,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Final
 
 from engine.messages import (
@@ -103,7 +104,8 @@ def events_of(snapshot: Snapshot) -> list[Event]:
     told += snapshot.checkpoints
     told.append(DevicesDrained(devices=snapshot.drained))
     if snapshot.processes or snapshot.leaked:
-        told.append(ProcessesSurveyed(processes=snapshot.processes, leaked=snapshot.leaked))
+        seen = ProcessesSurveyed(processes=snapshot.processes, leaked=snapshot.leaked)
+        told.append(seen if snapshot.surveyed is None else replace(seen, t=snapshot.surveyed))
     return told
 
 
@@ -138,6 +140,7 @@ def snapshot_from_dict(body: dict[str, Any]) -> Snapshot:
         findings=tuple(e for e in found if isinstance(e, FindingRaised)),
         processes=tuple(p for e in found if isinstance(e, ProcessesSurveyed) for p in e.processes),
         leaked=tuple(n for e in found if isinstance(e, ProcessesSurveyed) for n in e.leaked),
+        surveyed=next((e.t for e in found if isinstance(e, ProcessesSurveyed)), None),
         batches=tuple(e for e in found if isinstance(e, BatchChanged)),
         releases=tuple(e for e in found if isinstance(e, ReleaseChanged)),
         checkpoints=tuple(e for e in found if isinstance(e, CheckpointChanged)),

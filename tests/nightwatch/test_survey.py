@@ -16,7 +16,15 @@ from engine.guard import marks
 from engine.guard.identity import boot_id, unix_time
 from engine.guard.scan import read_row
 from engine.jobs.store import JobStore
-from engine.messages import Audited, Event, ProcessClass, ProcessesSurveyed, Reap
+from engine.messages import (
+    Audited,
+    Event,
+    ProcessClass,
+    ProcessesSurveyed,
+    ProcessReading,
+    Reap,
+)
+from engine.remote.wire import snapshot_from_dict, snapshot_to_dict
 from engine.nightwatch.survey import Survey
 from tests.guard.scenarios import QUICK, Card, Planted, reaper, state, until
 
@@ -173,3 +181,11 @@ async def test_a_job_s_mirrored_state_is_no_leak(world: World, tmp_path: Path) -
     assert told.leaked == ("avatop-lost", "nccl-x1")
     await world.survey.reap_own()
     assert sorted(p.name for p in folder.iterdir()) == ["avatop-mirror-17-ring", "nccl-x1"]
+
+
+def test_who_attaches_late_is_told_when_it_was_seen() -> None:
+    bus = Bus()
+    seen = ProcessClass(process=ProcessReading(7, 1.0), kind="stray", evidence=())
+    bus.publish(ProcessesSurveyed(processes=(seen,), t=123.0))
+    late = snapshot_from_dict(snapshot_to_dict(bus.snapshot()))
+    assert (late.processes, late.surveyed) == ((seen,), 123.0)
