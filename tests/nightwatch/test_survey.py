@@ -24,8 +24,8 @@ from engine.messages import (
     ProcessReading,
     Reap,
 )
-from engine.remote.wire import snapshot_from_dict, snapshot_to_dict
 from engine.nightwatch.survey import Survey
+from engine.remote.wire import snapshot_from_dict, snapshot_to_dict
 from tests.guard.scenarios import QUICK, Card, Planted, reaper, state, until
 
 DEAD = f"{2**22 + 9}:1:{boot_id()}"  # an engine that is not there
