@@ -57,12 +57,11 @@ class IncidentFolder:
         """Variables that make NCCL's recorder run and write here.
 
         ``TORCH_NCCL_DEBUG_INFO_PIPE_FILE`` lets the dump be asked for before the timeout; names
-        are torch's own (its flight recorder tutorial), the older ones beside the newer.
+        are torch's own (its flight recorder tutorial).
         """
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         prefix = str(self.path / _DUMP)
         return {
-            "TORCH_NCCL_TRACE_BUFFER_SIZE": RECORDED_COLLECTIVES,
             "TORCH_FR_BUFFER_SIZE": RECORDED_COLLECTIVES,
             "TORCH_NCCL_DUMP_ON_TIMEOUT": "1",
             "TORCH_NCCL_DEBUG_INFO_TEMP_FILE": prefix,

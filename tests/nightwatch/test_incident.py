@@ -15,7 +15,7 @@ def test_stacks_and_recorders_are_kept_with_the_reason(tmp_path: Path) -> None:
     env = folder.environment()
     assert env["TORCH_NCCL_DUMP_ON_TIMEOUT"] == "1"
     # Older and newer names of the recorder's size; without it nothing is recorded.
-    assert env["TORCH_NCCL_TRACE_BUFFER_SIZE"] == env["TORCH_FR_BUFFER_SIZE"] == "2000"
+    assert env["TORCH_FR_BUFFER_SIZE"] == "2000"
     assert env["TORCH_NCCL_DEBUG_INFO_TEMP_FILE"] == env["TORCH_FR_DUMP_TEMP_FILE"]
     # As torch makes them: a pipe per rank that is asked for a dump, a file per rank as answer.
     pipes = []
