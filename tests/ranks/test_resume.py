@@ -6,11 +6,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from engine.placement.cut import RING_BLOCKS
+from engine.placement.onrank.state import Keeper
 from engine.placement.statefile import EMPTY, StateFile
+from engine.ranks.protocol import RankSpec, StateSpec
 from tests.ranks.job_harness import RankReports
-from tests.ranks.resume_harness import go_on, kept_cut, kill_at
+from tests.ranks.resume_harness import _context, _rank, go_on, kept_cut, kill_at, specs
 
 pytestmark = [pytest.mark.ranks, pytest.mark.xdist_group("ranks")]
 
@@ -57,6 +60,30 @@ def test_a_killed_rank_s_job_goes_on_to_the_same_latents(
     resumed = go_on(fresh, then, cut)
     assert resumed.result["latents_sha256"] == whole.result["latents_sha256"]
     assert [c["sha256"] for c in resumed.of("clip")] == [c["sha256"] for c in whole.of("clip")]
+
+
+def _gently(spec: RankSpec) -> None:
+    """A rank that fails where it writes a latent again that is kept."""
+    keep = Keeper.keep_latent
+
+    def keep_new(keeper: Keeper, step: int, block: int, latent: torch.Tensor) -> None:
+        assert not keeper.holds_latent(step, block), f"block {block} at step {step} is kept"
+        keep(keeper, step, block, latent)
+
+    Keeper.keep_latent = keep_new  # type: ignore[method-assign]
+    _rank(spec, None)
+
+
+def test_a_latent_that_others_may_be_reading_is_not_written_again(fresh: Path) -> None:
+    kill_at(fresh, "single", 1, 4)
+    cut = kept_cut(fresh)
+    assert cut is not None
+    mirror = str(fresh / "mirror")
+    (spec,) = specs(fresh, "single", StateSpec(folder=mirror, source=mirror, cut=cut.blocks))
+    rank = _context().Process(target=_gently, args=(spec,), daemon=True)
+    rank.start()
+    rank.join(100)
+    assert rank.exitcode == 0
 
 
 def test_committed_clips_are_not_made_again_and_later_ones_are_the_same(

@@ -236,6 +236,11 @@ class Keeper:
         if file is not None:
             self.outlet.put(file, block % file.slots, block, {"latent": latent})
 
+    def holds_latent(self, step: int, block: int) -> bool:
+        """Whether the file has it: other ranks may be reading it there, so it stays untouched."""
+        file = self._latents.get(step)
+        return file is not None and file.holds(block)
+
     def keep_all(self, cut: Cut) -> None:
         """Keep what a video needs that goes on from ``cut``, as far as it is not kept yet."""
         for step, file in self._files.items():
@@ -274,7 +279,7 @@ def take_up(
             file.read("latent", block % file.slots, raw(x))
         if step in generation.local_steps:
             generation.receive(step, block, x.to(generation.device))
-        if keeper is not None:
+        if keeper is not None and not keeper.holds_latent(step, block):
             keeper.keep_latent(step, block, x.to(generation.device))
     if keeper is not None:
         keeper.keep_all(cut)
