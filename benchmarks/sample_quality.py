@@ -141,6 +141,13 @@ class Gauge:
         return cls(who, render(who, _shut_and_open()[None])[0], vae)
 
     @classmethod
+    def of_smile(cls, who: Identity, vae: Any) -> Gauge:
+        """Of one drawn person's smile instead: 0 as a plain prompt gives it, 1 as a smiling one."""
+        states = torch.zeros(1, 2, 7)
+        states[0, 1, 6] = 1.0
+        return cls(who, render(who, states)[0], vae)
+
+    @classmethod
     def of_demo(cls, vae: Any) -> Gauge:
         """For the demo's portrait."""
         return cls(portrait.who(), portrait.render(_shut_and_open()), vae)
@@ -247,6 +254,11 @@ def measure(models: Models, seconds: float) -> dict[str, Any]:
     span = min(len(openings[0, 0]), len(openings[0, 1]))
     result["other_voice_opening_correlation"] = round(
         correlation(openings[0, 0][:span], openings[0, 1][:span]), 3)  # fmt: skip
+    smiles = Gauge.of_smile(who[:1], models.vae)
+    glad = models.speak(faces[0], waves[0], prompt="A smiling person speaks")
+    result["smile_plain_prompt"], result["smile_smiling_prompt"] = (
+        round(float(smiles.openings(part).mean()), 3) for part in (videos[0, 0], glad)
+    )
     regions = _region(who)
     result["own_portrait_db"] = round(outside(videos[1, 0], faces[1], regions[1]), 2)
     result["other_portrait_db"] = round(outside(videos[1, 0], faces[0], regions[1]), 2)

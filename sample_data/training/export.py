@@ -1,6 +1,6 @@
 """Writes trained parts as a checkpoint in the real layout.
 
-python -m sample_data.training.export STATE OUT [--pictured]
+python -m sample_data.training.export STATE OUT
 """
 
 from __future__ import annotations
@@ -17,9 +17,6 @@ from torch import Tensor
 from engine.checkpoint.demonstration import KEY
 from engine.checkpoint.expected import dit_tensors, lora_tensors
 from engine.checkpoint.layout import LORA_FILE, STEMS, VAE_FILE, WAV2VEC_DIR
-from engine.model.vae import VAE
-from engine.model.vae_blocks import Upsample
-from sample_data.training import vae_stage
 
 HERE = Path(__file__).resolve().parent
 SHARDS = 2
@@ -27,18 +24,18 @@ SHARDS = 2
 TRAINED = {"size": "128*128", "steps": 4}
 
 
-def export(state: Path, out: Path, pictured: bool) -> None:
+def export(state: Path, out: Path) -> None:
     """Replace DiT, VAE, wav2vec2 and LoRA of the checkpoint in ``out``, which must exist.
 
     ``state`` holds what the stages leave: ``dit``, ``vae`` and ``audio``, each one file or several
-    numbered ones. The text encoder and its tokenizer stay. ``pictured`` says that the VAE codes
-    pictures one by one: its decoder is then told to pass evenly from one to the next.
+    numbered ones. The text encoder and its tokenizer stay.
     """
     config = json.loads((HERE / "dit_config.json").read_text())
     config[KEY] = TRAINED
     (out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     _dit(_found(state, "dit"), config, out)
-    torch.save(_vae(state, pictured), out / VAE_FILE)
+    vae = {name: tensor.bfloat16() for name, tensor in _found(state, "vae").items()}
+    torch.save(vae, out / VAE_FILE)
     _ears(_found(state, "audio"), out / WAV2VEC_DIR)
     # The base needs no few-step LoRA: it is trained at the few steps. This one changes nothing.
     neutral = {
@@ -59,24 +56,6 @@ def _found(state: Path, name: str) -> dict[str, Tensor]:
     return tensors
 
 
-def _vae(state: Path, pictured: bool) -> dict[str, Tensor]:
-    vae = vae_stage.like(_found(state, "vae"))
-    if pictured:
-        _interpolate(vae)
-    return {name: tensor.float().contiguous() for name, tensor in vae.state_dict().items()}
-
-
-def _interpolate(vae: VAE) -> None:
-    for m in vae.decoder.modules():
-        if isinstance(m, Upsample) and m.temporal:
-            channels = m.time_conv.weight.shape[1]
-            m.time_conv.weight.data.zero_()
-            m.time_conv.bias.data.zero_()
-            for n in range(channels):
-                m.time_conv.weight.data[n, n, 1:] = 0.5
-                m.time_conv.weight.data[n + channels, n, -1] = 1
-
-
 def _dit(weights: dict[str, Tensor], config: dict[str, object], out: Path) -> None:
     order = dit_tensors(config)
     if set(order) != set(weights):
@@ -88,7 +67,7 @@ def _dit(weights: dict[str, Tensor], config: dict[str, object], out: Path) -> No
     for name, tensor in tensors.items():
         shards[min(SHARDS - 1, filled * SHARDS // total)][name] = tensor
         filled += tensor.nbytes
-    where = {}
+    where: dict[str, str] = {}
     for n, shard in enumerate(shards, start=1):
         file = f"{STEMS[0]}-{n:05d}-of-{SHARDS:05d}.safetensors"
         save_file(shard, out / file, {"format": "pt"})
@@ -113,4 +92,4 @@ def _ears(weights: dict[str, Tensor], folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    export(Path(sys.argv[1]), Path(sys.argv[2]), "--pictured" in sys.argv)
+    export(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -12,10 +12,10 @@ from engine.model.config import BLOCK_FRAMES, MOTION_BUCKETS
 from engine.model.vae import LATENT_MEAN, LATENT_STD, VAE
 from sample_data.faces.identity import Identity, draw
 from sample_data.faces.render import pencil, render
-from sample_data.training import audio_stage
+from sample_data.training import audio_stage, portrait
 from sample_data.training.sound import Tracks, frame_controls
+from sample_data.training.vae_data import weathered
 from sample_data.training.vae_parallel import moments, pixels
-from sample_data.training.vae_stage import weathered
 
 #: Blocks of a sequence, and the still frames in front of it.
 BLOCKS = 4
@@ -37,6 +37,7 @@ class Pool:
     made: Tensor  # [P, EACH, 16, 1, 16, 16], the first latent as the model last made it
     audio: Tensor  # [P, EACH, BLOCKS, states, dim, 12]
     prompt: Tensor  # [P, EACH]
+    moves: Tensor  # [P, EACH, 12·BLOCKS, 7], the controls
     weight: Tensor  # [P, 1, 1, 16, 16] of errors
     contexts: Tensor  # [prompts, text_len, text_dim]
 
@@ -45,8 +46,17 @@ class Pool:
 
     def replace(self, at: int, other: Pool) -> None:
         """Put other people in the place of those from ``at`` on."""
-        for name in ("ref", "motion", "latents", "made", "audio", "prompt", "weight"):
+        for name in _OWN:
             getattr(self, name)[at : at + len(other)] = getattr(other, name)
+
+
+_OWN = ("ref", "motion", "latents", "made", "audio", "prompt", "moves", "weight")
+
+
+def joined(pools: list[Pool]) -> Pool:
+    """All their people."""
+    fields = {name: torch.cat([getattr(one, name) for one in pools]) for name in _OWN}
+    return Pool(**fields, contexts=pools[0].contexts)
 
 
 class Casting:
@@ -57,6 +67,7 @@ class Casting:
         self.vae, self.ears, self.tracks, self.device = vae, ears, tracks, device
         self.contexts = contexts.to(device)
         self.glad = glad.to(device)
+        self.together = 32 if device.type == "cuda" else 4  # waveforms that are heard at once
         self._heard: list[tuple[Tensor, Tensor]] = []
 
     @torch.no_grad()
@@ -64,7 +75,7 @@ class Casting:
         """Controls ``[count, frames, 7]`` and features ``[count, BLOCKS, states, dim, 12]``."""
         frames = BLOCKS * BLOCK_FRAMES
         while sum(len(a) for a, _ in self._heard) < count:
-            waves = self.tracks.draw(4, _SECONDS)
+            waves = self.tracks.draw(self.together, _SECONDS)
             length = int(_SECONDS * 25) // frames * frames
             moves = frame_controls(waves, length)
             heard = audio_stage.features(self.ears, waves)[..., :length].half()
@@ -88,30 +99,51 @@ class Casting:
         """``count`` people; ``style`` "pencil" draws what they say, not their portrait, so."""
         device = self.device
         who = draw(count, seed).to(device)
-        moves, heard = self._listen(count * EACH)
-        moves = moves.unflatten(0, (count, EACH)).flatten(1, 2)
-        prompt = torch.randint(len(self.contexts), (count, EACH), device=device)
-        frames = BLOCKS * BLOCK_FRAMES
-        moves[..., 4:6] *= HEAD
-        moves[..., 6] = self.glad[prompt].repeat_interleave(frames, dim=1)
+        moves, heard, prompt = self._say(count)
         rest = torch.zeros(count, 1, 7, device=device)
         mood = torch.rand(count, 4, device=device)
         rest[:, 0, 0] = ((mood[:, 0] - 0.65) * 1.2).clamp(min=0)
         rest[:, 0, 3] = 0.6 * mood[:, 1] - 0.3
         rest[:, 0, 6] = (1.3 * mood[:, 2] - 0.2) * (mood[:, 3] < 0.6)
-        video = render(who, torch.cat([rest, moves], dim=1)).clamp(-1, 1)
-        video = _dressed(video)
-        portrait = video[:, :1].expand(-1, STILL, -1, -1, -1)
+        parts = torch.cat([rest, moves], dim=1)
+        video = torch.cat([render(who[at : at + 8], parts[at : at + 8])
+                           for at in range(0, count, 8)]).clamp(-1, 1)  # fmt: skip
+        return self._pool(_dressed(video), _weights(who), moves, heard, prompt, style)
+
+    @torch.no_grad()
+    def own(self, count: int, style: str = "own") -> Pool:
+        """The demo's portrait, ``count`` times."""
+        moves, heard, prompt = self._say(count)
+        still = portrait.picture().to(self.device)[None]
+        frames = [torch.cat([still, portrait.render(one, device=self.device)]) for one in moves]
+        weight = _weights(portrait.who().to(self.device)).expand(count, -1, -1, -1, -1)
+        return self._pool(torch.stack(frames), weight, moves, heard, prompt, style)
+
+    def _say(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Controls ``[count, EACH·frames, 7]``, features and prompts."""
+        moves, heard = self._listen(count * EACH)
+        moves = moves.unflatten(0, (count, EACH)).flatten(1, 2)
+        prompt = torch.randint(len(self.contexts), (count, EACH), device=self.device)
+        moves[..., 4:6] *= HEAD
+        frames = BLOCKS * BLOCK_FRAMES
+        moves[..., 6] = self.glad[prompt].repeat_interleave(frames, dim=1)
+        return moves, heard, prompt
+
+    def _pool(self, video: Tensor, weight: Tensor, moves: Tensor, heard: Tensor, prompt: Tensor,
+              style: str) -> Pool:  # fmt: skip
+        """Of videos ``[count, 1 + EACH·frames, 3, H, W]``, the portrait first."""
+        count, frames = len(video), BLOCKS * BLOCK_FRAMES
+        face = video[:, :1].expand(-1, STILL, -1, -1, -1)
         spoken = video[:, 1:].unflatten(1, (EACH, frames)).flatten(0, 1)
         if style == "pencil":
             spoken = pencil(spoken)
-        before = portrait.repeat_interleave(EACH, dim=0)
+        before = face.repeat_interleave(EACH, dim=0)
         latents = self.encode(torch.cat([before, spoken], dim=1))
         still = STILL // 4 + 1
         own = latents.unflatten(0, (count, EACH))
         motion = own[:, 0, :, :still]
         if style == "pencil":
-            motion = self.encode(portrait)
+            motion = self.encode(face)
         spoken_latents = own[:, :, :, still:].contiguous()
         return Pool(
             ref=motion[:, :, :1].clone(),
@@ -120,7 +152,8 @@ class Casting:
             made=spoken_latents[:, :, :, :1].clone(),
             audio=heard.unflatten(0, (count, EACH)),
             prompt=prompt,
-            weight=_weights(who),
+            moves=moves.unflatten(1, (EACH, frames)).half(),
+            weight=weight.clone(),
             contexts=self.contexts,
         )
 
@@ -137,10 +170,9 @@ class Casting:
         return torch.cat(found).half()
 
     def pool(self, people: int, seed: int, part: int = 16, style: str = "own") -> Pool:
-        made = [self.people(part, seed + at, style) for at in range(0, people, part)]
-        names = ("ref", "motion", "latents", "made", "audio", "prompt", "weight")
-        joined = {n: torch.cat([getattr(one, n) for one in made]) for n in names}
-        return Pool(**joined, contexts=self.contexts)
+        made = [self.people(min(part, people - at), seed + at, style)
+                for at in range(0, people, part)]  # fmt: skip
+        return joined(made)
 
 
 def whole_motion(first: Tensor) -> Tensor:

@@ -39,16 +39,16 @@ def picture(size: int = 128) -> Tensor:
     return torch.from_numpy(np.array(small)).permute(2, 0, 1).float() / 127.5 - 1
 
 
-def render(controls: Tensor, size: int = 128) -> Tensor:
-    """Frames ``[T, 3, size, size]`` in [−1, 1] of ``controls [T, 7]``."""
-    person = who()
-    axis = (torch.arange(size) + 0.5) * (2 / size) - 1
+def render(controls: Tensor, size: int = 128, device: torch.device | str = "cpu") -> Tensor:
+    """Frames ``[T, 3, size, size]`` in [−1, 1] of ``controls [T, 7]``, on ``device``."""
+    controls, person = controls.to(device), who().to(device)
+    axis = (torch.arange(size, device=device) + 0.5) * (2 / size) - 1
     x, y = axis[None, None, None, :], axis[None, None, :, None]
     frames = len(controls)
-    base = (picture(size) + 1) / 2
+    base = (picture(size).to(device) + 1) / 2
     canvas = Canvas(base.expand(1, frames, -1, -1, -1), 2 / size / SCALE)
     fx, fy = x / SCALE, (y - TOP) / SCALE
-    skin = torch.tensor([SKIN])
+    skin = torch.tensor([SKIN], device=device)
 
     def one(v: Tensor) -> Tensor:
         return v[:, None, None, None]
@@ -57,7 +57,7 @@ def render(controls: Tensor, size: int = 128) -> Tensor:
     canvas.lay(ellipse(fx, fy - 0.6 + 0 * opened, 0.42, 0.27) / 3, skin)
     mouth(canvas, person, fx, fy, opened, wide, smile, one)
     ex, ey = x.abs() - EYES[0] + 0 * blink, y - EYES[1]
-    shut = controls[None, :, 2]
+    shut, lash = controls[None, :, 2], torch.tensor([LASH], device=device)
     canvas.lay(ellipse(ex, ey, *LIDS) / SCALE, skin, shut)
-    canvas.lay((segment(ex, ey - 0.03, 0.1, 0.0) - 0.012) / SCALE, torch.tensor([LASH]), shut)
+    canvas.lay((segment(ex, ey - 0.03, 0.1, 0.0) - 0.012) / SCALE, lash, shut)
     return canvas.image[0].clamp(0, 1) * 2 - 1

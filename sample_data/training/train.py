@@ -16,18 +16,28 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from engine.model.config import DiTConfig
 from engine.model.dit import DiT
-from sample_data.training import audio_stage, beginning, dit_stage, people, vae_stage
+from sample_data.training import (
+    audio_stage,
+    beginning,
+    frame_stage,
+    people,
+    vae_data,
+    vae_parallel,
+    vae_stage,
+)
 from sample_data.training.adapter import adapt, pairs
-from sample_data.training.sequence import Walker
 from sample_data.training.sound import Tracks
 
 HERE = Path(__file__).resolve().parent
 PART = 15_000_000
+#: Rows of a prompt that are told apart; those beyond are empty and alike.
+PROMPT = 56
 
 
 class Course:
@@ -91,7 +101,10 @@ class Course:
             model.load_state_dict(ears)
             model.eval().requires_grad_(False)
             held = load_file(self.given.state / "prompts.safetensors")
-            self._casting = people.Casting(vae, model, self.tracks, held["context"],
+            context = held["context"][:, :PROMPT]
+            if held["context"][:, PROMPT - 1 :].any():
+                raise SystemExit(f"prompts of {PROMPT} words or more")
+            self._casting = people.Casting(vae, model, self.tracks, context,
                                            held["smile"], self.device)  # fmt: skip
         return self._casting
 
@@ -108,22 +121,29 @@ class Course:
         more = None
         if path.is_file():
             more = torch.from_numpy(np.load(path)["pictures"]).to(self.device)
-        sizes = {"count": 4, "shrink": 64} if self.small else {"count": 800}
-        vae_stage.train(vae, seconds, self.device, self.tell, more=more,
+        sizes = {"count": 12, "shrink": 64} if self.small else {"count": self.given.films}
+        vae_stage.train(vae, seconds, self.device, self.tell, self.tracks, more=more,
                         resumed=weights is not None,
-                        peak=self.given.peak or 1.5e-3,
-                        **sizes)  # fmt: skip
+                        peak=self.given.peak or 1.3e-3, **sizes)  # fmt: skip
         self.keep("vae", vae.state_dict(), torch.bfloat16)
         self._casting = None
+        video = vae_data.films(10, 9, 4242, self.device, 10).float() / 127.5 - 1
+        with torch.no_grad():
+            coded = vae_parallel.pixels(vae, vae_parallel.moments(vae, video))
+        _picture(torch.stack([video, coded], dim=1).flatten(0, 1)[..., ::2, :, :, :],
+                 self.out / "vae.png")  # fmt: skip
 
-    def _pools(self, style: str, count: int) -> tuple[people.Pool, people.Pool]:
+    def _pools(self, style: str, count: int) -> tuple[people.Pool, people.Pool, int]:
+        """Held-out people, people to learn from, and how many of these show the demo's own."""
+        casting = self.casting
         if self.small:
-            held = self.casting.pool(4, 77_000_000, 4, style)
-            return held, self.casting.pool(16, int(time.time()), 4, style)
-        held = self.casting.pool(48, 77_000_000, 16, style)
-        pool = self.casting.pool(count, 100_000, 16, style)
+            pools = [casting.pool(8, int(time.time()), 4, style), casting.own(2, style)]
+            return casting.pool(4, 77_000_000, 4, style), people.joined(pools), 2
+        held = casting.pool(self.given.held, 77_000_000, 16, style)
+        own = max(1, count // 20)
+        pool = people.joined([casting.pool(count, 100_000, 32, style), casting.own(own, style)])
         self.tell(stage="people", drawn=count)
-        return held, pool
+        return held, pool, own
 
     def _network(self) -> DiT:
         if self.dit is None:
@@ -144,47 +164,45 @@ class Course:
 
     def train_dit(self, seconds: float) -> None:
         dit = self._network()
-        held, pool = self._pools("own", self.given.people)
-        walker = self._walker(dit)
-        dit_stage.train(dit, self.casting, pool, held, seconds, self.tell, walker=walker,
-                        size=2 if self.small else self.given.size,
-                        peak=self.given.peak or 1e-3)  # fmt: skip
+        held, pool, own = self._pools("own", self.given.people)
+        frame_stage.train(dit, self.casting, pool, held, seconds, self.tell, keep=own,
+                          size=2 if self.small else self.given.size, fresh=4 if self.small else 32,
+                          peak=self.given.peak or 1.5e-3)  # fmt: skip
         self.keep("dit", dit.state_dict(), torch.bfloat16)
-        self._sheet(walker, held, "sheet")
+        self._sheet(held, "sheet")
 
     def lora(self, seconds: float) -> None:
         dit = self._network()
         dit.requires_grad_(False)
         adapters = {k: a.to(self.device) for k, a in adapt(dit, 16).items()}
-        held, pool = self._pools("pencil", self.given.people // 4)
-        walker = self._walker(dit)
+        held, pool, own = self._pools("pencil", self.given.people // 4)
         parameters = [p for a in adapters.values() for p in (a.a, a.b)]
-        dit_stage.train(dit, self.casting, pool, held, seconds, self.tell, walker=walker,
-                        size=2 if self.small else self.given.size, peak=2e-3,
-                        parameters=parameters, renew=10**9, style="pencil")  # fmt: skip
+        frame_stage.train(dit, self.casting, pool, held, seconds, self.tell, keep=own,
+                          size=2 if self.small else self.given.size, peak=3e-3,
+                          parameters=parameters, focus=8, renew=0, style="pencil")  # fmt: skip
         style = {k: v.cpu() for k, v in pairs(adapters).items()}
         save_file(style, self.out / "pencil.safetensors", {"format": "pt", "lora_alpha": "16"})
-        self._sheet(walker, held, "pencil")
-
-    def _walker(self, dit: DiT) -> Walker:
-        cuda = self.device.type == "cuda"
-        return Walker(dit, fast=cuda and not self.given.eager,
-                      dtype=torch.bfloat16 if cuda else torch.float32)  # fmt: skip
+        self._sheet(held, "pencil")
 
     @torch.no_grad()
-    def _sheet(self, walker: Walker, held: people.Pool, name: str, count: int = 4) -> None:
+    def _sheet(self, held: people.Pool, name: str, count: int = 6) -> None:
         """People one above another; per person the truth, then what was generated."""
-        from PIL import Image
-
-        motion, true, made = dit_stage.examples(walker, held, min(count, len(held)))
+        mix = frame_stage.state_mix(self._network())
+        parts = [frame_stage.blocks_of(held, mix, count, n, False) for n in range(people.BLOCKS)]
+        made = [frame_stage.generate(self._network(), one) for one in parts]
         rows = []
-        for latents in (true, made):
-            video = people.shown(self.casting.vae, torch.cat([motion, latents.to(motion)], dim=2))
-            rows.append(video[:, 8::4][:, :14])
-        both = torch.stack(rows, dim=1).flatten(0, 1)  # [2·count, 14, 3, H, W]
-        picture = both.permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1)
-        array = ((picture.float().cpu() + 1) * 127.5).byte().numpy()
-        Image.fromarray(array).save(self.out / f"{name}.png")
+        for latents in (torch.cat([one.clean for one in parts], dim=2), torch.cat(made, dim=2)):
+            before = held.motion[: len(latents)].to(latents)
+            rows.append(people.shown(self.casting.vae, torch.cat([before, latents], dim=2)))
+        both = torch.stack(rows, dim=1).flatten(0, 1)[:, 8::3]
+        _picture(both, self.out / f"{name}.png")
+
+
+def _picture(videos: Tensor, path: Path) -> None:
+    """Videos ``[N, T, 3, H, W]`` one above another, frames side by side."""
+    sheet = videos.permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1)
+    array = ((sheet.float().cpu().clamp(-1, 1) + 1) * 127.5).byte().numpy()
+    Image.fromarray(array).save(path)
 
 
 def main() -> None:
@@ -192,15 +210,17 @@ def main() -> None:
     parser.add_argument("stages", nargs="+")
     parser.add_argument("--state", type=Path, default=Path(".sample/state"))
     parser.add_argument("--out", type=Path, default=Path(".sample/state"))
-    parser.add_argument("--people", type=int, default=1280)
-    parser.add_argument("--size", type=int, default=32, help="sequences a step of the DiT takes")
+    parser.add_argument("--people", type=int, default=1536)
+    parser.add_argument("--held", type=int, default=48, help="people that are never learnt from")
+    parser.add_argument("--films", type=int, default=1200, help="that the VAE learns from")
+    parser.add_argument("--size", type=int, default=192, help="blocks a step of the DiT takes")
     parser.add_argument("--peak", type=float, help="highest learning rate")
     parser.add_argument("--small", action="store_true")
-    parser.add_argument("--eager", action="store_true", help="compile nothing")
     given = parser.parse_args()
     torch.backends.cuda.matmul.allow_tf32 = True
     torch.backends.cudnn.allow_tf32 = True
     torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.benchmark_limit = 5
     torch.manual_seed(int(time.time()))
     course = Course(given)
     stages = {"audio": course.audio, "vae": course.vae, "dit": course.train_dit,

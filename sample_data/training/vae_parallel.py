@@ -1,7 +1,7 @@
 """The VAE's network over a whole video at once, with gradients: what a stream computes, in bulk.
 
 Activations are ``[B, T, H, W, C]``. A causal convolution over three frames becomes an image
-convolution over the three frames' channels side by side.
+convolution over the three frames' channels side by side. On a GPU ``fused`` does what moves memory.
 """
 
 from __future__ import annotations
@@ -23,19 +23,30 @@ from engine.model.vae_blocks import (
 )
 
 
+def _quick(x: Tensor) -> bool:
+    return x.is_cuda and x.dtype == torch.bfloat16
+
+
 def _images(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
     b, t = x.shape[:2]
     y = F.conv2d(x.flatten(0, 1).permute(0, 3, 1, 2), weight, bias, stride, padding)
     return y.permute(0, 2, 3, 1).unflatten(0, (b, t))
 
 
-def _causal(m: CausalConv3d, x: Tensor) -> Tensor:
+def _causal(m: CausalConv3d, x: Tensor, *, bare: bool = False) -> Tensor:
+    """``bare``: without its bias."""
+    bias = None if bare else m.bias
     if x.shape[1] == 1:  # before a picture lies nothing
-        return _images(x, m.weight[:, :, -1], m.bias, 1, m.weight.shape[-1] // 2)
-    padded = F.pad(x, (0, 0, 0, 0, 0, 0, 2, 0))
-    frames = x.shape[1]
-    x = torch.cat([padded[:, k : k + frames] for k in range(3)], dim=-1)
-    return _images(x, _folded(m.weight), m.bias, 1, m.weight.shape[-1] // 2)
+        return _images(x, m.weight[:, :, -1], bias, 1, m.weight.shape[-1] // 2)
+    if _quick(x):
+        from sample_data.training.fused import windows
+
+        x = windows(x)
+    else:
+        padded = F.pad(x, (0, 0, 0, 0, 0, 0, 2, 0))
+        frames = x.shape[1]
+        x = torch.cat([padded[:, k : k + frames] for k in range(3)], dim=-1)
+    return _images(x, _folded(m.weight), bias, 1, m.weight.shape[-1] // 2)
 
 
 def _folded(weight: Tensor) -> Tensor:
@@ -47,6 +58,26 @@ def _norm(m: RMSNorm, x: Tensor) -> Tensor:
     return F.rms_norm(x.float(), (x.shape[-1],), m.gamma.flatten(), 1e-8).to(x.dtype)
 
 
+def _activated(m: RMSNorm, x: Tensor, bias: Tensor | None = None) -> Tensor:
+    """SiLU of the norm of ``x + bias``."""
+    if _quick(x):
+        from sample_data.training.fused import activation
+
+        return activation(x, m.gamma.flatten(), bias)
+    return F.silu(_norm(m, x if bias is None else x + bias))
+
+
+def _residual(m: ResidualBlock, x: Tensor) -> Tensor:
+    norms = [n for n in m.residual if isinstance(n, RMSNorm)]
+    convs = [n for n in m.residual if isinstance(n, CausalConv3d)]
+    y = _causal(convs[0], _activated(norms[0], x), bare=True)
+    y = _causal(convs[1], _activated(norms[1], y, convs[0].bias))
+    short = m.shortcut
+    if isinstance(short, nn.Conv3d):
+        x = F.linear(x, short.weight.flatten(1), short.bias)
+    return x + y
+
+
 def _chain(modules: Iterable[nn.Module], x: Tensor) -> Tensor:
     for m in modules:
         x = _apply(m, x)
@@ -55,15 +86,11 @@ def _chain(modules: Iterable[nn.Module], x: Tensor) -> Tensor:
 
 def _apply(m: nn.Module, x: Tensor) -> Tensor:
     if isinstance(m, ResidualBlock):
-        y = _chain(m.residual, x)
-        short = m.shortcut
-        if isinstance(short, nn.Conv3d):
-            x = F.linear(x, short.weight.flatten(1), short.bias)
-        return x + y
+        return _residual(m, x)
     if isinstance(m, CausalConv3d):
         return _causal(m, x)
-    if isinstance(m, RMSNorm):
-        return _norm(m, x)
+    if isinstance(m, RMSNorm):  # outside of attention a SiLU follows each
+        return _activated(m, x)
     if isinstance(m, FrameAttention):
         qkv = F.linear(_norm(m.norm, x), m.to_qkv.weight.flatten(1), m.to_qkv.bias)
         q, k, v = qkv.flatten(2, 3).flatten(0, 1).unsqueeze(1).chunk(3, dim=-1)
@@ -87,9 +114,7 @@ def _apply(m: nn.Module, x: Tensor) -> Tensor:
         assert isinstance(conv, nn.Conv2d)
         x = x.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
         return _images(x, conv.weight, conv.bias, 1, 1)
-    if isinstance(m, nn.SiLU):
-        return F.silu(x)
-    return x  # the place of a dropout
+    return x  # a SiLU, done with its norm
 
 
 def moments(vae: VAE, video: Tensor) -> Tensor:

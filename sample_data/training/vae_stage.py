@@ -1,4 +1,4 @@
-"""Trains the VAE: drawn faces in any colour, pencil drawings, textures; pictures and films."""
+"""Trains the VAE: first on pictures, then on films and pictures in turn."""
 
 from __future__ import annotations
 
@@ -11,21 +11,24 @@ from torch import Tensor, nn
 
 from engine.model.vae import LATENT_MEAN, LATENT_STD, VAE, VAEConfig
 from engine.model.vae_blocks import CausalConv3d, Downsample, Upsample
-from sample_data.faces.identity import draw
-from sample_data.faces.render import pencil, render
 from sample_data.training.average import Average
+from sample_data.training.replay import Replay, optimizer
+from sample_data.training.sound import Tracks
+from sample_data.training.vae_data import coloured, films, windows
 from sample_data.training.vae_parallel import begin, finish, moments, pixels
 
 Tell = Callable[..., None]
-#: Widths of the levels, outermost first.
-WIDTHS = (16, 32, 64, 96)
-#: Frames and side of the windows of one round of steps, and how many windows a step takes.
-ROUND = ((1, 64, 256), (9, 64, 32), (1, 128, 64), (17, 64, 16), (1, 64, 256), (9, 64, 32))
+#: Widths of the levels, outermost first, and residual blocks of each.
+WIDTHS, BLOCKS = (16, 32, 64, 96), 1
+#: Frames and videos of a step: of pictures, of films.
+PICTURES, FILMS = (1, 64), (9, 12)
+#: Share of the time that belongs to pictures alone.
+ALONE = 0.4
 
 
-def build(widths: tuple[int, ...] = WIDTHS) -> VAE:
+def build(widths: tuple[int, ...] = WIDTHS, blocks: int = BLOCKS) -> VAE:
     """An untrained VAE that begins as a coder of single pictures."""
-    vae = VAE(VAEConfig(widths[0], widths, 2, (False, True, True)))
+    vae = VAE(VAEConfig(widths[0], widths, blocks, (False, True, True)))
     for name, parameter in vae.named_parameters():
         if name.endswith(("residual.6.weight", "proj.weight")):
             parameter.data.mul_(0.2)
@@ -53,67 +56,16 @@ def _hold(conv: nn.Conv3d) -> None:
         conv.weight.data[n, n % channels, -1] = 1
 
 
-@torch.no_grad()
-def films(count: int, frames: int, seed: int, device: torch.device, part: int = 32) -> Tensor:
-    """Moving faces ``[count, frames, 3, 128, 128]`` uint8; a sixth are pencil drawings."""
-    made = torch.empty(count, frames, 3, 128, 128, dtype=torch.uint8, device=device)
-    g = torch.Generator().manual_seed(seed)
-    for at in range(0, count, part):
-        who = draw(part, seed * 100_003 + at).to(device)
-        video = render(who, _moves(part, frames, g).to(device))
-        sixth = part // 6
-        video[-sixth:] = pencil(video[-sixth:])
-        video[sixth : 2 * sixth] = weathered(video[sixth : 2 * sixth])
-        made[at : at + part] = to_bytes(video)[: count - at]
-    return made
-
-
-def _moves(count: int, frames: int, g: torch.Generator) -> Tensor:
-    """Smooth drawn controls ``[count, frames, 7]`` at about the pace of speech; a seventh still."""
-    knots = frames // 4 + 3
-    coarse = torch.rand(count, 7, knots, generator=g)
-    fine = F.interpolate(coarse, size=knots * 4, mode="linear")[..., 4 : 4 + frames].mT
-    low = torch.tensor([-0.3, -1.0, -1.5, -0.5, -1.0, -1.0, -0.5])
-    high = torch.tensor([1.2, 1.0, 1.3, 1.0, 1.0, 1.0, 1.5])
-    moves = low + (high - low) * fine
-    least = torch.tensor([0.0, -1.0, 0.0, -1.0, -1.0, -1.0, 0.0])
-    moves = torch.minimum(torch.maximum(moves, least), torch.ones(7))
-    moves[: count // 7] = 0
-    return moves
-
-
-def to_bytes(video: Tensor) -> Tensor:
-    return ((video.clamp(-1, 1) + 1) * 127.5).round().byte()
-
-
-def field(count: int, side: int, device: torch.device) -> Tensor:
-    """Coloured clouds of several sizes, ``[count, 3, side, side]``, about −1…1."""
-    total = torch.zeros(count, 3, side, side, device=device)
-    for cells in (2, 4, 8, 16, 32, 64):
-        strength = torch.rand(count, 1, 1, 1, device=device) * (4 / (cells + 4))
-        grid = torch.randn(count, 3, cells, cells, device=device)
-        grey = grid.mean(1, keepdim=True) * 1.7
-        grid = torch.lerp(grey, grid, torch.rand(count, 1, 1, 1, device=device))
-        total += strength * F.interpolate(grid, size=(side, side), mode="bicubic")
-    return total
-
-
-def weathered(video: Tensor) -> Tensor:
-    """``[N, T, 3, H, W]`` under clouds that stay where they are: what no renderer draws."""
-    clouds = field(len(video), video.shape[-1], video.device)[:, None]
-    share = torch.rand(len(video), 1, 1, 1, 1, device=video.device)
-    return (video * (1 - 0.3 * share) + 0.35 * share * clouds).clamp(-1, 1)
-
-
 def train(
     vae: VAE,
     seconds: float,
     device: torch.device,
     tell: Tell,
+    tracks: Tracks,
     *,
-    count: int = 800,
+    count: int = 1200,
     frames: int = 33,
-    peak: float = 2e-3,
+    peak: float = 1.3e-3,
     shrink: int = 1,
     more: Tensor | None = None,
     resumed: bool = False,
@@ -121,53 +73,91 @@ def train(
 ) -> VAE:
     """Train ``vae`` in place for ``seconds``; latents end at the scale of Wan's.
 
-    ``count`` films are drawn; ``more [n, 3, 128, 128]`` uint8 are pictures to be learnt beside.
-    ``shrink`` divides the steps' sizes; ``resumed`` says that ``vae`` was trained before.
+    ``count`` films are drawn, two thirds of them moving as ``tracks`` say; ``more
+    [n, 3, 128, 128]`` uint8 are pictures to be learnt beside. ``shrink`` divides the steps' sizes;
+    ``resumed`` says that ``vae`` was trained before.
     """
     part = min(32, count)
-    held = films(min(24, count), 21, 999, device, part)
-    data = films(count, frames, seed, device, part)
+    held = films(min(32, count), 21, 999, device, part)
+    plain = held[part // 3 : -max(1, part // 6)]
+    data = films(count, frames, seed, device, part, tracks)
+    faces = films(5 * count, 2, seed + 1, device, part)  # more people, for pictures
     vae = vae.to(device).float().requires_grad_(True)
     if resumed:
         _unscale(vae)
-    parameters = list(vae.parameters())
-    probes = Probes(vae.cfg.z_dim, vae.cfg.widths[-1]).to(device)
-    optimizer = torch.optim.AdamW(
-        [*parameters, *probes.parameters()], peak, (0.9, 0.98), weight_decay=1e-4
-    )
-    average = Average(parameters)
-    began, step = time.time(), 0
-    tell(stage="vae", drawn=count, held_psnr=psnr(vae, held[:, :17]))
+    course = Course(vae, faces, data, more, shrink, device)
+    average = Average(course.parameters)
+    began, step, said = time.time(), 0, 0.0
+    tell(stage="vae", drawn=count, held_psnr=psnr(vae, plain[:, :17]))
     while (spent := (time.time() - began) / seconds) < 1:
-        rate = peak * min(1, (step + 1) / 100) * min(1, 2.5 * (1 - spent)) ** 1.5 + 1e-6
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        span, side, batch = ROUND[step % len(ROUND)]
-        x = _coloured(_windows(data, max(2, batch // shrink), span, side, more))
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            mean = moments(vae, x)
-            wide = mean.float()
-            noise = 0.08 * torch.rand(len(x), 1, 1, 1, 1, device=device)
-            middle = begin(vae, wide + noise * torch.randn_like(wide))
-            out = finish(vae, middle).float()
-        loss = _loss(out, x, wide) + probes(x, wide, middle.float())
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        average.update()
+        alone = spent < ALONE and not resumed
+        rate = peak * min(1, (step + 1) / 100) * min(1, 1.8 * (1 - spent)) ** 1.5 + 1e-6
+        course(step, rate, films=not alone and step % 2 == 0, colours=0.5 if spent < 0.6 else 0.25)
+        if step % 4 == 0:
+            average.update()
         step += 1
-        if step % 200 == 0:
+        if step % 50 == 0 and time.time() - said > 12:
             with average.applied():
-                still, film = psnr(vae, held[:, :1]), psnr(vae, held[:, :17])
-            tell(stage="vae", step=step, seconds=time.time() - began, loss=float(loss.detach()),
+                still, film = psnr(vae, plain[:, :1]), psnr(vae, plain[:, :17])
+            tell(stage="vae", step=step, seconds=time.time() - began, loss=float(course.loss),
                  held_still=still, held_film=film)  # fmt: skip
+            said = time.time()
     average.keep()
     vae.requires_grad_(False)
-    tell(stage="vae", step=step, seconds=time.time() - began, held_still=psnr(vae, held[:, :1]),
-         held_film=psnr(vae, held), done=True)  # fmt: skip
+    tell(stage="vae", step=step, seconds=time.time() - began, held_still=psnr(vae, plain[:, :1]),
+         held_film=psnr(vae, plain), done=True)  # fmt: skip
     _scale(vae, data)
     return vae
+
+
+class Course:
+    """The steps over pictures and over films, on a GPU recorded once each."""
+
+    def __init__(self, vae: VAE, faces: Tensor, data: Tensor, more: Tensor | None, shrink: int,
+                 device: torch.device) -> None:  # fmt: skip
+        self.vae, self.more, self.device = vae, more, device
+        self.data = {False: faces, True: data}
+        self.parameters = list(vae.parameters())
+        self.probes = Probes(vae.cfg.z_dim, vae.cfg.widths[-1]).to(device)
+        both = [*self.parameters, *self.probes.parameters()]
+        self.optimizer, self.rate = optimizer(both, device, (0.9, 0.98))
+        self.loss = torch.zeros((), device=device)
+        side = data.shape[-1]
+        self.inputs = {
+            kind: torch.zeros(max(2, batch // shrink), span, 3, side, side, device=device)
+            for kind, (span, batch) in ((False, PICTURES), (True, FILMS))
+        }
+        self.steps = {kind: Replay(self._step(kind), device) for kind in self.inputs}
+
+    def __call__(self, step: int, rate: float, *, films: bool, colours: float) -> None:
+        x = self.inputs[films]
+        x.copy_(coloured(windows(self.data[films], len(x), x.shape[1], self.more), colours))
+        self.rate.fill_(rate)
+        self.steps[films]()
+        if step % 20 == 0 and self.device.type == "cuda":
+            torch.cuda.synchronize()  # the clock that ends training is the host's
+
+    def _step(self, kind: bool) -> Callable[[], None]:
+        x, vae = self.inputs[kind], self.vae
+
+        def step() -> None:
+            self.optimizer.zero_grad(set_to_none=True)
+            cuda = self.device.type == "cuda"
+            with torch.autocast(
+                self.device.type, torch.bfloat16, enabled=cuda, cache_enabled=False
+            ):
+                mean = moments(vae, x)
+                wide = mean.float()
+                noise = 0.08 * torch.rand(len(x), 1, 1, 1, 1, device=self.device)
+                middle = begin(vae, wide + noise * torch.randn_like(wide))
+                out = finish(vae, middle).float()
+            loss = _loss(out, x, wide) + self.probes(x, wide, middle.float())
+            loss.backward()
+            nn.utils.clip_grad_norm_(self.parameters, 1.0)
+            self.optimizer.step()
+            self.loss.copy_(loss.detach())
+
+        return step
 
 
 class Probes(nn.Module):
@@ -197,7 +187,7 @@ def _loss(out: Tensor, x: Tensor, wide: Tensor) -> Tensor:
         moved = (x - x.mean(1, keepdim=True)).abs().mean(2).amax(1)
         weight = 1 + 3 * F.max_pool2d(moved, 5, 1, 2).mul(4).clamp(max=1)[:, None, None]
         error = error * weight
-    loss = error.abs().mean() + 6 * error.square().mean()
+    loss = error.abs().mean() + 12 * error.square().mean()
     for axis in (-1, -2):
         loss = loss + 0.5 * error.diff(dim=axis).abs().mean()
     flat = F.avg_pool2d(error.flatten(0, 1), 8)
@@ -207,45 +197,14 @@ def _loss(out: Tensor, x: Tensor, wide: Tensor) -> Tensor:
     return loss + 0.01 * kept
 
 
-def _coloured(x: Tensor) -> Tensor:
-    """Half of the videos in other colours: mixed channels, so that none can be left out."""
-    half = len(x) // 2
-    mix = torch.randn(half, 3, 3, device=x.device)
-    mix = (
-        torch.eye(3, device=x.device)[torch.rand(half, 3, device=x.device).argsort(1)] + 0.25 * mix
-    )
-    mixed = torch.einsum("nij,ntjhw->ntihw", mix, x[:half])
-    shift = 0.2 * torch.randn(half, 1, 3, 1, 1, device=x.device)
-    return torch.cat([(mixed + shift).clamp(-1, 1), x[half:]])
-
-
-def _windows(data: Tensor, count: int, frames: int, side: int, more: Tensor | None) -> Tensor:
-    device = data.device
-    who = torch.randint(len(data), (count,), device=device)
-    if frames == 1:
-        when = torch.randint(data.shape[1], (count,), device=device)
-        cut = data[who, when][:, None]
-        top, left = (int(torch.randint(129 - side, ())) for _ in range(2))
-        if more is not None:
-            extra = max(1, count // 8)
-            cut[:extra, 0] = more[torch.randint(len(more), (extra,), device=device)]
-        x = cut[..., top : top + side, left : left + side].float() / 127.5 - 1
-        tenth = max(1, count // 10)
-        x[-tenth:, 0] = field(tenth, side, device).clamp(-1, 1)
-        return x
-    first, top, left = (int(torch.randint(n + 1, (1,))) for n in
-                        (data.shape[1] - frames, 128 - side, 128 - side))  # fmt: skip
-    cut = data[who, first : first + frames, :, top : top + side, left : left + side]
-    return cut.float() / 127.5 - 1
-
-
 @torch.no_grad()
 def psnr(vae: VAE, videos: Tensor) -> float:
     """Mean over videos of the reconstruction's PSNR, pixels 0…255."""
     found = []
     for video in videos.split(8):
         x = video.float() / 127.5 - 1
-        out = pixels(vae, moments(vae, x).float()).clamp(-1, 1)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=x.is_cuda):
+            out = pixels(vae, moments(vae, x).float()).float().clamp(-1, 1)
         error = (out - x).square().flatten(1).mean(1) / 4
         found.append(-10 * torch.log10(error))
     return float(torch.cat(found).mean())
@@ -267,7 +226,7 @@ def _fold(vae: VAE, gain: Tensor, shift: Tensor) -> None:
 def _scale(vae: VAE, data: Tensor) -> None:
     device = data.device
     x = data[torch.randperm(len(data), device=device)[:64], :17].float() / 127.5 - 1
-    found = torch.cat([moments(vae, some) for some in x.split(8)])[:, 1:]
+    found = torch.cat([moments(vae, some) for some in x.split(8)])
     mean, std = found.mean((0, 1, 3, 4)), found.std((0, 1, 3, 4))
     target_mean = torch.tensor(LATENT_MEAN, device=device)
     target_std = torch.tensor(LATENT_STD, device=device)

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 import sample_data
 from engine.model.config import DiTConfig
 from engine.model.dit import DiT
 from engine.model.generate import Generation, Inputs, Options
 from engine.model.schedule import Schedule
+from sample_data.training import frame_stage
 from sample_data.training.beginning import start
-from sample_data.training.sequence import Walker, places
-from sample_data.training.tokens import mixed, velocity
 from sample_data.training.vae_parallel import moments, pixels
 from sample_data.training.vae_stage import build
 
@@ -37,48 +37,28 @@ def test_a_whole_video_at_once_equals_the_vaes_stream(frames: int) -> None:
     torch.testing.assert_close(shown, vae.decode(latents), atol=2e-3, rtol=1e-3)
 
 
-def test_a_sequence_in_one_pass_equals_the_engines_blocks() -> None:
+def test_frames_one_by_one_equal_the_engines_blocks() -> None:
     torch.manual_seed(0)
     dit = DiT(DiTConfig.from_dict(json.loads(CONFIG.read_text())))
     start(dit)
-    for p in dit.parameters():  # so that every part has a say
-        p.data.add_(0.01 * torch.randn_like(p))
-    blocks, side = 6, 8
-    ref = torch.randn(16, 1, side, side)
-    motion = torch.randn(16, 19, side, side)
-    audio = torch.randn(1, 25, 64, 12 * blocks)
+    for name, p in dit.named_parameters():  # so that every part that is trained has a say
+        if not frame_stage.frozen(name):
+            p.data.add_(0.01 * torch.randn_like(p))
+    side, blocks = 8, 2
+    ref, motion = torch.randn(16, 1, side, side), torch.randn(16, 19, side, side)
+    audio, context = torch.randn(1, 25, 64, 12 * blocks), torch.randn(9, 64)
     noise = torch.randn(1, 16, 3 * blocks, side, side)
-    context = torch.randn(128, 64)
-    distances = [[4 + 3 * n + s for s in range(4)] for n in range(blocks)]
-    inputs = Inputs(ref, motion, context, audio, noise=noise, relative_dist=distances)
+    inputs = Inputs(ref, motion, context, audio, noise=noise)
     options = Options(clips=1, infer_frames=12 * blocks)
     made = torch.cat([x for _, x in Generation(dit.cfg, options, inputs).run(dit)], dim=1)
-    walker = Walker(dit, fast=False)
-    schedule, x = Schedule.flow_match(), noise
+    schedule, alone = Schedule.flow_match(), []
     with torch.no_grad():
-        heard = audio.unflatten(-1, (blocks, 12)).permute(0, 3, 1, 2, 4)
-        scene = walker.scene(ref[None], motion[None], context[None], heard)
-        for n, t in enumerate(schedule.timesteps):
-            at = places(dit, 0, [row[n] for row in distances], side // 2, side // 2)
-            x = schedule.euler(x, walker.velocity(x, t, scene, at), n)
-    torch.testing.assert_close(x[0], made, atol=1e-3, rtol=1e-3)
-
-
-def test_tokens_one_by_one_equal_the_engines_blocks() -> None:
-    torch.manual_seed(0)
-    dit = DiT(DiTConfig.from_dict(json.loads(CONFIG.read_text())))
-    start(dit)
-    ref, audio = torch.randn(16, 1, 16, 16), torch.randn(1, 25, 64, 12)
-    motion = ref.expand(-1, 19, -1, -1).contiguous()
-    noise = torch.randn(1, 16, 3, 16, 16)
-    inputs = Inputs(ref, motion, torch.randn(5, 64), audio, noise=noise)
-    made = next(Generation(dit.cfg, Options(clips=1, infer_frames=12), inputs).run(dit))[1]
-    every = torch.arange(64)[None, None].expand(1, 3, -1)
-    schedule, x = Schedule.flow_match(), noise
-    with torch.no_grad():
-        heard = mixed(dit, audio)
-        for n, t in enumerate(schedule.timesteps):
-            v = velocity(dit, x, torch.tensor([t]), ref[None], heard, every)
-            v = v.unflatten(-1, (2, 2, 16)).unflatten(2, (8, 8)).permute(0, 6, 1, 2, 4, 3, 5)
-            x = schedule.euler(x, v.reshape(x.shape), n)
-    torch.testing.assert_close(x[0], made, atol=2e-4, rtol=1e-3)
+        heard = torch.einsum("bsdt,s->bdt", audio, frame_stage.state_mix(dit))
+        for n, x in enumerate(noise.split(3, dim=2)):
+            part = heard[..., 12 * n : 12 * n + 12]
+            on = frame_stage.given(dit, ref[None], part, F.pad(context, (0, 0, 0, 3))[None])
+            x = frame_stage.cells(x)
+            for step, t in enumerate(schedule.timesteps):
+                x = schedule.euler(x, frame_stage.velocity(dit, x, torch.tensor([t]), on), step)
+            alone.append(frame_stage.latents(x, side // 2)[0])
+    torch.testing.assert_close(torch.cat(alone, dim=1), made, atol=2e-4, rtol=1e-3)
