@@ -14,7 +14,7 @@ from engine.model.config import DiTConfig
 from engine.model.dit import DiT
 from engine.model.generate import Generation, Inputs, Options
 from engine.model.schedule import Schedule
-from sample_data.training import frame_stage
+from sample_data.training import frame_stage, frames
 from sample_data.training.beginning import start
 from sample_data.training.vae_parallel import moments, pixels
 from sample_data.training.vae_stage import build
@@ -42,7 +42,7 @@ def test_frames_one_by_one_equal_the_engines_blocks() -> None:
     dit = DiT(DiTConfig.from_dict(json.loads(CONFIG.read_text())))
     start(dit)
     for name, p in dit.named_parameters():  # so that every part that is trained has a say
-        if not frame_stage.frozen(name):
+        if not frames.frozen(name):
             p.data.add_(0.01 * torch.randn_like(p))
     side, blocks = 8, 2
     ref, motion = torch.randn(16, 1, side, side), torch.randn(16, 19, side, side)
@@ -56,9 +56,9 @@ def test_frames_one_by_one_equal_the_engines_blocks() -> None:
         heard = torch.einsum("bsdt,s->bdt", audio, frame_stage.state_mix(dit))
         for n, x in enumerate(noise.split(3, dim=2)):
             part = heard[..., 12 * n : 12 * n + 12]
-            on = frame_stage.given(dit, ref[None], part, F.pad(context, (0, 0, 0, 3))[None])
-            x = frame_stage.cells(x)
+            on = frames.given(dit, ref[None], part, F.pad(context, (0, 0, 0, 3))[None])
+            x = frames.cells(x)
             for step, t in enumerate(schedule.timesteps):
-                x = schedule.euler(x, frame_stage.velocity(dit, x, torch.tensor([t]), on), step)
-            alone.append(frame_stage.latents(x, side // 2)[0])
+                x = schedule.euler(x, frames.velocity(dit, x, torch.tensor([t]), on), step)
+            alone.append(frames.latents(x, side // 2)[0])
     torch.testing.assert_close(torch.cat(alone, dim=1), made, atol=2e-4, rtol=1e-3)
