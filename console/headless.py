@@ -19,11 +19,12 @@ from console import format as fmt
 from console.commands.say import print_json, tell
 from console.progress import ProgressView, memory
 from console.signals import heard
+from console.stored import stored_row
 from console.version import version
 from engine.batch.post import PLACEHOLDERS, PostError, run_post
 from engine.client import EngineClient
 from engine.jobs.paths import Places
-from engine.jobs.store import JobStore, StoreError
+from engine.jobs.store import StoreError
 from engine.messages import (
     END_STATES,
     Cancel,
@@ -64,10 +65,7 @@ def run_headless(
         Failed: no engine can be reached.
     """
     places = Places.of()
-    try:
-        engine = attach_or_host(places, version(), kind="run")
-    except (EngineNotStarted, OSError) as error:
-        raise exits.Failed(str(error)) from error
+    engine = engine_here(places)
     if isinstance(engine, SocketClient):
         tell(f"avatop: submitting to the running engine, process {engine.engine_pid}")
         with contextlib.closing(engine):
@@ -80,6 +78,18 @@ def run_headless(
         return code
     finally:
         engine.close()
+
+
+def engine_here(places: Places) -> SocketClient | Hosting:
+    """The engine that runs already, or one in this process.
+
+    Raises:
+        Failed: neither can be had.
+    """
+    try:
+        return attach_or_host(places, version(), kind="run")
+    except (EngineNotStarted, OSError) as error:
+        raise exits.Failed(str(error)) from error
 
 
 def let_others_finish(hosting: Hosting) -> None:
@@ -144,11 +154,7 @@ class _Headless:
     def _last_row(self, job: int, event: EngineStopped) -> JobRow:
         """The row of a job whose engine has ended under it, as the store has it."""
         try:
-            store = JobStore(self._places.database)
-            try:
-                row = store.get(job)
-            finally:
-                store.close()
+            row = stored_row(self._places.database, job)
         except StoreError as error:
             raise exits.Failed(f"{event.reason}, and the jobs cannot be read: {error}") from error
         if row.state in END_STATES:

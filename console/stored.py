@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 
 from console.exits import Failed
 from engine.jobs.paths import Places
 from engine.jobs.store import JobStore, StoreError
+from engine.messages import JobRow
 
 
 @contextlib.contextmanager
@@ -26,3 +28,13 @@ def stored_jobs() -> Iterator[JobStore | None]:
             yield jobs
     except StoreError as error:
         raise Failed(str(error)) from error
+
+
+def stored_row(database: Path, job: int) -> JobRow:
+    """A job's row when its engine has ended.
+
+    Raises:
+        StoreError: the store cannot be read, or does not know the job.
+    """
+    with contextlib.closing(JobStore(database)) as jobs:
+        return jobs.get(job)

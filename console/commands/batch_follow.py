@@ -13,7 +13,7 @@ from console import exits
 from console import format as fmt
 from console.commands.batch_page import page
 from console.commands.say import print_json, tell
-from console.headless import let_others_finish
+from console.headless import engine_here, let_others_finish
 from console.signals import heard
 from console.stored import stored_jobs
 from console.version import version
@@ -25,7 +25,7 @@ from engine.client import EngineClient
 from engine.jobs.paths import Places
 from engine.messages import BatchChanged, BatchCommand, EngineStopped, Event, LogLine, Reply
 from engine.remote.client import SocketClient
-from engine.remote.spawn import EngineNotStarted, attach_or_host, attach_or_spawn
+from engine.remote.spawn import EngineNotStarted, attach_or_spawn
 
 #: Seconds until an engine has read, hashed and planned what a batch is made of.
 CHECK_SECONDS: Final = 3600.0
@@ -68,11 +68,7 @@ def follow(command: BatchCommand, as_json: bool) -> int:
     Raises:
         BadInput, Refused, Failed: it is not taken, or no engine can be reached.
     """
-    places = Places.of()
-    try:
-        engine = attach_or_host(places, version(), kind="run")
-    except (EngineNotStarted, OSError) as error:
-        raise exits.Failed(str(error)) from error
+    engine = engine_here(Places.of())
     if isinstance(engine, SocketClient):
         tell(f"avatop: the running engine, process {engine.engine_pid}, takes the batch")
         with contextlib.closing(engine):

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from console.planning import answer_of, question_of
+from console.stored import stored_row
 from console.web.tickets import Tickets
 from console.web.uploads import UploadRefused, Uploads
 from engine.checkpoint.errors import CheckpointError
 from engine.jobs.paths import Places
-from engine.jobs.store import JobStore, StoreError
+from engine.jobs.store import StoreError
 from engine.media.findings import MediaError
 from engine.messages import (
     END_STATES,
@@ -252,11 +253,7 @@ class Door:
     def _stored(self, job: int) -> JobRow:
         """A row of an engine that has ended, from the store."""
         try:
-            store = JobStore(self._places.database)
-            try:
-                row = store.get(job)
-            finally:
-                store.close()
+            row = stored_row(self._places.database, job)
         except StoreError as error:
             raise DoorError(str(error)) from error
         with self._lock:
