@@ -91,6 +91,10 @@ class Machines:
         if reading.utilization is not None:
             track.utilization.add(t, history.scalar("utilization", reading.utilization))
 
+    def _users(self, reading: DeviceReading) -> set[str | None]:
+        """Who runs the ranks that are known here, as far as a reading tells."""
+        return {p.user for p in reading.processes if (p.job, p.rank) in self.tracks and p.user}
+
     def _ranks_on(self, uuid: str) -> list[Track]:
         return [t for t in self.tracks.values() if t.change and t.change.device_uuid == uuid]
 
@@ -133,15 +137,16 @@ class Machines:
     def _unbooked(self, reading: DeviceReading, owners: Mapping[str, float]) -> dict[str, float]:
         """What a device holds beyond its ranks' books, to be put in place of their owners.
 
-        A rank that loads books what it holds only at the end of a step: what the driver knows to
-        be its process's is ``other`` until then, and never another process's.
+        A rank that loads books what it holds only at the end of a step, one that waits for the next
+        job books nothing: what the driver knows to be a rank's of the same user is ``other`` then,
+        and never another process's.
         """
         booked, used = sum(owners.values()), reading.memory_used or 0
-        ours = {(t.job, t.rank) for t in self._ranks_on(reading.uuid) if not t.gone}
+        holders = [p for p in reading.processes if p.rank is not None]
         own = sum(
             p.memory.get(reading.uuid) or 0
-            for p in reading.processes
-            if p.job is not None and p.rank is not None and (p.job, p.rank) in ours
+            for p in holders
+            if (p.job, p.rank) in self.tracks or p.user in self._users(reading)
         )
         late = min(max(0.0, own - booked), max(0.0, used - booked))
         beside = {"other": late, "foreign": max(0.0, used - booked - late)}

@@ -108,6 +108,15 @@ def test_a_rank_that_loads_is_not_taken_for_another_process() -> None:
         assert owners["context"] == GIB
         assert owners["other"] == claimed - GIB
         assert owners.get("foreign", 0) == foreign
+    waiting = ProcessReading(pid=rank.change.pid + 1, started=1.0, job=rank.job - 5, rank=0, user="op",
+                             memory={track.reading.uuid: GIB})  # fmt: skip
+    for user, foreign in (("op", 0), ("somebody", GIB)):
+        ours = dataclasses.replace(process, user="op")
+        other = dataclasses.replace(waiting, user=user)
+        model.apply(
+            DevicesSampled(devices=(dataclasses.replace(reading, processes=(ours, other)),))
+        )
+        assert dict(track.memory.level[1]).get("foreign", 0) == foreign
 
 
 def test_without_gpus_ranks_are_panels_and_the_host_is_a_row() -> None:
