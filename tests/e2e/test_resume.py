@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 
 from engine import runner
 from engine.jobs.kept import ENVIRONMENT
+from engine.jobs.store import JobStore
 from engine.messages import (
     ClipCommitted,
     Finish,
@@ -186,7 +188,9 @@ def test_an_engine_killed_with_its_ranks_leaves_a_job_that_goes_on(
 
     assert ask("resume", "1")["state"] == "queued"
     over = ("done", "failed")
-    row = until(lambda: next((r for r in ask("jobs")["jobs"] if r["state"] in over), None))
+    with closing(JobStore(tmp_path / "state" / "jobs.sqlite3")) as store:  # no process per question
+        until(lambda: store.get(1).state in over)
+    (row,) = ask("jobs")["jobs"]
     assert row["state"] == "done", row["error"]
     result = json.loads((tmp_path / "state" / "jobs" / "000001" / "result.json").read_text())
     assert result["latents_sha256"] == whole.latents(CLIPS)
