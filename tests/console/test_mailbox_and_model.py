@@ -108,8 +108,8 @@ def test_a_rank_that_loads_is_not_taken_for_another_process() -> None:
         assert owners["context"] == GIB
         assert owners["other"] == claimed - GIB
         assert owners.get("foreign", 0) == foreign
-    waiting = ProcessReading(pid=rank.change.pid + 1, started=1.0, job=rank.job - 5, rank=0, user="op",
-                             memory={track.reading.uuid: GIB})  # fmt: skip
+    waiting = ProcessReading(pid=rank.change.pid + 1, started=1.0, job=rank.job - 5, rank=0,
+                             user="op", memory={track.reading.uuid: GIB})  # fmt: skip
     for user, foreign in (("op", 0), ("somebody", GIB)):
         ours = dataclasses.replace(process, user="op")
         other = dataclasses.replace(waiting, user=user)
