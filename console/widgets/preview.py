@@ -96,7 +96,9 @@ class NewestFrame(Lines):
         preview = self.model.preview
         if preview is None:
             lines = [heading(self.paint, t("Newest frame"), width, False)]
-            said = fmt.wrap(t("appears with the first block"), max(width - 3, 8))
+            made = any(row.clip for row in self.model.jobs.values())
+            why = t("no frame was told") if made else t("appears with the first block")
+            said = fmt.wrap(why, max(width - 3, 8))
             return lines + [self.paint.row(width).put(f"  {part}", "soft").strip() for part in said]
         text = t("clip {number}", number=preview.clip + 1)
         if width >= 34:
