@@ -48,3 +48,10 @@ def pairs(adapters: dict[str, Adapter]) -> dict[str, Tensor]:
         found[f"{path}.lora_A.default.weight"] = adapter.a.detach().bfloat16().contiguous()
         found[f"{path}.lora_B.default.weight"] = adapter.b.detach().bfloat16().contiguous()
     return found
+
+
+def restore(adapters: dict[str, Adapter], tensors: dict[str, Tensor]) -> None:
+    """Take over what ``pairs`` gave."""
+    for path, adapter in adapters.items():
+        adapter.a.data.copy_(tensors[f"{path}.lora_A.default.weight"])
+        adapter.b.data.copy_(tensors[f"{path}.lora_B.default.weight"])

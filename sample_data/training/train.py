@@ -31,7 +31,7 @@ from sample_data.training import (
     vae_parallel,
     vae_stage,
 )
-from sample_data.training.adapter import adapt, pairs
+from sample_data.training.adapter import adapt, pairs, restore
 from sample_data.training.sound import Tracks
 
 HERE = Path(__file__).resolve().parent
@@ -65,7 +65,7 @@ class Course:
         """Weights of a stage, the newest."""
         for folder in (self.out, self.given.state):
             tensors: dict[str, Tensor] = {}
-            for part in sorted(folder.glob(f"{name}-*.safetensors")):
+            for part in sorted(folder.glob(f"{name}*.safetensors")):
                 tensors |= load_file(part)
             if tensors:
                 return tensors
@@ -174,7 +174,12 @@ class Course:
     def lora(self, seconds: float) -> None:
         dit = self._network()
         dit.requires_grad_(False)
-        adapters = {k: a.to(self.device) for k, a in adapt(dit, 16).items()}
+        adapters = adapt(dit, 16)
+        earlier = self.found("pencil")
+        if earlier is not None:
+            restore(adapters, earlier)
+        for adapter in adapters.values():
+            adapter.to(self.device)
         held, pool, own = self._pools("pencil", self.given.people // 4)
         parameters = [p for a in adapters.values() for p in (a.a, a.b)]
         frame_stage.train(dit, self.casting, pool, held, seconds, self.tell, keep=own,
