@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -61,6 +62,7 @@ def main() -> int:
     parser.add_argument("--cpu", action="store_true", help="a rehearsal on CPU ranks")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # whatever ends it, its engine ends too
     with tempfile.TemporaryDirectory() as name:
         result = look(args, Path(name))
     args.json.write_text(json.dumps(result, indent=1) + "\n")
