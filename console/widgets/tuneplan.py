@@ -36,6 +36,14 @@ def alike(plan: Plan) -> list[list[DevicePlan]]:
     return [list(group) for _key, group in held]
 
 
+def _clauses(words: str, width: int) -> str:
+    """As many of the clauses between dots as a row has room for."""
+    kept = words.split(" · ")
+    while len(kept) > 1 and fmt.cells(" · ".join(kept)) > width:
+        kept.pop()
+    return fmt.short(" · ".join(kept), width)
+
+
 class PlanPane(Lines):
     """The plans of all variants, redrawn at each change."""
 
@@ -224,7 +232,7 @@ class PlanPane(Lines):
         rows: list[Row] = []
         for at, way in enumerate(variant.ways[:3]):
             words = fmt.inert(way_words(way))
-            parts = fmt.wrap(words, width - 2)[:2] if at == 0 else [fmt.short(words, width - 2)]
+            parts = fmt.wrap(words, width - 2)[:2] if at == 0 else [_clauses(words, width - 2)]
             role = "soft" if way.alters_output else "text"
             for number, part in enumerate(parts):
                 key = here and at == 0 and number == 0
