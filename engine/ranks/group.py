@@ -28,6 +28,9 @@ from engine.ranks.server import DEFAULT_ENTRY, ExitStatus, RankServer, Spawned, 
 FAILURE_GRACE: Final = 0.5
 #: Seconds in which the evidence of one failure arrives (its peers' errors, its exit status).
 SETTLE_SECONDS: Final = 0.15
+#: Seconds in which the server tells how a rank that has ended did so, however busy the host is; a
+#: server that has ended itself is answered for at once.
+_STATUS_SECONDS: Final = 10.0
 #: Seconds in which a peer's death follows the broken connections that it causes: a killed process
 #: closes its sockets first and is gone when its device and pinned memory are (1 s on an H200).
 ECHO_SECONDS: Final = 5.0
@@ -285,7 +288,7 @@ class RankGroup:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(process.drained.wait(), SETTLE_SECONDS)
         status = self._statuses[process.rank]
-        await asyncio.wait((status,), timeout=SETTLE_SECONDS)
+        await asyncio.wait((status,), timeout=_STATUS_SECONDS)
         known = status.result() if status.done() else ExitStatus()
         assert process.dead_at is not None
         process.exit = RankExit(

@@ -589,9 +589,13 @@ def test_children_of_our_orphan_end_after_it(planted):
     assert any(f"PID {parent.pid}" in text for text in done.step.verdict.evidence)
 
 
+# The child tells its number itself: what it is does not change after that.
 CHILD = """
 import subprocess, sys
-print(subprocess.Popen(["setsid", "sleep", "300"], stdout=2, env={}).pid, flush=True)
+code = "import os, time; print(os.getpid(), flush=True); time.sleep(300)"
+child = subprocess.Popen(["/proc/self/exe", "-S", "-c", code], env={}, text=True,
+                         stdout=subprocess.PIPE, start_new_session=True)
+print(child.stdout.readline(), end="", flush=True)
 """
 
 

@@ -123,7 +123,7 @@ TOLD: dict[str, tuple[str, ...]] = {
         "ERROR lora diffusion_model.blocks.0.weight shape '[640, 640]' is invalid for input of size 1638400",
     ),
     "disk_full": (
-        "OSError: [Errno 28] No space left on device: '/root/.cache/huggingface/hub/tmp1'",
+        "OSError: [Errno 28] No space left on device: '/home/u/.cache/huggingface/hub/tmp1'",
         "RuntimeError: PytorchStreamWriter failed writing file data/125: file write failed",
         "RuntimeError: Data processing error: CAS service error : IO Error: Disk quota exceeded (os error 122)",
         "The following error: I/O error: No space left on device (os error 28)",
