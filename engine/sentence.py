@@ -8,7 +8,7 @@ language, and names devices as it does everywhere.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 #: Field of a message's JSON: where a sentence stands → its template and values.
@@ -20,6 +20,9 @@ class Sentence(str):
 
     template: str
     values: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        return self  # so that str(error) is still the sentence that the error was raised with
 
     def __copy__(self) -> Sentence:
         return self
@@ -35,10 +38,26 @@ def sentence(template: str, /, **values: Any) -> Sentence:
     """``template`` with its ``{names}`` filled in.
 
     Args:
-        values: numbers, texts, other sentences, or lists of these (told with commas between).
-            What is a device's uuid stays one here.
+        values: numbers, texts, other sentences, or lists of these (told with commas between);
+            of anything else its text. What is a device's uuid stays one here.
     """
-    return _made(template, values)
+    return _made(template, {name: _told(value) for name, value in values.items()})
+
+
+def joined(parts: Iterable[str], by: str = "; ") -> str:
+    """Sentences one after the other, each of which can still be said anew."""
+    told = list(parts)
+    if len(told) == 1:
+        return told[0]
+    names = [f"s{number}" for number in range(len(told))]
+    return sentence(by.join(f"{{{name}}}" for name in names), **dict(zip(names, told, strict=True)))
+
+
+def _told(value: Any) -> Any:
+    """The value as JSON can hold it."""
+    if isinstance(value, list | tuple):
+        return [_told(each) for each in value]
+    return value if isinstance(value, str | int | float | None) else str(value)
 
 
 def _made(template: str, values: Mapping[str, Any]) -> Sentence:

@@ -24,6 +24,7 @@ DOMAIN: Final = "avatop"
 LANGUAGES: Final = {"en": "English", "zh_CN": "简体中文"}
 
 _catalogue: ContextVar[NullTranslations | None] = ContextVar("avatop_catalogue", default=None)
+_language: ContextVar[str] = ContextVar("avatop_language", default="en")
 
 
 class LanguageError(ValueError):
@@ -67,12 +68,31 @@ def use(language: str) -> None:
     if language not in LANGUAGES:
         known = ", ".join(f"{name} ({own})" for name, own in LANGUAGES.items())
         raise LanguageError(f"There is no language {language!r}; choose one of {known}.")
+    _language.set(language)
     if language == "en":
         _catalogue.set(None)
         return
     import gettext
 
     _catalogue.set(gettext.translation(DOMAIN, folder(), [language]))
+
+
+def english() -> bool:
+    """Whether sentences are said as the source has them."""
+    return _catalogue.get() is None
+
+
+def language() -> str:
+    """The language of this context."""
+    return _language.get()
+
+
+def messages() -> list[str]:
+    """Every message that the present catalogue translates; none in English."""
+    catalogue = _catalogue.get()
+    # gettext gives its table of messages no public name; it has had this one since Python 2.
+    known: dict[str | tuple[str, int], str] = getattr(catalogue, "_catalog", {})
+    return [message for message in known if isinstance(message, str) and message]
 
 
 def known(name: str) -> str | None:

@@ -1,0 +1,91 @@
+"""What a plain text was made of, found by the templates of the catalogue.
+
+A sentence of the engine knows its template (``engine.sentence``) until it is written where only
+text is kept: a row of the job store, a recording of an earlier version, another program's log. Such
+a text is said anew where it is, from its first to its last character, one template filled in.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+#: Letters and figures of its own that a template needs: fewer would fit anything.
+_LEAST: Final = 6
+#: Longer texts are no sentence of ours.
+_LONGEST: Final = 4000
+
+
+@dataclass(frozen=True)
+class _Known:
+    template: str
+    own: int  # letters and figures that are the template's own
+    longest: str  # a piece of it that every text made from it holds
+    parts: tuple[tuple[str, str | None], ...]  # literal text, the name of what follows it
+
+
+@dataclass(frozen=True)
+class Found:
+    """The template a text was made from, and what it was filled with: texts."""
+
+    template: str
+    values: Mapping[str, str]
+
+
+class Templates:
+    """Templates by which texts are recognised; the one with most text of its own is preferred."""
+
+    def __init__(self, templates: Iterable[str]) -> None:
+        known = (_known(template) for template in templates)
+        self._known = sorted((k for k in known if k is not None), key=lambda k: -k.own)
+        self._compiled: dict[str, re.Pattern[str]] = {}
+
+    def find(self, text: str) -> Found | None:
+        """The template that fits the whole of ``text``; None where there is none."""
+        if len(text) > _LONGEST:
+            return None
+        for known in self._known:
+            if known.longest in text:
+                match = self._pattern(known).fullmatch(text)
+                if match is not None:
+                    return Found(known.template, match.groupdict())
+        return None
+
+    def _pattern(self, known: _Known) -> re.Pattern[str]:
+        pattern = self._compiled.get(known.template)
+        if pattern is None:
+            seen: set[str] = set()
+            out = []
+            for literal, name in known.parts:
+                out.append(re.escape(literal))
+                if name in seen:
+                    out.append(f"(?P={name})")
+                elif name is not None:
+                    seen.add(name)
+                    out.append(f"(?P<{name}>.+?)")
+            pattern = self._compiled[known.template] = re.compile("".join(out), re.DOTALL)
+        return pattern
+
+
+def plain(template: str) -> str:
+    """The template without formats and conversions: what fills it in is text already."""
+    return "".join(
+        literal.replace("{", "{{").replace("}", "}}") + ("" if name is None else f"{{{name}}}")
+        for literal, name, _, _ in string.Formatter().parse(template)
+    )
+
+
+def _known(template: str) -> _Known | None:
+    try:
+        parsed = [(text, name) for text, name, _, _ in string.Formatter().parse(template)]
+    except ValueError:
+        return None
+    names = [name for _, name in parsed if name is not None]
+    literals = [text for text, _ in parsed]
+    own = sum(sum(map(str.isalnum, text)) for text in literals)
+    if not names or own < _LEAST or not all(name.isidentifier() for name in names):
+        return None
+    return _Known(template, own, max(literals, key=len), tuple(parsed))
