@@ -13,7 +13,7 @@ from engine.guard import known
 from engine.guard.evidence import COMPUTE_DEVICE, Evidence, Scene
 from engine.guard.lineage import Lineage, Tie
 from engine.guard.scan import Row
-from engine.sentence import sentence
+from engine.sentence import joined, sentence
 
 VANISHED: Final = "vanished"
 FOREIGN: Final = "foreign"
@@ -91,11 +91,15 @@ def _judge(e: Evidence, scene: Scene, lineage: Lineage) -> Verdict:
         state = None  # nothing that anybody waits for
     advice = None
     if kind == OTHER_USER:
-        advice = f"ask its user (uid {row.uid}), or: sudo avatop reap --pid {e.pid} --yes"
+        advice = sentence(
+            "ask its user (uid {uid}), or: sudo avatop reap --pid {pid} --yes",
+            uid=row.uid,
+            pid=e.pid,
+        )
     return Verdict(e.pid, state or kind, consent, (*told, *texts, *_facts(e)), advice)
 
 
-_FOREIGN_ADVICE: Final = (
+_FOREIGN_ADVICE: Final = sentence(
     "look from the host, or start the container with --pid=host: nvidia-smi there names it"
 )
 
@@ -118,7 +122,9 @@ def _unseen(e: Evidence, scene: Scene) -> Verdict:
         pids = [r.pid for r in inside[:5]]
         here = sentence("inside containers of this host that number is PID {pids} here", pids=pids)
         texts += (here,)
-    advice = "the driver's entry lingers after an exit; if memory stays used: nvidia-smi -q -d PIDS"
+    advice = sentence(
+        "the driver's entry lingers after an exit; if memory stays used: nvidia-smi -q -d PIDS"
+    )
     return Verdict(e.pid, VANISHED, NOBODY, texts, advice)
 
 
@@ -159,11 +165,14 @@ def _defunct(e: Evidence, scene: Scene, lineage: Lineage) -> Verdict:
         return Verdict(e.pid, DEFUNCT, NOBODY, (*texts, unseen))
     name = _name(scene, row.ppid)
     texts.append(sentence("its parent {process} has not waited for it", process=name))
-    advice = f"restart PID {row.ppid}, or let it wait: kill -CHLD {row.ppid}"
+    advice: str = sentence("restart PID {ppid}, or let it wait: kill -CHLD {ppid}", ppid=row.ppid)
     if row.ppid == 1:
-        advice = "PID 1 does not reap: start the container with an init (docker run --init)"
+        advice = sentence(
+            "PID 1 does not reap: start the container with an init (docker run --init)"
+        )
     elif parent.ppid > 1:
-        advice += f"; failing that, its parent {_name(scene, parent.ppid)}"
+        others = sentence("failing that, its parent {process}", process=_name(scene, parent.ppid))
+        advice = joined((advice, others))
     return Verdict(e.pid, DEFUNCT, NOBODY, tuple(texts), advice)
 
 

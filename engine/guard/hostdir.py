@@ -12,6 +12,8 @@ import stat
 from pathlib import Path
 from typing import Final
 
+from engine.sentence import sentence
+
 ENVIRONMENT: Final = "AVATOP_LEASE_DIR"
 _CANDIDATES: Final = (Path("/run/lock"), Path("/tmp"))
 _MODE: Final = 0o1777
@@ -34,8 +36,12 @@ def lock_dir() -> Path:
         if parent.is_dir() and os.access(parent, os.W_OK | os.X_OK):
             return _make(parent / "avatop")
     raise LockDirError(
-        "no host-wide folder for lock files: neither /run/lock nor /tmp is writable; "
-        f"set {ENVIRONMENT} to a folder that every user of this host can write"
+        sentence(
+            "no host-wide folder for lock files: neither /run/lock nor /tmp is "
+            "writable; set {environment} to a folder that every user of this host "
+            "can write",
+            environment=ENVIRONMENT,
+        )
     )
 
 
@@ -45,15 +51,25 @@ def _make(path: Path) -> Path:
     except FileExistsError:
         pass
     except OSError as error:
-        raise LockDirError(f"cannot make the lock folder {path}: {error.strerror}") from error
+        raise LockDirError(
+            sentence(
+                "cannot make the lock folder {path}: {strerror}", path=path, strerror=error.strerror
+            )
+        ) from error
     else:
         path.chmod(_MODE)  # mkdir's mode is cut by the umask
     info = path.lstat()
     if not stat.S_ISDIR(info.st_mode):
-        raise LockDirError(f"{path} is not a folder, so no lock can be kept there; remove it")
+        raise LockDirError(
+            sentence("{path} is not a folder, so no lock can be kept there; remove it", path=path)
+        )
     writable_by_all = bool(info.st_mode & stat.S_IWOTH)
     if writable_by_all and not info.st_mode & stat.S_ISVTX:
-        raise LockDirError(f"{path} is writable by all without the sticky bit; chmod 1777 {path}")
+        raise LockDirError(
+            sentence(
+                "{path} is writable by all without the sticky bit; chmod 1777 {path}", path=path
+            )
+        )
     return path
 
 
@@ -73,13 +89,27 @@ def open_lock(name: str) -> int:
         except FileNotFoundError:
             pass
         except OSError as error:
-            raise LockDirError(f"cannot open the lock file {path}: {error.strerror}") from error
+            raise LockDirError(
+                sentence(
+                    "cannot open the lock file {path}: {strerror}",
+                    path=path,
+                    strerror=error.strerror,
+                )
+            ) from error
         try:
             fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o666)
         except FileExistsError:
             continue
         except OSError as error:
-            raise LockDirError(f"cannot make the lock file {path}: {error.strerror}") from error
+            raise LockDirError(
+                sentence(
+                    "cannot make the lock file {path}: {strerror}",
+                    path=path,
+                    strerror=error.strerror,
+                )
+            ) from error
         os.fchmod(fd, 0o666)
         return fd
-    raise LockDirError(f"the lock file {path} appears and vanishes; something else removes it")
+    raise LockDirError(
+        sentence("the lock file {path} appears and vanishes; something else removes it", path=path)
+    )

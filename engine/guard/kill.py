@@ -17,6 +17,7 @@ from engine.guard import scan
 from engine.guard.evidence import Evidence, Memory
 from engine.guard.identity import PidFd, ProcessGone
 from engine.guard.scan import Row
+from engine.sentence import sentence
 
 #: Results. The first three are good ends.
 ENDED: Final = "ended"
@@ -42,7 +43,11 @@ class ReadOnlyRefused(PermissionError):  # noqa: N818 - says what happened
     """avatop was told to change nothing."""
 
     def __init__(self, what: str) -> None:
-        super().__init__(f"read-only: {what} is refused; start avatop without --read-only to do it")
+        super().__init__(
+            sentence(
+                "read-only: {what} is refused; start avatop without --read-only to do it", what=what
+            )
+        )
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,7 @@ class Target:
         """Raises ``ValueError`` for a PID that is not in ``/proc``."""
         row = evidence.row
         if row is None:
-            raise ValueError(f"PID {evidence.pid} cannot be resolved here")
+            raise ValueError(sentence("PID {pid} cannot be resolved here", pid=evidence.pid))
         return Target.of_row(row, evidence.memory, evidence.listed)
 
     @staticmethod
@@ -87,11 +92,13 @@ class Target:
     def mismatch(self, row: Row) -> str | None:
         """How a process differs from what was seen; None if it is the same."""
         if row.start_ticks != self.start_ticks:
-            return "its number belongs to another process now"
+            return sentence("its number belongs to another process now")
         if row.uid != self.uid:
-            return f"its owner changed from uid {self.uid} to uid {row.uid}"
+            return sentence(
+                "its owner changed from uid {uid} to uid {uid2}", uid=self.uid, uid2=row.uid
+            )
         if row.command != self.command and row.alive:
-            return "it has become another program"
+            return sentence("it has become another program")
         return None
 
 
@@ -146,7 +153,7 @@ def end_all(
         ReadOnlyRefused: ``read_only`` is set.
     """
     if read_only:
-        raise ReadOnlyRefused("ending processes")
+        raise ReadOnlyRefused(sentence("ending processes"))
     waits = waits or Waits()
     outcomes: dict[tuple[int, int], Outcome] = {}
     held: list[_Held] = []
@@ -189,27 +196,40 @@ def end_all(
 def _take(target: Target, allow: Allow | None) -> _Held | Outcome:
     """Open, then verify. Every reason not to signal is found here."""
     if target.pid <= 1:
-        return Outcome(target, (), REFUSED, f"PID {target.pid} is never ended")
+        return Outcome(target, (), REFUSED, sentence("PID {pid} is never ended", pid=target.pid))
     if allow is not None and not allow(target.pid, target.start_ticks):
-        return Outcome(target, (), REFUSED, "it is not on the list of what may be ended")
+        return Outcome(target, (), REFUSED, sentence("it is not on the list of what may be ended"))
     try:
         handle = PidFd(target.pid)
     except ProcessGone:
-        return Outcome(target, (), GONE, "it had ended by itself")
+        return Outcome(target, (), GONE, sentence("it had ended by itself"))
     except OSError as error:
-        text = f"no handle on it: {error.strerror} (pidfd_open needs Linux 5.3)"
+        text = sentence(
+            "no handle on it: {strerror} (pidfd_open needs Linux 5.3)", strerror=error.strerror
+        )
         return Outcome(target, (), REFUSED, text)
     row = scan.read_row(target.pid)
     if row is None or row.start_ticks != handle.start_ticks:
         handle.close()
-        return Outcome(target, (), GONE, "it had ended by itself")
+        return Outcome(target, (), GONE, sentence("it had ended by itself"))
     wrong = target.mismatch(row)
     if wrong is None and not row.alive and not scan.live_threads(target.pid):
         handle.close()
-        return Outcome(target, (), GONE, f"dead already; PID {row.ppid} has not waited for it")
+        return Outcome(
+            target,
+            (),
+            GONE,
+            sentence("dead already; PID {ppid} has not waited for it", ppid=row.ppid),
+        )
     if wrong is not None:
         handle.close()
-        return Outcome(target, (), CHANGED, f"{wrong}; nothing was sent", advice="look again")
+        return Outcome(
+            target,
+            (),
+            CHANGED,
+            sentence("{wrong}; nothing was sent", wrong=wrong),
+            advice=sentence("look again"),
+        )
     return _Held(target, handle)
 
 
@@ -265,20 +285,20 @@ def _outcome(
 ) -> Outcome:
     target, sent = entry.target, tuple(entry.sent)
     if entry.denied:
-        text = f"not permitted: it belongs to uid {target.uid}"
+        text = sentence("not permitted: it belongs to uid {uid}", uid=target.uid)
         advice = f"sudo avatop reap --pid {target.pid} --yes"
         return Outcome(target, sent, NO_PERMISSION, text, advice=advice)
     if not entry.handle.exited():
         return _survivor(target, sent)
     if target.pid in lingering:
-        text = "it exited, and the driver still lists its memory"
+        text = sentence("it exited, and the driver still lists its memory")
         return Outcome(target, sent, MEMORY_HELD, text, None, _RESET_ADVICE)
     if target.listed and read_memory is None:
-        return Outcome(target, sent, ENDED, "it exited; no driver to ask for its memory")
+        return Outcome(target, sent, ENDED, sentence("it exited; no driver to ask for its memory"))
     return Outcome(target, sent, ENDED, "", _freed(target))
 
 
-_RESET_ADVICE: Final = (
+_RESET_ADVICE: Final = sentence(
     "nvidia-smi shows what is left; with the GPU idle: nvidia-smi --gpu-reset -i INDEX, or reboot"
 )
 
@@ -286,18 +306,22 @@ _RESET_ADVICE: Final = (
 def _survivor(target: Target, sent: tuple[str, ...]) -> Outcome:
     row = scan.read_row(target.pid)
     if row is not None and row.state == "D":
-        where = scan.wait_channel(target.pid) or "the kernel"
-        text = f"state D: SIGKILL waits until the kernel call ends ({where})"
+        where = scan.wait_channel(target.pid) or sentence("the kernel")
+        text = sentence("state D: SIGKILL waits until the kernel call ends ({where})", where=where)
         return Outcome(target, sent, SURVIVED, text, advice=_RESET_ADVICE)
     if row is not None and row.state == "Z":
         count = scan.live_threads(target.pid)
-        text = f"its main thread is dead and {count} of its threads are not yet"
+        text = sentence(
+            "its main thread is dead and {count} of its threads are not yet", count=count
+        )
         return Outcome(target, sent, SURVIVED, text, advice=_RESET_ADVICE)
     if "KILL" not in sent:
         advice = f"avatop reap --pid {target.pid} --yes"
-        return Outcome(target, sent, SURVIVED, "SIGKILL was not confirmed", advice=advice)
-    state = "gone from /proc" if row is None else f"state {row.state}"
-    return Outcome(target, sent, SURVIVED, f"it outlived SIGKILL so far ({state})")
+        return Outcome(target, sent, SURVIVED, sentence("SIGKILL was not confirmed"), advice=advice)
+    state = sentence("gone from /proc") if row is None else f"state {row.state}"
+    return Outcome(
+        target, sent, SURVIVED, sentence("it outlived SIGKILL so far ({state})", state=state)
+    )
 
 
 def _freed(target: Target) -> int | None:

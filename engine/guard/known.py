@@ -11,19 +11,21 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
+from engine.sentence import sentence
+
 #: Never ended by avatop, by the name of the executable or of the main thread.
 SPARED: Final[tuple[tuple[str, str], ...]] = (
-    ("nvidia-cuda-mps-server", "the MPS server, shared by every client of the GPU"),
-    ("nvidia-cuda-mps", "the MPS control daemon"),  # also its name cut to 15 bytes
-    ("nvidia-persiste", "NVIDIA's persistence daemon"),
-    ("nv-fabricmanage", "NVIDIA's fabric manager"),
-    ("nvidia-fabricma", "NVIDIA's fabric manager"),
-    ("nv-hostengine", "DCGM's host engine"),
-    ("dcgm-exporter", "DCGM's exporter"),
-    ("nvidia-imex", "NVIDIA's IMEX daemon"),
-    ("nvidia-device-p", "the Kubernetes device plugin"),
-    ("xorg", "the X server"),
-    ("xwayland", "the X server under Wayland"),
+    ("nvidia-cuda-mps-server", sentence("the MPS server, shared by every client of the GPU")),
+    ("nvidia-cuda-mps", sentence("the MPS control daemon")),  # also its name cut to 15 bytes
+    ("nvidia-persiste", sentence("NVIDIA's persistence daemon")),
+    ("nv-fabricmanage", sentence("NVIDIA's fabric manager")),
+    ("nvidia-fabricma", sentence("NVIDIA's fabric manager")),
+    ("nv-hostengine", sentence("DCGM's host engine")),
+    ("dcgm-exporter", sentence("DCGM's exporter")),
+    ("nvidia-imex", sentence("NVIDIA's IMEX daemon")),
+    ("nvidia-device-p", sentence("the Kubernetes device plugin")),
+    ("xorg", sentence("the X server")),
+    ("xwayland", sentence("the X server under Wayland")),
     ("gnome-shell", "a compositor"),
     ("kwin_wayland", "a compositor"),
     ("kwin_x11", "a compositor"),
@@ -31,8 +33,8 @@ SPARED: Final[tuple[tuple[str, str], ...]] = (
     ("weston", "a compositor"),
     ("sway", "a compositor"),
     ("hyprland", "a compositor"),
-    ("gdm-x-session", "the login screen"),
-    ("sddm", "the login screen"),
+    ("gdm-x-session", sentence("the login screen")),
+    ("sddm", sentence("the login screen")),
 )
 
 #: What starts ranks. Used only to find that a launcher still lives.
@@ -43,10 +45,10 @@ _LAUNCHERS: Final = re.compile(
 
 #: Inference of the reference and its kin. Shown as evidence, never a reason.
 _INFERENCE: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
-    (re.compile(r"s2v_streaming_interact"), "Live Avatar's streaming inference"),
-    (re.compile(r"minimal_inference[/.]"), "Live Avatar's inference scripts"),
-    (re.compile(r"infinite_inference\w*\.sh"), "Live Avatar's launch scripts"),
-    (re.compile(r"(^|/)generate\.py\b.*\bs2v-"), "Wan's speech-to-video inference"),
+    (re.compile(r"s2v_streaming_interact"), sentence("Live Avatar's streaming inference")),
+    (re.compile(r"minimal_inference[/.]"), sentence("Live Avatar's inference scripts")),
+    (re.compile(r"infinite_inference\w*\.sh"), sentence("Live Avatar's launch scripts")),
+    (re.compile(r"(^|/)generate\.py\b.*\bs2v-"), sentence("Wan's speech-to-video inference")),
 )
 
 #: Inits and other processes that adopt orphans; they start no rank themselves.
@@ -74,12 +76,12 @@ OWN_PREFIX: Final = "avatop-"
 
 #: Shared memory that GPU programs leave behind when they are killed, by the start of the name.
 SHM_PREFIXES: Final[tuple[tuple[str, str], ...]] = (
-    ("nccl-", "NCCL's shared memory"),
-    ("torch_", "a torch tensor in shared memory"),
-    ("psm_", "Python's shared memory"),
-    (OWN_PREFIX, "avatop's own"),
-    ("sem.mp-", "a semaphore of Python's multiprocessing"),
-    ("sem.loky-", "a semaphore of loky"),
+    ("nccl-", sentence("NCCL's shared memory")),
+    ("torch_", sentence("a torch tensor in shared memory")),
+    ("psm_", sentence("Python's shared memory")),
+    (OWN_PREFIX, sentence("avatop's own")),
+    ("sem.mp-", sentence("a semaphore of Python's multiprocessing")),
+    ("sem.loky-", sentence("a semaphore of loky")),
 )
 
 SERVER_MODULE: Final = "engine.ranks.onrank.forkserver"

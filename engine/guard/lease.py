@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from engine.guard.hostdir import open_lock
+from engine.sentence import sentence
 
 
 @dataclass(frozen=True)
@@ -36,13 +37,22 @@ class LeaseHeld(RuntimeError):  # noqa: N818 - says what happened
     def __init__(self, device: str, holder: Holder) -> None:
         self.device = device
         self.holder = holder
-        who = f"process {holder.pid}" if holder.pid is not None else "another process"
+        who = (
+            sentence("process {pid}", pid=holder.pid)
+            if holder.pid is not None
+            else sentence("another process")
+        )
         if holder.user:
-            who += f" of {holder.user}"
+            who = sentence("{process} of {user}", process=who, user=holder.user)
         if holder.command:
-            who += f" ({holder.command})"
+            who = sentence("{process} ({command})", process=who, command=holder.command)
         super().__init__(
-            f"device {device} is in use by {who}; wait for it, end it, or choose others by --gpus"
+            sentence(
+                "device {device} is in use by {who}; wait for it, end it, or choose "
+                "others by --gpus",
+                device=device,
+                who=who,
+            )
         )
 
 

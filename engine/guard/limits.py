@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from engine.sentence import sentence
+
 NONE: Final = "none"
 END: Final = "end"
 
@@ -115,12 +117,25 @@ class Watch:
         if self._progress is not None and self._block is not None:
             since = now - self._progress
             if since > self._block:
-                after = f"block {self._blocks}" if self._blocks else "loading"
-                text = f"no block for {since:.0f} s after {after}; {self._block:.0f} s are allowed"
+                after = (
+                    sentence("block {number}", number=self._blocks)
+                    if self._blocks
+                    else sentence("loading")
+                )
+                text = sentence(
+                    "no block for {since:.0f} s after {after}; {block:.0f} s are allowed",
+                    since=since,
+                    after=after,
+                    block=self._block,
+                )
                 return Decision(END, "block", since, self._block, text)
         total = now - self._started
         if self._wall is not None and total > self._wall:
-            text = f"it has taken {total:.0f} s; {self._wall:.0f} s are allowed in all"
+            text = sentence(
+                "it has taken {total:.0f} s; {wall:.0f} s are allowed in all",
+                total=total,
+                wall=self._wall,
+            )
             return Decision(END, "wall", total, self._wall, text)
         return Decision(NONE)
 
@@ -150,6 +165,11 @@ def silent_ranks(silence: Mapping[int, float], limits: Limits | None = None) -> 
         return {}
     late = sorted(((s, rank) for rank, s in silence.items() if s > allowed), reverse=True)
     return {
-        rank: f"rank {rank} has not been heard of for {seconds:.0f} s ({allowed:.0f} s are allowed)"
+        rank: sentence(
+            "rank {rank} has not been heard of for {seconds:.0f} s ({allowed:.0f} s are allowed)",
+            rank=rank,
+            seconds=seconds,
+            allowed=allowed,
+        )
         for seconds, rank in late
     }

@@ -34,6 +34,7 @@ from engine.guard.kill import (
     Waits,
 )
 from engine.guard.scan import Row
+from engine.sentence import sentence
 
 _RESPAWN_POLL_SECONDS: Final = 0.1
 END: Final = "end"
@@ -116,13 +117,17 @@ def plan(
 
 def _step(evidence: Evidence, verdict: Verdict, named: bool, consent: str) -> Step:
     if verdict.consent == NOBODY or evidence.row is None:
-        why = verdict.evidence[0] if verdict.evidence else "nothing can be done about it here"
+        why = (
+            verdict.evidence[0]
+            if verdict.evidence
+            else sentence("nothing can be done about it here")
+        )
         return Step(evidence, verdict, NONE, why)
     if named or verdict.consent in _ALLOWS[consent]:
         return Step(evidence, verdict, END)
-    why = f"needs its number: avatop reap --pid {evidence.pid} --yes"
+    why = sentence("needs its number: avatop reap --pid {pid} --yes", pid=evidence.pid)
     if consent == POLICY:
-        why = "never ended without a person"
+        why = sentence("never ended without a person")
     return Step(evidence, verdict, NONE, why)
 
 
@@ -208,7 +213,7 @@ def run(
 
 
 def _started_by(step: Step) -> str:
-    return f"started by PID {step.evidence.pid}, which was ended"
+    return sentence("started by PID {pid}, which was ended", pid=step.evidence.pid)
 
 
 def _below(
@@ -274,8 +279,17 @@ def _like(row: Row, before: Row) -> bool:
 
 
 def _came_back(done: Done, parent: Row, again: Row) -> Done:
-    text = f"PID {parent.pid} ({parent.comm}) started {again.pid} in its place"
-    advice = f"avatop reap --pid {parent.pid} --pid {again.pid} --yes ends the supervisor first"
+    text = sentence(
+        "PID {pid} ({comm}) started {pid2} in its place",
+        pid=parent.pid,
+        comm=parent.comm,
+        pid2=again.pid,
+    )
+    advice = sentence(
+        "avatop reap --pid {pid} --pid {pid2} --yes ends the supervisor first",
+        pid=parent.pid,
+        pid2=again.pid,
+    )
     return replace(done, result=RESPAWNED, detail=text, advice=advice)
 
 

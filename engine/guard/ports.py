@@ -15,6 +15,7 @@ import struct
 from typing import Final
 
 from engine.guard.hostdir import open_lock
+from engine.sentence import sentence
 
 _ATTEMPTS: Final = 50
 
@@ -60,7 +61,13 @@ def reserve(address: str = "127.0.0.1") -> Port:
             holder.bind((address, 0))
         except OSError as error:
             holder.close()
-            raise NoFreePort(f"no TCP port is free on {address}: {error.strerror}") from error
+            raise NoFreePort(
+                sentence(
+                    "no TCP port is free on {address}: {strerror}",
+                    address=address,
+                    strerror=error.strerror,
+                )
+            ) from error
         number = int(holder.getsockname()[1])
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         lock = open_lock("ports.lock")
@@ -73,4 +80,9 @@ def reserve(address: str = "127.0.0.1") -> Port:
             holder.close()
             continue
         return Port(number, holder, lock)
-    raise NoFreePort(f"no rendezvous port after {_ATTEMPTS} attempts; other engines hold them")
+    raise NoFreePort(
+        sentence(
+            "no rendezvous port after {attempts} attempts; other engines hold them",
+            attempts=_ATTEMPTS,
+        )
+    )

@@ -21,6 +21,7 @@ from typing import Any, Final
 from engine.guard import known, scan
 from engine.guard.kill import ReadOnlyRefused
 from engine.guard.scan import Row
+from engine.sentence import sentence
 
 FOLDER: Final = Path("/dev/shm")
 #: A file younger than this may be between its creation and its first use.
@@ -81,13 +82,18 @@ def leaks(
             continue
         doubt = None
         if is_state(name):
-            doubt = f"{_whose(folder / name)}, kept so that it can go on; its engine removes it"
+            doubt = sentence(
+                "{folder}, kept so that it can go on; its engine removes it",
+                folder=_whose(folder / name),
+            )
         elif in_namespace:
-            doubt = "containers may share /dev/shm, and their processes cannot be seen from here"
+            doubt = sentence(
+                "containers may share /dev/shm, and their processes cannot be seen from here"
+            )
         elif blind:
-            doubt = f"PID {blind[0]} is yours and cannot be looked into"
+            doubt = sentence("PID {blind} is yours and cannot be looked into", blind=blind[0])
         elif hidden and info.st_mode & 0o066:
-            doubt = "other users may use it, and their processes cannot be looked into"
+            doubt = sentence("other users may use it, and their processes cannot be looked into")
         inode = (info.st_dev, info.st_ino)
         age = now - max(info.st_mtime, info.st_ctime)
         found.append(Leak(name, what, _size(folder / name, info), age, inode, doubt))
@@ -107,7 +113,7 @@ def remove(
         ReadOnlyRefused: ``read_only`` is set.
     """
     if read_only:
-        raise ReadOnlyRefused("removing shared memory")
+        raise ReadOnlyRefused(sentence("removing shared memory"))
     used, blind, _ = _used(scan.rows(), folder)
     results = []
     for leak in found:
@@ -123,15 +129,15 @@ def _remove(leak: Leak, folder: Path, used: Collection[str], blind: Collection[i
     if leak.doubt is not None or blind:
         return Removed(leak, "kept", f"{leak.doubt or 'a process cannot be looked into'}")
     if leak.name in used:
-        return Removed(leak, "kept", "a process uses it now")
+        return Removed(leak, "kept", sentence("a process uses it now"))
     path = folder / leak.name
     try:
         info = path.lstat()
         if (info.st_dev, info.st_ino) != leak.inode or info.st_uid != os.getuid():
-            return Removed(leak, "kept", "another file has its name now")
+            return Removed(leak, "kept", sentence("another file has its name now"))
         path.unlink()
     except FileNotFoundError:
-        return Removed(leak, "removed", "it was gone already")
+        return Removed(leak, "removed", sentence("it was gone already"))
     except OSError as error:
         return Removed(leak, "kept", str(error.strerror))
     return Removed(leak, "removed")
@@ -187,9 +193,11 @@ def is_state(name: str) -> bool:
 def _whose(mirror: Path) -> str:
     try:
         about = json.loads((mirror / "job.json").read_text(encoding="utf-8"))
-        return f"the state of job {int(about['job'])} of {about['state']}"
+        return sentence(
+            "the state of job {job} of {state}", job=int(about["job"]), state=about["state"]
+        )
     except (OSError, ValueError, KeyError, TypeError):
-        return "the state of a job"
+        return sentence("the state of a job")
 
 
 def _size(path: Path, info: os.stat_result) -> int:

@@ -15,6 +15,7 @@ from typing import Final
 from engine.guard import scan
 from engine.guard.identity import Identity, PidFd, ProcessGone
 from engine.guard.kill import Allow, ReadOnlyRefused
+from engine.sentence import sentence
 
 _BIT: Final = 1 << (signal.SIGUSR1 - 1)
 ASKED: Final = "asked"
@@ -47,7 +48,7 @@ def dump_stacks(
         ReadOnlyRefused: ``read_only`` is set.
     """
     if read_only:
-        raise ReadOnlyRefused("asking ranks for their stacks")
+        raise ReadOnlyRefused(sentence("asking ranks for their stacks"))
     return [_ask(rank, allow) for rank in ranks]
 
 

@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from engine.sentence import joined, sentence
+
 #: A clock that is slewed drifts by less between two looks.
 JUMP_SECONDS: Final = 5.0
 
@@ -43,14 +45,22 @@ class ClockWatch:
         slept, jump = boot - steady, wall - boot
         told = []
         if slept > JUMP_SECONDS:
-            told.append(f"the machine was suspended for {slept:.0f} s")
+            told.append(sentence("the machine was suspended for {slept:.0f} s", slept=slept))
         if abs(jump) > JUMP_SECONDS:
-            way = "forward" if jump > 0 else "back"
             told.append(
-                f"the wall clock was set {way} by {abs(jump):.0f} s; durations are not affected, "
-                "dates in logs are"
+                sentence(
+                    "the wall clock was set forward by {jump:.0f} s; durations are not affected, "
+                    "dates in logs are",
+                    jump=jump,
+                )
+                if jump > 0
+                else sentence(
+                    "the wall clock was set back by {jump:.0f} s; durations are not affected, "
+                    "dates in logs are",
+                    jump=-jump,
+                )
             )
-        return "; ".join(told) or None
+        return joined(told) if told else None
 
     def _read(self) -> tuple[float, float, float]:
         wall, steady, boot = (clock() for clock in self._clocks)

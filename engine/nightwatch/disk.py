@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from engine.preflight import DISK_RESERVE
+from engine.sentence import sentence
 
 #: Clips that must still fit: the one that is written and the one after it.
 _CLIPS: Final = 2
@@ -42,15 +43,21 @@ def trouble(
         if there is None:
             continue
         if not os.access(there, os.W_OK):
-            return Trouble(there, f"{there} may not be written: read-only, or another's")
+            return Trouble(
+                there, sentence("{there} may not be written: read-only, or another's", there=there)
+            )
         try:
             free = int(usage(there).free)
         except OSError as error:
             return Trouble(there, f"{there}: {error.strerror or error}")
         if free < needed:
-            text = (
-                f"the disk of {there} is nearly full: {free / 2**20:.0f} MiB ({free} bytes) are "
-                f"free, {needed / 2**20:.0f} MiB are kept for what is being written"
+            text = sentence(
+                "the disk of {there} is nearly full: {free:.0f} MiB ({free2} bytes) are "
+                "free, {needed:.0f} MiB are kept for what is being written",
+                there=there,
+                free=free / 2**20,
+                free2=free,
+                needed=needed / 2**20,
             )
             return Trouble(there, text, free, needed)
     return None

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from engine.guard.stacks import Asked
+from engine.sentence import sentence
 
 #: Collectives that NCCL's flight recorder remembers per rank.
 RECORDED_COLLECTIVES: Final = "2000"
@@ -36,10 +37,16 @@ class Kept:
     def sentence(self) -> str:
         """For the log: where, and what."""
         ranks = ", ".join(map(str, self.stacks)) or "none"
-        parts = [f"Python stacks of ranks {ranks}"]
-        if self.dumps:
-            parts.append(f"{len(self.dumps)} dumps of NCCL's flight recorder")
-        return f"{self.folder}: {' and '.join(parts)}"
+        if not self.dumps:
+            return sentence(
+                "{folder}: Python stacks of ranks {ranks}", folder=self.folder, ranks=ranks
+            )
+        return sentence(
+            "{folder}: Python stacks of ranks {ranks} and {dumps} dumps of NCCL's flight recorder",
+            folder=self.folder,
+            ranks=ranks,
+            dumps=len(self.dumps),
+        )
 
 
 class IncidentFolder:

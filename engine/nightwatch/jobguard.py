@@ -127,7 +127,11 @@ class JobGuard:
         """The group has ended: keep what NCCL wrote by itself, leave no litter."""
         dumps = await asyncio.to_thread(self._folder.tidy)
         if dumps and self.exceeded is None:
-            text = f"NCCL's flight recorder wrote {len(dumps)} dumps: {self._folder.path}"
+            text = sentence(
+                "NCCL's flight recorder wrote {dumps} dumps: {path}",
+                dumps=len(dumps),
+                path=self._folder.path,
+            )
             self._bus.log("WARNING", text, self._job)
 
     # -- the watch -----------------------------------------------------------------------------
@@ -160,9 +164,12 @@ class JobGuard:
                 self._told.discard(process.rank)
             elif process.rank not in self._told:
                 self._told.add(process.rank)
-                text = (
-                    f"rank {process.rank} (process {process.pid}) has said nothing for "
-                    f"{seconds:.0f} s: stopped, or starved?"
+                text = sentence(
+                    "rank {rank} (process {pid}) has said nothing for {seconds:.0f} s: "
+                    "stopped, or starved?",
+                    rank=process.rank,
+                    pid=process.pid,
+                    seconds=seconds,
                 )
                 self._bus.log("WARNING", text, self._job, process.rank)
         decision = self._watch.decide()

@@ -34,6 +34,7 @@ from engine.nightwatch.clock import ClockWatch
 from engine.nightwatch.survey import Survey
 from engine.nightwatch.words import remedies_of
 from engine.preflight import Prepared
+from engine.sentence import sentence
 
 if TYPE_CHECKING:
     from engine.queue import JobQueue
@@ -102,7 +103,11 @@ class Night:
         try:
             await work
         except Exception as error:  # noqa: BLE001 - told, and nothing else is touched by it
-            text = f"a watch ended by an internal error: {type(error).__name__}: {error}"
+            text = sentence(
+                "a watch ended by an internal error: {name}: {error}",
+                name=type(error).__name__,
+                error=error,
+            )
             self._bus.log("ERROR", text)
 
     # -- commands ------------------------------------------------------------------------------
@@ -134,13 +139,20 @@ class Night:
         book = Book(self._places.state)
         known = book.look(order.t)
         if not any(order.target in (alert.id, alert.rule) for alert in known):
-            return Reply(False, f"no alert is called {order.target}")
+            return Reply(False, sentence("no alert is called {target}", target=order.target))
         book.ask(order)
         detail = {"alert": order.target, "by": order.by, "until": order.until}
         self._store.audit(f"alert.{order.kind}", **detail)
-        told = {"ack": "acknowledged", "silence": "silenced", "unsilence": "no longer silenced"}
-        result = told[order.kind]
-        return Reply(True, f"{order.target} is {result}", state=result)
+        told = {
+            "ack": ("acknowledged", sentence("{target} is acknowledged", target=order.target)),
+            "silence": ("silenced", sentence("{target} is silenced", target=order.target)),
+            "unsilence": (
+                "no longer silenced",
+                sentence("{target} is no longer silenced", target=order.target),
+            ),
+        }
+        state, text = told[order.kind]
+        return Reply(True, text, state=state)
 
     # -- turns ---------------------------------------------------------------------------------
 
@@ -213,17 +225,23 @@ class Night:
             )
             for job in sorted(jobs):
                 row = live[job][0] if job in live else None
-                self._act(job, row, f"{told} of {folder} changed on disk")
+                self._act(
+                    job,
+                    row,
+                    sentence("{told} of {folder} changed on disk", told=told, folder=folder),
+                )
 
     def _act(self, job: int, row: JobRow | None, what: str) -> None:
         if row is None:
             self._bus.log("WARNING", f"{what}; it is checked again before the job begins", job)
         elif row.state in _LOADING:
-            reason = f"{what} while it was loading: what is loaded may be half of each"
+            reason = sentence(
+                "{what} while it was loading: what is loaded may be half of each", what=what
+            )
             self._bus.log("ERROR", reason, job)
             self._queue.interrupt(job, reason)
         elif row.state == "running":
-            reason = f"{what} while the job runs with what it was"
+            reason = sentence("{what} while the job runs with what it was", what=what)
             self._bus.log("WARNING", f"{reason}; it pauses at the next clip boundary", job)
             reply = self._pause(job, reason)
             if not reply.ok:

@@ -22,6 +22,7 @@ from engine.guard.plan_reap import END, Done
 from engine.guard.reaper import Reaper, audit_into
 from engine.jobs.store import JobStore, StoreError
 from engine.messages import Audited, ProcessClass, ProcessesSurveyed, ProcessReading, Reap, Reply
+from engine.sentence import joined, sentence
 from engine.telemetry.processes import ProcessTable
 
 SURVEY_SECONDS: Final = 10.0
@@ -143,12 +144,15 @@ class Survey:
             self._tell(one, command.by)
         asked = {pid for pid, _ in command.targets}
         acted = [one for one in done if one.step.evidence.pid in asked]
-        parts = [f"PID {one.step.evidence.pid}: {_outcome(one)}" for one in acted]
-        parts += [f"PID {pid}: {why}" for pid, why in refused.items()]
+        parts = [
+            sentence("PID {pid}: {told}", pid=one.step.evidence.pid, told=_outcome(one))
+            for one in acted
+        ]
+        parts += [sentence("PID {pid}: {told}", pid=pid, told=why) for pid, why in refused.items()]
         good = not refused and plan_reap.exit_ok(done)
         await self.look()
         data = {"actions": [one.to_dict() for one in done], "refused": dict(refused)}
-        return Reply(good, "; ".join(parts), state="done" if good else "refused", data=data)
+        return Reply(good, joined(parts), state="done" if good else "refused", data=data)
 
     def _reap(self, command: Reap) -> tuple[Mapping[int, str], Sequence[Done]]:
         """(PID → why not, what was done). In a thread."""
@@ -177,14 +181,16 @@ class Survey:
     ) -> str | None:
         evidence, verdict = scene.of(pid), verdicts.get(pid)
         if evidence is None or verdict is None or evidence.row is None:
-            return "there is no such process any more"
+            return sentence("there is no such process any more")
         now = evidence.started
         if now is None or abs(now - started) > _SAME_START:
-            return "its number belongs to another process now; nothing was sent"
+            return sentence("its number belongs to another process now; nothing was sent")
         if verdict.consent == NOBODY:
-            return f"{verdict.kind}: {verdict.evidence[0]}"
+            return sentence("{kind}: {evidence}", kind=verdict.kind, evidence=verdict.evidence[0])
         if verdict.consent == NAMED and not confirmed:
-            return f"{verdict.kind}: it is not avatop's own; its number has to be typed"
+            return sentence(
+                "{kind}: it is not avatop's own; its number has to be typed", kind=verdict.kind
+            )
         return None
 
     def _tell(self, done: Done, by: str) -> None:
@@ -195,10 +201,15 @@ class Survey:
 
 
 def _outcome(done: Done) -> str:
-    freed = "" if not done.freed_bytes else f", {done.freed_bytes / 2**30:.2f} GiB are free again"
-    more = f" ({done.detail})" if done.detail else ""
-    hint = f"; {done.advice}" if done.advice else ""
-    return f"{done.result}{freed}{more}{hint}"
+    freed = (done.freed_bytes or 0) / 2**30
+    told = (
+        sentence("{result}, {gib:.2f} GiB are free again", result=done.result, gib=freed)
+        if freed
+        else str(done.result)
+    )
+    if done.detail:
+        told = sentence("{told} ({detail})", told=told, detail=done.detail)
+    return joined((told, done.advice)) if done.advice else told
 
 
 def _command(verdict: Verdict, scene: Scene) -> str | None:
@@ -214,7 +225,9 @@ def _container(evidence: Evidence) -> str | None:
     row = evidence.row
     if row is None or len(row.nspid) < 2:
         return None
-    return evidence.cgroup or f"PID {row.inner_pid} in another PID namespace"
+    return evidence.cgroup or sentence(
+        "PID {inner_pid} in another PID namespace", inner_pid=row.inner_pid
+    )
 
 
 def _essence(seen: ProcessesSurveyed) -> tuple[Any, ...]:

@@ -115,7 +115,7 @@ _AGAIN: Final = Remedy(
 
 def stopped(row: JobRow) -> FindingRaised:
     """The finding of a job that was interrupted or failed and whose log explains nothing."""
-    reason = (row.error or f"the job is {row.state}").strip()
+    reason = (row.error or sentence("the job is {state}", state=row.state)).strip()
     return FindingRaised(
         id=f"job{row.id}-{row.state}",
         finding=row.state,
