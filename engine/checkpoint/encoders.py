@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.checkpoint.errors import CheckpointError
+from engine.sentence import sentence
 
 Shape = tuple[int, ...]
 
@@ -159,23 +160,23 @@ def t5_tensors(shape: T5Shape) -> dict[str, Shape]:
 def _sizes(config: Mapping[str, Any], name: str) -> list[int]:
     value = config.get(name)
     if not isinstance(value, list) or not all(isinstance(v, int) and v > 0 for v in value):
-        raise _bad(f"{name} is missing or no list of sizes")
+        raise _bad(sentence("{name} is missing or no list of sizes", name=name))
     return value
 
 
 def _size(config: Mapping[str, Any], name: str) -> int:
     value = config.get(name)
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise _bad(f"{name} is missing or no size")
+        raise _bad(sentence("{name} is missing or no size", name=name))
     return value
 
 
 def _bad(why: str) -> CheckpointError:
     return CheckpointError(
-        "invalid configuration",
+        sentence("invalid configuration"),
         where="wav2vec2 config.json",
         why=why,
-        remedy="take config.json from the model's source again",
+        remedy=sentence("take config.json from the model's source again"),
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from engine.sentence import joined, sentence
+
 
 class CheckpointError(Exception):
     """A checkpoint, or a part of one, cannot be used.
@@ -31,9 +33,11 @@ class CheckpointError(Exception):
         super().__init__(self.__str__())
 
     def __str__(self) -> str:
-        head = f"{self.where}: {self.what}" if self.where else self.what
+        head = self.what
+        if self.where:
+            head = sentence("{where}: {what}", where=self.where, what=head)
         if self.tensor:
-            head += f" (tensor {self.tensor})"
+            head = sentence("{what} (tensor {tensor})", what=head, tensor=self.tensor)
         if self.why:
-            head += f": {self.why}"
-        return f"{head}. {self.remedy}" if self.remedy else head
+            head = sentence("{what}: {why}", what=head, why=self.why)
+        return joined((head, self.remedy), ". ") if self.remedy else head

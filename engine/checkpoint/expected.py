@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from engine.checkpoint.errors import CheckpointError
+from engine.sentence import sentence
 
 Shape = tuple[int, ...]
 Wrap = Literal["block", "reference"]
@@ -53,27 +54,39 @@ class DiTShape:
         for name, default in _FIELDS.items():
             value = config.get(name, default)
             if value is None:
-                raise _bad(where, f"{name} is missing")
+                raise _bad(where, sentence("{name} is missing", name=name))
             if name == "audio_inject_layers":
                 if not isinstance(value, list | tuple) or not all(_is_size(v, 0) for v in value):
-                    raise _bad(where, f"{name} must be a list of layer numbers")
+                    raise _bad(where, sentence("{name} must be a list of layer numbers", name=name))
                 values[name] = tuple(value)
             elif _is_size(value, 1):
                 values[name] = value
             else:
-                raise _bad(where, f"{name} = {str(value)[:40]!r} is no size")
+                raise _bad(
+                    where,
+                    sentence("{name} = {value!r} is no size", name=name, value=str(value)[:40]),
+                )
         shape = cls(**values)
         if shape.dim % shape.num_heads or (shape.dim // shape.num_heads) % 2:
             raise _bad(
                 where,
-                f"dim {shape.dim} does not divide into {shape.num_heads} heads of even width",
+                sentence(
+                    "dim {dim} does not divide into {num_heads} heads of even width",
+                    dim=shape.dim,
+                    num_heads=shape.num_heads,
+                ),
             )
         if shape.dim % 4:
-            raise _bad(where, f"dim {shape.dim} is not a multiple of 4")
+            raise _bad(where, sentence("dim {dim} is not a multiple of 4", dim=shape.dim))
         layers = shape.audio_inject_layers
         if list(layers) != sorted(set(layers)) or (layers and layers[-1] >= shape.num_layers):
             raise _bad(
-                where, f"audio_inject_layers {list(layers)} do not rise within {shape.num_layers}"
+                where,
+                sentence(
+                    "audio_inject_layers {layers} do not rise within {num_layers}",
+                    layers=str(list(layers)),
+                    num_layers=shape.num_layers,
+                ),
             )
         return shape
 
@@ -102,10 +115,10 @@ def _is_size(value: object, least: int) -> bool:
 
 def _bad(where: str, why: str) -> CheckpointError:
     return CheckpointError(
-        "invalid configuration",
+        sentence("invalid configuration"),
         where=where,
         why=why,
-        remedy="take config.json from the model's source again",
+        remedy=sentence("take config.json from the model's source again"),
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from engine.checkpoint.errors import CheckpointError
+from engine.sentence import sentence
 
 Severity = Literal["error", "warning"]
 
@@ -48,7 +49,9 @@ class Findings:
 
     def add_error(self, error: CheckpointError) -> None:
         """An exception of this room as a finding."""
-        problem = f"{error.what}: {error.why}" if error.why else error.what
+        problem = (
+            sentence("{what}: {why}", what=error.what, why=error.why) if error.why else error.what
+        )
         self.add(error.where, problem, error.remedy, tensor=error.tensor)
 
     def add_group(
@@ -56,9 +59,12 @@ class Findings:
     ) -> None:
         """One finding for many tensors with the same fault: the first is named, all are counted."""
         if tensors:
-            more = f", and {len(tensors) - 1} more tensors" if len(tensors) > 1 else ""
-            detail = f": {why}" if why else ""
-            self.add(file, f"{problem}{detail}{more}", remedy, tensor=tensors[0])
+            told = sentence("{what}: {why}", what=problem, why=why) if why else problem
+            if len(tensors) > 1:
+                told = sentence(
+                    "{problem}, and {count} more tensors", problem=told, count=len(tensors) - 1
+                )
+            self.add(file, told, remedy, tensor=tensors[0])
 
     def _name(self, file: Path | str) -> str:
         path = Path(file)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from engine.checkpoint.errors import CheckpointError
+from engine.sentence import joined, sentence
 
 #: Largest header the specification allows, in bytes.
 HEADER_LIMIT: Final = 100_000_000
@@ -50,7 +51,7 @@ DTYPE_BITS: Final[dict[str, int]] = {
     "C64": 64,
 }
 
-DOWNLOAD_AGAIN: Final = "download this file again and compare its size with the source"
+DOWNLOAD_AGAIN: Final = sentence("download this file again and compare its size with the source")
 
 # Possessive quantifiers keep matching linear in time and flat in memory.
 _STRING = re.compile(rb'"(?:[^"\\\x00-\x1f]++|\\.)*+"')
@@ -109,51 +110,71 @@ def read_header(path: Path | str) -> Header:
             raw = file.read(length)
     except OSError as error:
         raise HeaderError(
-            "cannot be read",
+            sentence("cannot be read"),
             where=where,
             why=error.strerror or str(error),
-            remedy="check that the file exists and that this user may read it",
+            remedy=sentence("check that the file exists and that this user may read it"),
         ) from error
     if len(raw) != length:
-        raise _truncated(where, f"its header should have {length} bytes, {len(raw)} are there")
+        raise _truncated(
+            where,
+            sentence(
+                "its header should have {length} bytes, {raw} are there",
+                length=length,
+                raw=len(raw),
+            ),
+        )
     return _parse(where, size, raw)
 
 
 def _truncated(where: str, why: str) -> HeaderError:
-    return HeaderError("truncated file", where=where, why=why, remedy=DOWNLOAD_AGAIN)
+    return HeaderError(sentence("truncated file"), where=where, why=why, remedy=DOWNLOAD_AGAIN)
 
 
 def _length(where: str, size: int, first: bytes) -> int:
     if size == 0:
-        raise _truncated(where, "it is empty")
+        raise _truncated(where, sentence("it is empty"))
     # A length within the limit has zeros in its upper half; text has none.
     text = not first.endswith(bytes(4))
     if text and first.startswith(b"version "):
         raise HeaderError(
-            "a Git LFS pointer, not the weights",
+            sentence("a Git LFS pointer, not the weights"),
             where=where,
-            why=f"it has only {size} bytes",
-            remedy="run `git lfs pull` in the repository, or download the file itself",
+            why=sentence("it has only {size} bytes", size=size),
+            remedy=sentence("run `git lfs pull` in the repository, or download the file itself"),
         )
     if text and first.lstrip()[:1] == b"<":
         raise HeaderError(
-            "a web page, not the weights",
+            sentence("a web page, not the weights"),
             where=where,
-            why="it begins with '<'",
-            remedy="the download was answered by a page (login or error); download it again",
+            why=sentence("it begins with '<'"),
+            remedy=sentence(
+                "the download was answered by a page (login or error); download it again"
+            ),
         )
     if len(first) < 8:
-        raise _truncated(where, f"{size} bytes are too few for a safetensors file")
+        raise _truncated(
+            where, sentence("{size} bytes are too few for a safetensors file", size=size)
+        )
     length: int = struct.unpack("<Q", first)[0]
     if length > HEADER_LIMIT:
         raise HeaderError(
-            "oversized header",
+            sentence("oversized header"),
             where=where,
-            why=f"it claims {length:,} bytes, the format allows {HEADER_LIMIT:,}",
-            remedy="this is no safetensors file, or it is damaged; " + DOWNLOAD_AGAIN,
+            why=sentence(
+                "it claims {length:,} bytes, the format allows {header_limit:,}",
+                length=length,
+                header_limit=HEADER_LIMIT,
+            ),
+            remedy=joined(
+                (sentence("this is no safetensors file, or it is damaged"), DOWNLOAD_AGAIN)
+            ),
         )
     if length + 8 > size:
-        raise _truncated(where, f"header of {length:,} bytes in a file of {size:,}")
+        raise _truncated(
+            where,
+            sentence("header of {length:,} bytes in a file of {size:,}", length=length, size=size),
+        )
     return length
 
 
@@ -165,7 +186,11 @@ class _Reader:
 
     def bad(self, why: str, tensor: str | None = None) -> HeaderError:
         return HeaderError(
-            "damaged header", where=self.where, why=why, tensor=tensor, remedy=DOWNLOAD_AGAIN
+            sentence("damaged header"),
+            where=self.where,
+            why=why,
+            tensor=tensor,
+            remedy=DOWNLOAD_AGAIN,
         )
 
     def skip(self) -> None:
@@ -181,38 +206,48 @@ class _Reader:
 
     def expect(self, byte: bytes) -> None:
         if not self.take(byte):
-            raise self.bad(f"{byte.decode()!r} expected at byte {self.at + 8}")
+            raise self.bad(
+                sentence("{decode!r} expected at byte {at}", decode=byte.decode(), at=self.at + 8)
+            )
 
     def name(self) -> str:
         self.skip()
         match = _STRING.match(self.raw, self.at)
         if match is None:
-            raise self.bad(f"a tensor name expected at byte {self.at + 8}")
+            raise self.bad(sentence("a tensor name expected at byte {at}", at=self.at + 8))
         if match.end() - match.start() > _NAME_LIMIT:
-            raise self.bad(f"a tensor name longer than {_NAME_LIMIT} bytes")
+            raise self.bad(
+                sentence("a tensor name longer than {name_limit} bytes", name_limit=_NAME_LIMIT)
+            )
         self.at = match.end()
         try:
             return str(json.loads(match.group()))
         except ValueError as error:
-            raise self.bad(f"a tensor name that is no text at byte {match.start() + 8}") from error
+            raise self.bad(
+                sentence("a tensor name that is no text at byte {start}", start=match.start() + 8)
+            ) from error
 
     def entry(self, name: str) -> dict[str, Any]:
         """The flat object after a name; nesting, oversize and duplicate keys are refused."""
         self.skip()
         match = _FLAT_OBJECT.match(self.raw, self.at)
         if match is None:
-            raise self.bad("its entry is not a flat JSON object (nested or cut off)", name)
+            raise self.bad(
+                sentence("its entry is not a flat JSON object (nested or cut off)"), name
+            )
         limit = _METADATA_LIMIT if name == "__metadata__" else _ENTRY_LIMIT
         if match.end() - match.start() > limit:
-            raise self.bad(f"its entry is longer than {limit} bytes", name)
+            raise self.bad(sentence("its entry is longer than {limit} bytes", limit=limit), name)
         self.at = match.end()
         try:
             pairs = json.loads(match.group(), object_pairs_hook=list)
         except (ValueError, RecursionError) as error:
-            raise self.bad(f"its entry is no JSON ({type(error).__name__})", name) from error
+            raise self.bad(
+                sentence("its entry is no JSON ({error})", error=type(error).__name__), name
+            ) from error
         found = dict(pairs)
         if len(found) != len(pairs):
-            raise self.bad("duplicate keys in its entry", name)
+            raise self.bad(sentence("duplicate keys in its entry"), name)
         return found
 
 
@@ -228,7 +263,7 @@ def _parse(where: str, size: int, raw: bytes) -> Header:
             name = reader.name()
             reader.expect(b":")
             if name in tensors or (name == "__metadata__" and seen_metadata):
-                raise reader.bad("the name occurs twice", name)
+                raise reader.bad(sentence("the name occurs twice"), name)
             entry = reader.entry(name)
             if name == "__metadata__":
                 seen_metadata = True
@@ -236,20 +271,24 @@ def _parse(where: str, size: int, raw: bytes) -> Header:
             else:
                 tensors[name] = _tensor(reader, name, entry, start)
             if len(tensors) > TENSOR_LIMIT:
-                raise reader.bad(f"more than {TENSOR_LIMIT:,} tensors")
+                raise reader.bad(
+                    sentence("more than {tensor_limit:,} tensors", tensor_limit=TENSOR_LIMIT)
+                )
             if reader.take(b"}"):
                 break
             reader.expect(b",")
     reader.skip()
     if reader.at != len(raw):
-        raise reader.bad(f"something follows the JSON object at byte {reader.at + 8}")
+        raise reader.bad(
+            sentence("something follows the JSON object at byte {at}", at=reader.at + 8)
+        )
     _check_coverage(where, start, size, tensors)
     return Header(where, size, tensors, metadata)
 
 
 def _metadata(reader: _Reader, entry: dict[str, Any]) -> dict[str, str]:
     if not all(isinstance(value, str) for value in entry.values()):
-        raise reader.bad("__metadata__ holds something that is no text")
+        raise reader.bad(sentence("__metadata__ holds something that is no text"))
     return entry
 
 
@@ -259,36 +298,46 @@ def _is_count(value: object) -> bool:
 
 def _tensor(reader: _Reader, name: str, entry: dict[str, Any], start: int) -> TensorInfo:
     if set(entry) != {"dtype", "shape", "data_offsets"}:
-        raise reader.bad("its entry needs exactly dtype, shape and data_offsets", name)
+        raise reader.bad(sentence("its entry needs exactly dtype, shape and data_offsets"), name)
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPE_BITS:
         raise HeaderError(
-            "unknown dtype",
+            sentence("unknown dtype"),
             where=reader.where,
             why=f"{str(dtype)[:40]!r}",
             tensor=name,
-            remedy="the file is damaged or of a newer format; " + DOWNLOAD_AGAIN,
+            remedy=joined((sentence("the file is damaged or of a newer format"), DOWNLOAD_AGAIN)),
         )
     if not isinstance(shape, list) or len(shape) > 16 or not all(_is_count(n) for n in shape):
-        raise reader.bad("its shape is not a list of sizes", name)
+        raise reader.bad(sentence("its shape is not a list of sizes"), name)
     if not isinstance(offsets, list) or len(offsets) != 2 or not all(_is_count(n) for n in offsets):
-        raise reader.bad("its data_offsets are not two positions", name)
+        raise reader.bad(sentence("its data_offsets are not two positions"), name)
     begin, end = offsets
     expected = math.prod(shape) * DTYPE_BITS[dtype] // 8
     if end < begin:
-        raise _out_of_range(reader.where, name, f"it ends ({end:,}) before it begins ({begin:,})")
+        raise _out_of_range(
+            reader.where,
+            name,
+            sentence("it ends ({end:,}) before it begins ({begin:,})", end=end, begin=begin),
+        )
     if end - begin != expected:
         raise _out_of_range(
             reader.where,
             name,
-            f"{dtype} {shape} needs {expected:,} bytes, its offsets span {end - begin:,}",
+            sentence(
+                "{dtype} {shape} needs {expected:,} bytes, its offsets span {end:,}",
+                dtype=dtype,
+                shape=str(shape),
+                expected=expected,
+                end=end - begin,
+            ),
         )
     return TensorInfo(dtype, tuple(shape), reader.where, start + begin, end - begin)
 
 
 def _out_of_range(where: str, name: str, why: str) -> HeaderError:
     return HeaderError(
-        "offsets out of range", where=where, why=why, tensor=name, remedy=DOWNLOAD_AGAIN
+        sentence("offsets out of range"), where=where, why=why, tensor=name, remedy=DOWNLOAD_AGAIN
     )
 
 
@@ -298,9 +347,13 @@ def _check_coverage(where: str, start: int, size: int, tensors: dict[str, Tensor
     for name, info in sorted(tensors.items(), key=lambda item: (item[1].offset, item[1].bytes)):
         if info.offset < at:
             raise HeaderError(
-                "overlapping tensors",
+                sentence("overlapping tensors"),
                 where=where,
-                why=f"it begins {at - info.offset:,} bytes before {before} ends",
+                why=sentence(
+                    "it begins {at:,} bytes before {before} ends",
+                    at=at - info.offset,
+                    before=before,
+                ),
                 tensor=name,
                 remedy=DOWNLOAD_AGAIN,
             )
@@ -308,16 +361,22 @@ def _check_coverage(where: str, start: int, size: int, tensors: dict[str, Tensor
             beyond = next((n for n, t in tensors.items() if t.offset + t.bytes > size), None)
             if beyond is not None:
                 end = tensors[beyond].offset + tensors[beyond].bytes
-                why = f"it ends at byte {end:,}, the file has {size:,}"
+                why = sentence("it ends at byte {end:,}, the file has {size:,}", end=end, size=size)
                 raise _out_of_range(where, beyond, why)
-            raise _out_of_range(where, name, f"{info.offset - at:,} bytes before it belong to none")
+            raise _out_of_range(
+                where,
+                name,
+                sentence("{offset:,} bytes before it belong to none", offset=info.offset - at),
+            )
         at, before = info.offset + info.bytes, name
     if at > size:
-        raise _truncated(where, f"its tensors need {at:,} bytes, it has {size:,}")
+        raise _truncated(
+            where, sentence("its tensors need {at:,} bytes, it has {size:,}", at=at, size=size)
+        )
     if at != size:
         raise HeaderError(
-            "bytes that belong to no tensor",
+            sentence("bytes that belong to no tensor"),
             where=where,
-            why=f"{size - at:,} bytes after the last one",
+            why=sentence("{size:,} bytes after the last one", size=size - at),
             remedy=DOWNLOAD_AGAIN,
         )

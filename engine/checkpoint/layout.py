@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from engine.checkpoint.errors import CheckpointError
 from engine.checkpoint.header import TensorInfo, read_header
+from engine.sentence import sentence
 
 VAE_FILE: Final = "Wan2.1_VAE.pth"
 T5_FILE: Final = "models_t5_umt5-xxl-enc-bf16.pth"
@@ -33,12 +34,15 @@ _SHARD = re.compile(r"(?P<stem>[A-Za-z0-9_]+)-(?P<n>\d{5})-of-(?P<total>\d{5})\.
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 _REMEDIES: Final = {
-    "dit": "download the shards of Wan2.2-S2V-14B and their index into this directory",
-    "vae": f"put {VAE_FILE} there, or name it with --vae_path",
-    "t5": f"put {T5_FILE} there, or name it with --t5_path",
-    "tokenizer": f"put the folder {TOKENIZER_DIR} there",
-    "wav2vec": f"put the folder {WAV2VEC_DIR} there, or name it with --wav2vec_path",
-    "lora": f"put {LORA_FILE} there, or name it with --lora_path_dmd",
+    "dit": sentence("download the shards of Wan2.2-S2V-14B and their index into this directory"),
+    "vae": sentence("put {vae_file} there, or name it with --vae_path", vae_file=VAE_FILE),
+    "t5": sentence("put {t5_file} there, or name it with --t5_path", t5_file=T5_FILE),
+    "tokenizer": sentence("put the folder {tokenizer_dir} there", tokenizer_dir=TOKENIZER_DIR),
+    "wav2vec": sentence(
+        "put the folder {wav2vec_dir} there, or name it with --wav2vec_path",
+        wav2vec_dir=WAV2VEC_DIR,
+    ),
+    "lora": sentence("put {lora_file} there, or name it with --lora_path_dmd", lora_file=LORA_FILE),
 }
 
 
@@ -104,11 +108,11 @@ class Layout:
             for name, info in read_header(path).tensors.items():
                 if name in tensors:
                     raise CheckpointError(
-                        "the same tensor in two shards",
+                        sentence("the same tensor in two shards"),
                         where=str(path),
-                        why=f"{Path(tensors[name].file).name} holds it too",
+                        why=sentence("{name} holds it too", name=Path(tensors[name].file).name),
                         tensor=name,
-                        remedy="remove the shards that do not belong to this checkpoint",
+                        remedy=sentence("remove the shards that do not belong to this checkpoint"),
                     )
                 tensors[name] = info
         return tensors
@@ -124,7 +128,9 @@ class Layout:
 
 
 def missing_component(name: str, path: Path) -> CheckpointError:
-    return CheckpointError(f"{name} is missing", where=str(path), remedy=_REMEDIES[name])
+    return CheckpointError(
+        sentence("{name} is missing", name=name), where=str(path), remedy=_REMEDIES[name]
+    )
 
 
 def read_json(path: Path, limit: int = _JSON_LIMIT) -> dict[str, Any]:
@@ -135,39 +141,41 @@ def read_json(path: Path, limit: int = _JSON_LIMIT) -> dict[str, Any]:
     """
     try:
         if path.stat().st_size > limit:
-            raise _bad_json(path, f"it is larger than {limit:,} bytes")
+            raise _bad_json(path, sentence("it is larger than {limit:,} bytes", limit=limit))
         data = json.loads(path.read_bytes(), object_pairs_hook=_unique)
     except FileNotFoundError as error:
         raise CheckpointError(
-            f"{path.name} is missing", where=str(path), remedy="download it from the model's source"
+            sentence("{name} is missing", name=path.name),
+            where=str(path),
+            remedy=sentence("download it from the model's source"),
         ) from error
     except OSError as error:
         raise CheckpointError(
-            "cannot be read",
+            sentence("cannot be read"),
             where=str(path),
             why=error.strerror or str(error),
-            remedy="check that this user may read it",
+            remedy=sentence("check that this user may read it"),
         ) from error
     except (ValueError, RecursionError) as error:
         raise _bad_json(path, str(error)[:200]) from error
     if not isinstance(data, dict):
-        raise _bad_json(path, "it is no JSON object")
+        raise _bad_json(path, sentence("it is no JSON object"))
     return data
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a key occurs twice")
+        raise ValueError(sentence("a key occurs twice"))
     return found
 
 
 def _bad_json(path: Path, why: str) -> CheckpointError:
     return CheckpointError(
-        f"{path.name} is not valid",
+        sentence("{name} is not valid", name=path.name),
         where=str(path),
         why=why,
-        remedy="download it from the model's source again",
+        remedy=sentence("download it from the model's source again"),
     )
 
 
@@ -179,15 +187,15 @@ def read_index(path: Path) -> dict[str, str]:
     """
     weight_map = read_json(path).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
-        raise _bad_json(path, "it has no weight_map")
+        raise _bad_json(path, sentence("it has no weight_map"))
     for tensor, shard in weight_map.items():
         if not isinstance(shard, str) or not shard or Path(shard).name != shard:
             raise CheckpointError(
-                f"{path.name} is not valid",
+                sentence("{name} is not valid", name=path.name),
                 where=str(path),
-                why=f"{str(shard)[:80]!r} is no file name",
+                why=sentence("{shard!r} is no file name", shard=str(shard)[:80]),
                 tensor=tensor,
-                remedy="download it from the model's source again",
+                remedy=sentence("download it from the model's source again"),
             )
     return weight_map
 
@@ -229,9 +237,9 @@ def find(
     root = resolve(directory, environ).absolute()
     if not root.is_dir():
         raise CheckpointError(
-            "not a directory",
+            sentence("not a directory"),
             where=str(root),
-            remedy="ckpt_dir is the folder that holds config.json and the shards",
+            remedy=sentence("ckpt_dir is the folder that holds config.json and the shards"),
         )
     missing: dict[str, Path] = {}
     vae = _component("vae", vae_path, root, VAE_FILE, missing)
@@ -299,10 +307,10 @@ def _lora(
             return choice[0]
         if choice:
             raise CheckpointError(
-                "several LoRA files",
+                sentence("several LoRA files"),
                 where=str(path),
                 why=", ".join(file.name for file in choice[:4]),
-                remedy="name the file itself with --lora_path_dmd",
+                remedy=sentence("name the file itself with --lora_path_dmd"),
             )
         path = path / LORA_FILE
     if path.is_file():
@@ -342,13 +350,17 @@ def resolve(given: Path | str, environment: Mapping[str, str]) -> Path:
     if path.exists():
         return path
     if not _HUB_ID.fullmatch(str(given)):
-        raise CheckpointError("does not exist", where=str(path), remedy="check the path's spelling")
+        raise CheckpointError(
+            sentence("does not exist"),
+            where=str(path),
+            remedy=sentence("check the path's spelling"),
+        )
     snapshot = _cached_snapshot(str(given), environment)
     if snapshot is None:
         raise CheckpointError(
-            "neither a local path nor in the local Hugging Face cache",
+            sentence("neither a local path nor in the local Hugging Face cache"),
             where=str(given),
-            remedy=f"download it first: hf download {given}",
+            remedy=sentence("download it first: hf download {given}", given=given),
         )
     return snapshot
 

@@ -11,10 +11,11 @@ from typing import Final
 from engine.checkpoint.errors import CheckpointError
 from engine.checkpoint.header import TensorInfo, read_header
 from engine.checkpoint.layout import read_json
+from engine.sentence import sentence
 
 PREFIX: Final = "base_model.model."
 _PAIR = re.compile(r"(?P<path>.+)\.lora_(?P<side>[AB])(?:\.[^.]+)?\.weight")
-_REMEDY: Final = "take the LoRA that was made for this model, or run without --load_lora"
+_REMEDY: Final = sentence("take the LoRA that was made for this model, or run without --load_lora")
 
 
 @dataclass(frozen=True)
@@ -58,14 +59,18 @@ def read_lora(path: Path | str, model: Mapping[str, tuple[int, ...]]) -> LoraFil
                 raise _misfit(where, key, info.shape, model[target])
     if unmatched:
         raise CheckpointError(
-            "the LoRA has targets this model does not have",
+            sentence("the LoRA has targets this model does not have"),
             where=where,
-            why=f"{len(unmatched)} in all, the first: {', '.join(unmatched[:3])}",
+            why=sentence(
+                "{count} in all, the first: {first}",
+                count=len(unmatched),
+                first=", ".join(unmatched[:3]),
+            ),
             tensor=unmatched[0],
             remedy=_REMEDY,
         )
     if not sides and not replaced:
-        raise CheckpointError("no LoRA: it has no tensors", where=where, remedy=_REMEDY)
+        raise CheckpointError(sentence("no LoRA: it has no tensors"), where=where, remedy=_REMEDY)
     ranks: set[int] = set()
     for target, pair in sides.items():
         ranks.add(_check_pair(where, target, pair, model[target]))
@@ -87,9 +92,9 @@ def _check_pair(
     if len(pair) != 2:
         lacking = "B" if "A" in pair else "A"
         raise CheckpointError(
-            "half a LoRA pair",
+            sentence("half a LoRA pair"),
             where=where,
-            why=f"lora_{lacking} is missing",
+            why=sentence("lora_{lacking} is missing", lacking=lacking),
             tensor=path,
             remedy=_REMEDY,
         )
@@ -103,9 +108,13 @@ def _misfit(
     where: str, tensor: str, found: tuple[int, ...], wanted: tuple[int, ...]
 ) -> CheckpointError:
     return CheckpointError(
-        "the LoRA does not fit this model",
+        sentence("the LoRA does not fit this model"),
         where=where,
-        why=f"shape {list(found)} for a weight of {list(wanted)}",
+        why=sentence(
+            "shape {found} for a weight of {wanted}",
+            found=str(list(found)),
+            wanted=str(list(wanted)),
+        ),
         tensor=tensor,
         remedy=_REMEDY,
     )
@@ -122,5 +131,5 @@ def _alpha(path: Path, metadata: Mapping[str, str], rank: int | None) -> float |
         return float(str(told))
     except ValueError as error:
         raise CheckpointError(
-            "lora_alpha is no number", where=str(path), why=str(told)[:40], remedy=_REMEDY
+            sentence("lora_alpha is no number"), where=str(path), why=str(told)[:40], remedy=_REMEDY
         ) from error

@@ -20,6 +20,7 @@ from typing import Final
 
 from engine.checkpoint.errors import CheckpointError
 from engine.checkpoint.header import DOWNLOAD_AGAIN
+from engine.sentence import joined, sentence
 
 _STORAGES: Final = {"BF16": "BFloat16Storage", "F32": "FloatStorage", "F16": "HalfStorage"}
 _ALIGNMENT: Final = 64
@@ -157,36 +158,40 @@ def check_pth(path: Path) -> None:
             first = file.read(16)
     except OSError as error:
         raise CheckpointError(
-            "cannot be read",
+            sentence("cannot be read"),
             where=where,
             why=error.strerror or str(error),
-            remedy="check that the file exists and that this user may read it",
+            remedy=sentence("check that the file exists and that this user may read it"),
         ) from error
     if first.startswith(b"version "):
         raise CheckpointError(
-            "a Git LFS pointer, not the weights",
+            sentence("a Git LFS pointer, not the weights"),
             where=where,
-            remedy="run `git lfs pull` in the repository, or download the file itself",
+            remedy=sentence("run `git lfs pull` in the repository, or download the file itself"),
         )
     if first.lstrip()[:1] == b"<":
         raise CheckpointError(
-            "a web page, not the weights",
+            sentence("a web page, not the weights"),
             where=where,
-            remedy="the download was answered by a page (login or error); download it again",
+            remedy=sentence(
+                "the download was answered by a page (login or error); download it again"
+            ),
         )
     if first[:2] != b"PK":
         legacy = first[:1] == pickle.PROTO
         raise CheckpointError(
-            "an old-style pickle, not PyTorch's zip format" if legacy else "not a PyTorch file",
+            sentence("an old-style pickle, not PyTorch's zip format")
+            if legacy
+            else sentence("not a PyTorch file"),
             where=where,
-            remedy="save it again in the zip format" if legacy else DOWNLOAD_AGAIN,
+            remedy=sentence("save it again in the zip format") if legacy else DOWNLOAD_AGAIN,
         )
     try:
         with zipfile.ZipFile(path) as archive:
             _check_records(where, archive)
     except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError) as error:
         raise CheckpointError(
-            "damaged or truncated .pth (zip directory)",
+            sentence("damaged or truncated .pth (zip directory)"),
             where=where,
             why=str(error)[:200],
             remedy=DOWNLOAD_AGAIN,
@@ -198,11 +203,16 @@ def _check_records(where: str, archive: zipfile.ZipFile) -> None:
     pickles = [entry for entry in entries if entry.filename.endswith("/data.pkl")]
     if len(pickles) != 1:
         raise CheckpointError(
-            "no PyTorch state dict", where=where, why="no data.pkl in it", remedy=DOWNLOAD_AGAIN
+            sentence("no PyTorch state dict"),
+            where=where,
+            why=sentence("no data.pkl in it"),
+            remedy=DOWNLOAD_AGAIN,
         )
     if pickles[0].file_size > 64_000_000:
         raise CheckpointError(
-            "oversized data.pkl", where=where, remedy="this is no state dict; " + DOWNLOAD_AGAIN
+            sentence("oversized data.pkl"),
+            where=where,
+            remedy=joined((sentence("this is no state dict"), DOWNLOAD_AGAIN)),
         )
     archive.read(pickles[0])  # checks its CRC
     for entry in entries:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from engine.checkpoint.errors import CheckpointError
+from engine.sentence import sentence
 
 _MODULE: Final = "engine.checkpoint.onrank.pth_list"
 _TIMEOUT: Final = 300.0  # seconds; torch may have to come from a cold disk
@@ -48,10 +49,10 @@ def list_pth(paths: Sequence[Path]) -> dict[Path, dict[str, PthTensor] | Checkpo
         answers = json.loads(done.stdout)
     except (subprocess.TimeoutExpired, ValueError, OSError) as error:
         raise CheckpointError(
-            "the tensors of .pth files could not be listed",
+            sentence("the tensors of .pth files could not be listed"),
             where=str(paths[0]),
-            why=f"{type(error).__name__} in the child process",
-            remedy="try again with --headers-only",
+            why=sentence("{name} in the child process", name=type(error).__name__),
+            remedy=sentence("try again with --headers-only"),
         ) from error
     return {path: _answer(answer) for path, answer in zip(paths, answers, strict=True)}
 

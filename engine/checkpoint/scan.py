@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 
 from engine.checkpoint.header import TensorInfo
+from engine.sentence import sentence
 
 _CHUNK: Final = 16_777_216  # bytes held at once
 #: Bits that are all set exactly in NaN and infinity.
@@ -29,6 +30,6 @@ def first_bad_value(info: TensorInfo) -> str | None:
             values = np.frombuffer(raw, kind)
             bad = (values & kind.type(mask)) == mask
             if bad.any():
-                return f"element {seen + int(bad.argmax())} is NaN or infinite"
+                return sentence("element {seen} is NaN or infinite", seen=seen + int(bad.argmax()))
             left, seen = left - len(raw), seen + len(values)
     return None

@@ -26,6 +26,7 @@ from engine.checkpoint.layout import LORA_FILE, STEMS, T5_FILE, TOKENIZER_DIR, V
 from engine.checkpoint.pth import PthPlan, Record, central_directory, local_header, plan_pth
 from engine.checkpoint.randoms import Init, Tables
 from engine.checkpoint.shapes import SHAPES, SynthShape
+from engine.sentence import sentence
 
 COMPONENTS: Final = ("dit", "vae", "t5", "wav2vec", "lora")
 _ITEMSIZE: Final = {"BF16": 2, "F32": 4}
@@ -93,14 +94,22 @@ def synth(
     unknown = [name for name in components if name not in COMPONENTS]
     if shape not in SHAPES or unknown or not components:
         raise CheckpointError(
-            f"unknown component {unknown[0]!r}" if unknown else f"unknown shape {shape!r}",
-            remedy=f"shapes: {', '.join(SHAPES)}; components: {', '.join(COMPONENTS)}",
+            sentence("unknown component {unknown!r}", unknown=unknown[0])
+            if unknown
+            else sentence("unknown shape {shape!r}", shape=shape),
+            remedy=sentence(
+                "shapes: {shapes}; components: {components}",
+                shapes=", ".join(SHAPES),
+                components=", ".join(COMPONENTS),
+            ),
         )
     kind = SHAPES[shape]
     out = out.absolute()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise CheckpointError(
-            "already exists", where=str(out), remedy="name a new directory with --out"
+            sentence("already exists"),
+            where=str(out),
+            remedy=sentence("name a new directory with --out"),
         )
     files = [plan for name in COMPONENTS if name in components for plan in _FILES[name](kind)]
     total = sum(plan.size for plan in files)
@@ -108,10 +117,10 @@ def synth(
     free = shutil.disk_usage(parent).free
     if free < total + _MARGIN:
         raise DiskTooSmallError(
-            "the disk is too small",
+            sentence("the disk is too small"),
             where=str(parent),
-            why=f"{total:,} bytes are needed, {free:,} are free",
-            remedy="free some space, choose another disk, or write fewer --components",
+            why=sentence("{total:,} bytes are needed, {free:,} are free", total=total, free=free),
+            remedy=sentence("free some space, choose another disk, or write fewer --components"),
         )
     made = _missing_parents(out.parent)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -130,10 +139,10 @@ def synth(
                 directory.rmdir()
         if isinstance(error, OSError):
             raise CheckpointError(
-                "cannot be written",
+                sentence("cannot be written"),
                 where=str(out),
                 why=error.strerror or str(error),
-                remedy="choose another directory with --out",
+                remedy=sentence("choose another directory with --out"),
             ) from error
         raise
     params = sum(drawn.count for plan in files for _, drawn in plan.tensors)

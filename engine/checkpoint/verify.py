@@ -27,11 +27,12 @@ from engine.checkpoint.layout import (
 from engine.checkpoint.lora import read_lora
 from engine.checkpoint.scan import first_bad_value
 from engine.checkpoint.verify_encoders import verify_encoders
+from engine.sentence import sentence
 
 _COMPUTABLE: Final = ("BF16", "F16", "F32")
 #: Part of a deep verification that headers take.
 _HEADERS: Final = 0.05
-_OTHER_MODEL: Final = (
+_OTHER_MODEL: Final = sentence(
     "config.json and the shards belong to different models; take both from one source"
 )
 
@@ -110,19 +111,19 @@ def _shards(layout: Layout, findings: Findings) -> tuple[dict[str, TensorInfo], 
     for name in absent:
         findings.add(
             layout.root / name,
-            "missing shard",
-            "download this file; the index names it"
+            sentence("missing shard"),
+            sentence("download this file; the index names it")
             if weight_map
-            else "download this file; the other shards' names count it",
+            else sentence("download this file; the other shards' names count it"),
         )
         whole = False
     for name in sorted(names - wanted):
         findings.add(
             layout.root / name,
-            "surplus shard: the index does not name it"
+            sentence("surplus shard: the index does not name it")
             if weight_map
-            else "surplus shard: it does not belong to the others' numbering",
-            "remove it, or take the index that belongs to it",
+            else sentence("surplus shard: it does not belong to the others' numbering"),
+            sentence("remove it, or take the index that belongs to it"),
         )
     tensors: dict[str, TensorInfo] = {}
     readable: dict[str, Mapping[str, TensorInfo]] = {}
@@ -139,8 +140,8 @@ def _shards(layout: Layout, findings: Findings) -> tuple[dict[str, TensorInfo], 
         findings.add_group(
             path,
             doubles,
-            "in two shards",
-            "remove the shard that does not belong to this checkpoint",
+            sentence("in two shards"),
+            sentence("remove the shard that does not belong to this checkpoint"),
             why=Path(tensors[doubles[0]].file).name if doubles else "",
         )
         tensors |= {name: info for name, info in readable[path.name].items() if name not in tensors}
@@ -151,8 +152,8 @@ def _shards(layout: Layout, findings: Findings) -> tuple[dict[str, TensorInfo], 
     elif layout.dit_index is None and len(present) > 1:
         findings.add(
             layout.root / "diffusion_pytorch_model.safetensors.index.json",
-            "no index beside several shards",
-            "download it; avatop reads the shards without it, other programs do not",
+            sentence("no index beside several shards"),
+            sentence("download it; avatop reads the shards without it, other programs do not"),
             severity="warning",
         )
     return tensors, whole
@@ -174,17 +175,23 @@ def _compare_index(
     findings: Findings,
 ) -> bool:
     """Does the index say of every readable shard what its header says? True if so."""
-    remedy = "take index and shards from the same source"
+    remedy = sentence("take index and shards from the same source")
     lost = [t for t, file in weight_map.items() if file in readable and t not in readable[file]]
     strays = [t for file, held in readable.items() for t in held if weight_map.get(t) != file]
     if lost:
         file = weight_map[lost[0]]
         findings.add_group(
-            index, lost, f"the index disagrees with the shards: {file} does not hold it", remedy
+            index,
+            lost,
+            sentence("the index disagrees with the shards: {file} does not hold it", file=file),
+            remedy,
         )
     else:
         findings.add_group(
-            index, strays, "the index disagrees with the shards: it does not list it", remedy
+            index,
+            strays,
+            sentence("the index disagrees with the shards: it does not list it"),
+            remedy,
         )
     return not lost and not strays
 
@@ -196,8 +203,12 @@ def _compare_size(index: Path, tensors: Mapping[str, TensorInfo], findings: Find
     if isinstance(told, int) and told != size:
         findings.add(
             index,
-            f"the index tells a total of {told:,} bytes, the shards hold {size:,}",
-            "take index and shards from the same source",
+            sentence(
+                "the index tells a total of {told:,} bytes, the shards hold {size:,}",
+                told=told,
+                size=size,
+            ),
+            sentence("take index and shards from the same source"),
             severity="warning",
         )
 
@@ -217,9 +228,13 @@ def _compare(
     shapes = [n for n, info in tensors.items() if n in expected and info.shape != expected[n]]
     if shapes:
         first = shapes[0]
-        why = f"{list(tensors[first].shape)}, the configuration asks for {list(expected[first])}"
+        why = sentence(
+            "{shape}, the configuration asks for {expected}",
+            shape=str(list(tensors[first].shape)),
+            expected=str(list(expected[first])),
+        )
         file: Path | str = tensors[first].file
-        findings.add_group(file, shapes, "wrong shape", _OTHER_MODEL, why)
+        findings.add_group(file, shapes, sentence("wrong shape"), _OTHER_MODEL, why)
     dtype = _dtype(layout.config, tensors)
     wrong = [name for name, info in tensors.items() if info.dtype != dtype]
     if dtype not in _COMPUTABLE:
@@ -229,23 +244,23 @@ def _compare(
         findings.add_group(
             tensors[wrong[0]].file,
             wrong,
-            "wrong dtype",
-            "take the bf16 weights of the model's source",
-            f"{found} is not what a DiT is stored in"
+            sentence("wrong dtype"),
+            sentence("take the bf16 weights of the model's source"),
+            sentence("{found} is not what a DiT is stored in", found=found)
             if dtype not in _COMPUTABLE
-            else f"{found} in a {dtype} model",
+            else sentence("{found} in a {dtype} model", found=found, dtype=dtype),
         )
     if not whole or shapes:
         return not shapes
     lost = [name for name in expected if name not in tensors]
     where = layout.dit_index or layout.dit_files[0]
-    findings.add_group(where, lost, "the shards lack a tensor", _OTHER_MODEL)
+    findings.add_group(where, lost, sentence("the shards lack a tensor"), _OTHER_MODEL)
     extra = [name for name in tensors if name not in expected]
     if extra and not lost:
         findings.add_group(
             tensors[extra[0]].file,
             extra,
-            "a tensor the configuration does not know",
+            sentence("a tensor the configuration does not know"),
             _OTHER_MODEL,
         )
     return not lost and not extra
@@ -272,7 +287,7 @@ def _scan(findings: Findings, tensors: Mapping[str, TensorInfo], told: Told) -> 
         findings.add_group(
             tensors[first].file,
             list(bad),
-            "values that are not finite",
-            "download this file again; these weights would give a broken picture",
+            sentence("values that are not finite"),
+            sentence("download this file again; these weights would give a broken picture"),
             bad[first],
         )

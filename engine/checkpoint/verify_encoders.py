@@ -20,9 +20,10 @@ from engine.checkpoint.header import read_header
 from engine.checkpoint.layout import Layout, read_json
 from engine.checkpoint.pth import check_pth
 from engine.checkpoint.pthlist import list_pth
+from engine.sentence import sentence
 
 Shape = tuple[int, ...]
-_AGAIN: Final = "take this file from the model's source again"
+_AGAIN: Final = sentence("take this file from the model's source again")
 _TOKENIZER_LIMIT: Final = 64_000_000
 
 
@@ -100,7 +101,7 @@ def _compare(
         expected = make(found)
     except (KeyError, ValueError, IndexError) as error:
         lacking = str(error.args[0])[:120] if isinstance(error, KeyError) else None
-        findings.add(where, "not this component's weights", _AGAIN, tensor=lacking)
+        findings.add(where, sentence("not this component's weights"), _AGAIN, tensor=lacking)
         return
     _compare_tables(where, found, expected, findings)
 
@@ -113,12 +114,16 @@ def _compare_tables(
 ) -> None:
     lost = [name for name in expected if name not in found]
     if lost:
-        findings.add_group(where, lost, "it lacks a tensor", _AGAIN)
+        findings.add_group(where, lost, sentence("it lacks a tensor"), _AGAIN)
         return
     wrong = [name for name in expected if found[name] != expected[name]]
     if wrong:
-        why = f"{list(found[wrong[0]])}, {list(expected[wrong[0]])} is asked for"
-        findings.add_group(where, wrong, "wrong shape", _AGAIN, why)
+        why = sentence(
+            "{found}, {expected} is asked for",
+            found=str(list(found[wrong[0]])),
+            expected=str(list(expected[wrong[0]])),
+        )
+        findings.add_group(where, wrong, sentence("wrong shape"), _AGAIN, why)
 
 
 def _check_text_dim(
@@ -128,8 +133,12 @@ def _check_text_dim(
     if shape is not None and embedding is not None and embedding[1:] != (shape.text_dim,):
         findings.add(
             path or "",
-            f"text of width {embedding[-1]}, the DiT asks for {shape.text_dim}",
-            "take the umT5 encoder that belongs to this model, or name it with --t5_path",
+            sentence(
+                "text of width {embedding}, the DiT asks for {text_dim}",
+                embedding=embedding[-1],
+                text_dim=shape.text_dim,
+            ),
+            sentence("take the umT5 encoder that belongs to this model, or name it with --t5_path"),
             tensor="token_embedding.weight",
         )
 
@@ -143,7 +152,7 @@ def _tokenizer(path: Path, findings: Findings) -> None:
         findings.add_error(error)
         return
     if not isinstance(data.get("model"), dict):
-        findings.add(path, "no tokenizer: it has no model", _AGAIN)
+        findings.add(path, sentence("no tokenizer: it has no model"), _AGAIN)
 
 
 def _wav2vec(
@@ -192,18 +201,28 @@ def _fixed_names(table: Mapping[str, Shape]) -> dict[str, Shape]:
 
 
 def _fits(config: Mapping[str, Any], shape: DiTShape, where: Path, findings: Findings) -> bool:
-    remedy = "take the wav2vec2 that belongs to this model, or name it with --wav2vec_path"
+    remedy = sentence(
+        "take the wav2vec2 that belongs to this model, or name it with --wav2vec_path"
+    )
     if config["hidden_size"] != shape.audio_dim:
         findings.add(
             where,
-            f"audio features of width {config['hidden_size']}, the DiT asks for {shape.audio_dim}",
+            sentence(
+                "audio features of width {hidden_size}, the DiT asks for {audio_dim}",
+                hidden_size=config["hidden_size"],
+                audio_dim=shape.audio_dim,
+            ),
             remedy,
         )
         return False
     if config["num_hidden_layers"] + 1 != AUDIO_STATES:
         findings.add(
             where,
-            f"{config['num_hidden_layers']} layers, the DiT mixes {AUDIO_STATES - 1}",
+            sentence(
+                "{num_hidden_layers} layers, the DiT mixes {audio_states}",
+                num_hidden_layers=config["num_hidden_layers"],
+                audio_states=AUDIO_STATES - 1,
+            ),
             remedy,
         )
         return False

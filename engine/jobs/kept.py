@@ -24,6 +24,7 @@ from engine.media.segment import fsync_folder
 from engine.placement.cut import Cut, find_cut, look
 from engine.placement.plan import Plan
 from engine.preflight import Prepared
+from engine.sentence import sentence
 
 #: Names another folder for mirrors, e.g. where ``/dev/shm`` is small.
 ENVIRONMENT: Final = "AVATOP_MIRROR_DIR"
@@ -79,13 +80,19 @@ class GoOn:
     @property
     def sentence(self) -> str:
         """For the log."""
-        kept = f"{self.committed} committed clips are kept"
+        kept = sentence("{committed} committed clips are kept", committed=self.committed)
         match self.how:
             case "mirror":
                 assert self.cut is not None
-                return f"goes on from kept state at block {self.cut.entered}; {kept}"
+                return sentence(
+                    "goes on from kept state at block {entered}; {kept}",
+                    entered=self.cut.entered,
+                    kept=kept,
+                )
             case "replay":
-                return f"computed again from the start, bit by bit the same; {kept}"
+                return sentence(
+                    "computed again from the start, bit by bit the same; {kept}", kept=kept
+                )
             case "seam":
                 return f"begins anew at clip {self.seam}: a seam will show there; {kept}"
             case _:
@@ -120,7 +127,7 @@ class Kept:
         if how == "seam" and committed:
             return GoOn("seam", committed, committed)
         found: tuple[int, Path, Cut] | None = None
-        problem = "nothing was kept of it"
+        problem: str = sentence("nothing was kept of it")
         for folder in (self.mirror, self.disk):
             about = _read(folder / _ABOUT)
             if not about:
@@ -130,13 +137,19 @@ class Kept:
                 problem = difference
                 continue
             cut = self._cut(folder, about, seam)
-            problem = "what was kept of it is torn" if cut is None else problem
+            problem = sentence("what was kept of it is torn") if cut is None else problem
             if cut is not None and (found is None or sum(cut.blocks) > found[0]):
                 found = sum(cut.blocks), folder, cut
         if found is not None and how in ("auto", "mirror"):
             return GoOn("mirror", committed, seam, found[2], found[1])
         if how == "mirror":
-            raise StateError(f"job {self._job} cannot go on from kept state: {problem}")
+            raise StateError(
+                sentence(
+                    "job {job} cannot go on from kept state: {problem}",
+                    job=self._job,
+                    problem=problem,
+                )
+            )
         if not committed:
             return GoOn("fresh")
         if seam:  # what came before it was another beginning
@@ -334,14 +347,14 @@ def _hardware(plan: Plan) -> str:
 def _difference(about: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
     """Why state cannot be taken up, in words."""
     words = {
-        "request": "its request has changed in what decides the video",
-        "dtype": "it was computed in another dtype",
-        "kv_dtype": "its keys and values have another dtype",
-        "device": "it was computed on another kind of device",
+        "request": sentence("its request has changed in what decides the video"),
+        "dtype": sentence("it was computed in another dtype"),
+        "kv_dtype": sentence("its keys and values have another dtype"),
+        "device": sentence("it was computed on another kind of device"),
     }
     for name, value in now.items():
         if about.get(name) != value:
-            return words.get(name, f"it was made with other {name}")
+            return words.get(name, sentence("it was made with other {name}", name=name))
     return None
 
 

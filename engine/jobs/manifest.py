@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from engine.media.segment import PART, fsync_folder
+from engine.sentence import sentence
 
 #: Version of the manifest's own format.
 FORMAT: Final = 1
@@ -120,7 +121,10 @@ class ManifestWriter:
         if lines.exists() and (known := _read_lines(folder)) is not None:
             if (known.request_digest, known.version) != (digest, version):
                 raise ManifestError(
-                    f"{folder} holds clips of another request or version; use another folder"
+                    sentence(
+                        "{folder} holds clips of another request or version; use another folder",
+                        folder=folder,
+                    )
                 )
             self._manifest = dataclasses.replace(known, clips=known.whole(), status="running")
             # A torn last line, or lines of clips that are gone, must not precede new ones.
@@ -148,7 +152,11 @@ class ManifestWriter:
         """
         if clip != len(self._manifest.clips):
             raise ManifestError(
-                f"clip {clip} cannot be committed after {len(self._manifest.clips)} clips"
+                sentence(
+                    "clip {clip} cannot be committed after {clips} clips",
+                    clip=clip,
+                    clips=len(self._manifest.clips),
+                )
             )
         final = self.clip_path(clip)
         try:
@@ -160,7 +168,9 @@ class ManifestWriter:
             entry = Clip(clip, final.name, frames, seconds, fps, sha256, size)
             self._append({"event": "clip", "t": time.time(), **dataclasses.asdict(entry)})
         except OSError as error:
-            raise ManifestError(f"clip {clip} could not be committed: {error}") from error
+            raise ManifestError(
+                sentence("clip {clip} could not be committed: {error}", clip=clip, error=error)
+            ) from error
         self._manifest = dataclasses.replace(self._manifest, clips=(*self._manifest.clips, entry))
         self._write_json()
         return entry
@@ -213,9 +223,19 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         manifest = _read_lines(folder)
     except OSError as error:
-        raise ManifestError(f"no manifest in {folder}: {error.strerror or error}") from error
+        raise ManifestError(
+            sentence(
+                "no manifest in {folder}: {strerror}",
+                folder=folder,
+                strerror=error.strerror or error,
+            )
+        ) from error
     if manifest is None:
-        raise ManifestError(f"the manifest in {folder} is damaged: its first line is not readable")
+        raise ManifestError(
+            sentence(
+                "the manifest in {folder} is damaged: its first line is not readable", folder=folder
+            )
+        )
     return manifest
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from engine.sentence import sentence
+
 _STOPS = ("cancelled", "interrupted", "failed")
 
 #: From → to. What a fault ended may be queued again at once (a retry), an interrupted job by
@@ -30,5 +32,12 @@ def check_transition(present: str, following: str) -> None:
     """Raises ``TransitionError`` unless ``following`` may come after ``present``."""
     allowed = TRANSITIONS.get(present, frozenset())
     if following not in allowed:
-        ways = ", ".join(sorted(allowed)) or "nothing, it has ended"
-        raise TransitionError(f"a job that is {present} cannot become {following} (only {ways})")
+        ways = ", ".join(sorted(allowed)) or sentence("nothing, it has ended")
+        raise TransitionError(
+            sentence(
+                "a job that is {present} cannot become {following} (only {ways})",
+                present=present,
+                following=following,
+                ways=ways,
+            )
+        )

@@ -19,10 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from engine.jobs import words
 from engine.jobs.identity import ProcessIdentity
 from engine.jobs.schema import MIGRATIONS, SCHEMA_VERSION
 from engine.jobs.states import TransitionError, check_transition
 from engine.messages import END_STATES, JOB_STATES, LIVE_STATES, JobRow
+from engine.sentence import sentence
 
 _BUSY_SECONDS: Final = 5.0
 _JSON_COLUMNS = frozenset({"request", "plan", "environment"})
@@ -70,10 +72,7 @@ class JobStore:
                 fcntl.flock(guard, fcntl.LOCK_EX)
                 self._connection = self._open()
         except OSError as error:
-            raise StoreError(
-                f"cannot keep jobs in {path}: {error.strerror or error}; "
-                "set AVATOP_STATE_DIR to a folder you may write to"
-            ) from error
+            raise StoreError(words.not_kept(path, error)) from error
 
     def create(
         self,
@@ -125,7 +124,11 @@ class JobStore:
         """
         unknown = set(fields) - _COLUMNS | ({"id"} & set(fields))
         if unknown:
-            raise StoreError(f"jobs have no field {', '.join(sorted(unknown))} to change")
+            raise StoreError(
+                sentence(
+                    "jobs have no field {unknown} to change", unknown=", ".join(sorted(unknown))
+                )
+            )
         with self._write() as db:
             row = self._row(db, job)
             state = fields.get("state", row.state)
@@ -159,7 +162,7 @@ class JobStore:
         with self._read() as db:
             found = db.execute("SELECT plan FROM jobs WHERE id = ?", (job,)).fetchone()
         if found is None:
-            raise StoreError(f"there is no job {job}")
+            raise StoreError(sentence("there is no job {job}", job=job))
         return None if found[0] is None else _load(found[0])
 
     def list(
@@ -210,9 +213,7 @@ class JobStore:
                     self._audit(db, "claim_queued", {"job": job, "pid": pid})
                     changed.append(self._row(db, job))
                     continue
-                was = "before it started" if state == "queued" else f"while it was {state}"
-                kept = f"; {clip} clips are kept" if clip else ""
-                reason = f"the engine (pid {pid}) ended {was}{kept}"
+                reason = words.left(pid, state, clip)
                 db.execute(
                     "UPDATE jobs SET state = 'interrupted', ended = ?, eta_seconds = NULL, "
                     "error = ? WHERE id = ?",
@@ -268,20 +269,14 @@ class JobStore:
         damage = self._damage()
         if damage is not None:
             aside = self._set_aside()
-            self.notice = (
-                f"the job store was damaged ({damage}); it was set aside as {aside.name} and a "
-                "new one begun, finished videos are not affected"
-            )
+            self.notice = words.set_aside(damage, aside)
         connection = self._connect()
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             version = int(connection.execute("PRAGMA user_version").fetchone()[0])
             if version > SCHEMA_VERSION:
-                raise StoreError(
-                    f"{self.path} was written by a newer avatop (schema {version}, this one knows "
-                    f"{SCHEMA_VERSION}); update avatop or set AVATOP_STATE_DIR"
-                )
+                raise StoreError(words.newer(self.path, version, SCHEMA_VERSION))
             for number in range(version, SCHEMA_VERSION):
                 connection.executescript(
                     f"BEGIN IMMEDIATE; {MIGRATIONS[number]}; "
@@ -308,7 +303,7 @@ class JobStore:
         if not self.path.exists():
             return None
         if not self.path.is_file():
-            raise StoreError(f"{self.path} is not a file; move it away")
+            raise StoreError(sentence("{path} is not a file; move it away", path=self.path))
         connection = self._connect()
         try:
             found = connection.execute("PRAGMA quick_check(1)").fetchone()
@@ -352,22 +347,13 @@ class JobStore:
             db.execute("COMMIT")
 
     def _error(self, error: sqlite3.Error) -> StoreError:
-        text = str(error)
-        if "locked" in text or "busy" in text:
-            advice = f"another process has held it for over {_BUSY_SECONDS:.0f} s; end it or retry"
-        elif "readonly" in text or "unable to open" in text:
-            advice = "check its permissions or set AVATOP_STATE_DIR"
-        elif "full" in text:
-            advice = "free some space on its disk"
-        else:
-            advice = "restart avatop; it sets a damaged store aside"
-        return StoreError(f"the job store {self.path} failed ({text}); {advice}")
+        return StoreError(words.failed(self.path, str(error), _BUSY_SECONDS))
 
     def _row(self, db: sqlite3.Connection, job: int) -> JobRow:
         names = ", ".join(_ROW_COLUMNS)
         row = db.execute(f"SELECT {names} FROM jobs WHERE id = ?", (job,)).fetchone()
         if row is None:
-            raise StoreError(f"there is no job {job}")
+            raise StoreError(sentence("there is no job {job}", job=job))
         return _job(row)
 
     @staticmethod

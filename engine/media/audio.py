@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.media.findings import MediaError
+from engine.sentence import sentence
 
 MODEL_RATE: Final = 16_000
 
@@ -67,7 +68,11 @@ def decode_blocks(
                 yield part.to_ndarray()
         except (OSError, av.error.FFmpegError) as error:
             raise MediaError(
-                f"{path} is damaged: its audio stops decoding ({error.strerror or error})"
+                sentence(
+                    "{path} is damaged: its audio stops decoding ({strerror})",
+                    path=path,
+                    strerror=error.strerror or error,
+                )
             ) from error
 
 
@@ -97,13 +102,17 @@ def _open(path: Path) -> Any:
         return av.open(str(path))
     except (OSError, av.error.FFmpegError) as error:
         reason = error.strerror or str(error)
-        raise MediaError(f"{path} cannot be read as audio: {reason}") from error
+        raise MediaError(
+            sentence("{path} cannot be read as audio: {reason}", path=path, reason=reason)
+        ) from error
 
 
 def _stream(container: Any, path: Path) -> Any:
     if not container.streams.audio:
-        raise MediaError(f"{path} has no audio stream")
+        raise MediaError(sentence("{path} has no audio stream", path=path))
     stream = container.streams.audio[0]
     if stream.codec_context is None:
-        raise MediaError(f"{path} has an audio stream in a format that cannot be decoded")
+        raise MediaError(
+            sentence("{path} has an audio stream in a format that cannot be decoded", path=path)
+        )
     return stream

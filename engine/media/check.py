@@ -14,6 +14,7 @@ from engine.media.findings import Finding, MediaError
 from engine.media.offset import measure_offset, played_mono16k
 from engine.media.segment import luma_plane
 from engine.media.stats import FrameStats, StatsCounter
+from engine.sentence import sentence
 
 #: Repeated frames in a row that count as frozen, in seconds of video.
 FROZEN_SECONDS: Final = 1.0
@@ -56,8 +57,8 @@ def check_frames(
                 "error",
                 "nan",
                 subject,
-                "the latents are not finite (NaN or infinity)",
-                "verify the checkpoint and the LoRA; try --dtype fp32",
+                sentence("the latents are not finite (NaN or infinity)"),
+                sentence("verify the checkpoint and the LoRA; try --dtype fp32"),
             )
         )
     if stats.black:
@@ -67,8 +68,10 @@ def check_frames(
                 "error" if whole else "warning",
                 "black",
                 subject,
-                f"{stats.black} of {stats.frames} frames are black",
-                "look at the portrait and verify the VAE's weights",
+                sentence(
+                    "{black} of {frames} frames are black", black=stats.black, frames=stats.frames
+                ),
+                sentence("look at the portrait and verify the VAE's weights"),
             )
         )
     if stats.frozen_run >= FROZEN_SECONDS * fps:
@@ -77,8 +80,10 @@ def check_frames(
                 "error" if stats.frozen == stats.frames - 1 else "warning",
                 "frozen",
                 subject,
-                f"{stats.frozen_run + 1} frames in a row are the same",
-                "check that the audio is not silent there",
+                sentence(
+                    "{frozen_run} frames in a row are the same", frozen_run=stats.frozen_run + 1
+                ),
+                sentence("check that the audio is not silent there"),
             )
         )
     return tuple(findings)
@@ -92,8 +97,8 @@ def check_segment(
     try:
         stats = _decode(path)
     except MediaError as error:
-        text = f"cannot be played ({error})"
-        remedy = "generate the clip again"
+        text = sentence("cannot be played ({error})", error=error)
+        remedy = sentence("generate the clip again")
         return SegmentCheck(0, None, (Finding("error", "unplayable", name, text, remedy),))
     findings = list(check_frames(stats, fps, nan=nan, subject=name))
     if expected_frames is not None and stats.frames != expected_frames:
@@ -120,19 +125,27 @@ def check_output(
     try:
         frames, fps, seconds, has_audio = _streams(path)
     except MediaError as error:
-        finding = Finding("error", "unplayable", name, f"cannot be played ({error})", "join again")
+        finding = Finding(
+            "error",
+            "unplayable",
+            name,
+            sentence("cannot be played ({error})", error=error),
+            sentence("join again"),
+        )
         return OutputCheck(0, None, None, False, False, None, None, (finding,))
     if expected_frames is not None and frames != expected_frames:
         findings.append(_wrong_count(name, frames, expected_frames))
     if not frames or fps is None:
-        text = "has no video stream with frames"
-        findings.append(Finding("error", "no_video", name, text, "join the clips again"))
+        text = sentence("has no video stream with frames")
+        findings.append(Finding("error", "no_video", name, text, sentence("join the clips again")))
     else:
         findings += _picture(path, name, fps, frames, every_frame)
     audio_seconds = offset = None
     if not has_audio:
-        text = "has no audio stream"
-        findings.append(Finding("error", "no_audio", name, text, "join again with the audio"))
+        text = sentence("has no audio stream")
+        findings.append(
+            Finding("error", "no_audio", name, text, sentence("join again with the audio"))
+        )
     else:
         try:
             sound = played_mono16k(path)
@@ -143,8 +156,10 @@ def check_output(
                 offset = measure_offset(path, source_audio, wanted)
                 findings += _placement(name, offset, wanted, fps)
         except MediaError as error:
-            text = f"its sound cannot be played ({error})"
-            findings.append(Finding("error", "bad_audio", name, text, "join the clips again"))
+            text = sentence("its sound cannot be played ({error})", error=error)
+            findings.append(
+                Finding("error", "bad_audio", name, text, sentence("join the clips again"))
+            )
     return OutputCheck(
         frames, fps, seconds, frames > 0, has_audio, audio_seconds, offset, tuple(findings)
     )
@@ -156,7 +171,7 @@ def _decode(path: Path, start: float | None = None, seconds: float | None = None
         # The container is named: a temporary name's ending says nothing.
         with av.open(str(path), format="mp4") as container:
             if not container.streams.video:
-                raise MediaError("no video stream")
+                raise MediaError(sentence("no video stream"))
             stream = container.streams.video[0]
             if start:
                 container.seek(round(start / stream.time_base), stream=stream)
@@ -195,30 +210,36 @@ def _picture(path: Path, name: str, fps: float, frames: int, every_frame: bool) 
         heads = _decode(path, 0.0, 1.0)
         tail = _decode(path, frames / fps - 1.0)
         if not heads.frames or not tail.frames:
-            raise MediaError("its beginning or end does not decode")
+            raise MediaError(sentence("its beginning or end does not decode"))
     except MediaError as error:
-        text = f"its picture cannot be played ({error})"
-        return [Finding("error", "unplayable", name, text, "join the clips again")]
+        text = sentence("its picture cannot be played ({error})", error=error)
+        return [Finding("error", "unplayable", name, text, sentence("join the clips again"))]
     return []
 
 
 def _sound(name: str, sound: Any, video_seconds: float | None) -> list[Finding]:
     findings = []
     if not len(sound) or float(np.sqrt(np.mean(np.square(sound)))) < _SILENT_RMS:
-        text = "the sound is silent"
-        findings.append(Finding("error", "silent", name, text, "look at the audio given"))
+        text = sentence("the sound is silent")
+        findings.append(Finding("error", "silent", name, text, sentence("look at the audio given")))
     slack = 2 * _AAC_FRAME / 8000  # the last AAC frame may be incomplete at the lowest rate
     if video_seconds is not None and len(sound) / _SOUND_RATE < video_seconds - slack:
-        text = f"the sound ends after {len(sound) / _SOUND_RATE:.2f} of {video_seconds:.2f} s"
-        findings.append(Finding("error", "short_audio", name, text, "join the clips again"))
+        text = sentence(
+            "the sound ends after {sound:.2f} of {video_seconds:.2f} s",
+            sound=len(sound) / _SOUND_RATE,
+            video_seconds=video_seconds,
+        )
+        findings.append(
+            Finding("error", "short_audio", name, text, sentence("join the clips again"))
+        )
     return findings
 
 
 def _placement(name: str, offset: float | None, wanted: float, fps: float) -> list[Finding]:
     if offset is None or abs(offset - wanted) <= 0.5 / fps:
         return []
-    text = f"the sound lies {1000 * (offset - wanted):+.0f} ms off the picture"
-    return [Finding("error", "av_offset", name, text, "join the clips again")]
+    text = sentence("the sound lies {late:+.0f} ms off the picture", late=1000 * (offset - wanted))
+    return [Finding("error", "av_offset", name, text, sentence("join the clips again"))]
 
 
 def _wrong_count(name: str, frames: int, expected: int) -> Finding:
@@ -226,6 +247,6 @@ def _wrong_count(name: str, frames: int, expected: int) -> Finding:
         "error",
         "frame_count",
         name,
-        f"has {frames} frames where {expected} are due",
-        "generate what is missing and join again",
+        sentence("has {frames} frames where {expected} are due", frames=frames, expected=expected),
+        sentence("generate what is missing and join again"),
     )

@@ -12,6 +12,8 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.sentence import sentence
+
 Pixels = NDArray[np.uint8]  # height, width, 3
 
 
@@ -39,7 +41,13 @@ def likeness(one: Path, other: Path, cancelled: Callable[[], bool] = lambda: Fal
     for a, b in zip(_frames(one), _frames(other), strict=False):
         if a.shape != b.shape:
             sizes = [f"{x.shape[1]}*{x.shape[0]}" for x in (a, b)]
-            raise CompareError(f"frames of {sizes[0]} and of {sizes[1]} have no PSNR")
+            raise CompareError(
+                sentence(
+                    "frames of {sizes} and of {sizes2} have no PSNR",
+                    sizes=sizes[0],
+                    sizes2=sizes[1],
+                )
+            )
         if cancelled():
             raise CompareError("cancelled")
         gap = a.astype(np.int32) - b
@@ -47,7 +55,7 @@ def likeness(one: Path, other: Path, cancelled: Callable[[], bool] = lambda: Fal
         samples += gap.size
         frames += 1
     if not frames:
-        raise CompareError("there is no frame to compare")
+        raise CompareError(sentence("there is no frame to compare"))
     mean = squares / samples
     return Likeness(frames, math.inf if mean == 0 else 10 * math.log10(255**2 / mean))
 
@@ -65,7 +73,7 @@ def middle_frame(file: Path, width: int) -> tuple[int, int, bytes]:
             size = (max(round(frame.width * scale), 2), max(round(frame.height * scale), 2))
             small = frame.reformat(width=size[0], height=size[1], format="rgb24").to_ndarray()
             return size[0], size[1], small.tobytes()
-    raise CompareError(f"{file} has no frame")
+    raise CompareError(sentence("{file} has no frame", file=file))
 
 
 def _frames(file: Path) -> Iterator[Pixels]:
@@ -78,7 +86,9 @@ def _decoded(file: Path) -> Iterator[Any]:
     try:
         with av.open(str(file)) as container:
             if not container.streams.video:
-                raise CompareError(f"{file} has no video")
+                raise CompareError(sentence("{file} has no video", file=file))
             yield from container.decode(video=0)
     except (OSError, av.FFmpegError) as error:
-        raise CompareError(f"{file} cannot be read: {error}") from error
+        raise CompareError(
+            sentence("{file} cannot be read: {error}", file=file, error=error)
+        ) from error

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from engine.sentence import sentence
+
 Level = Literal["error", "warning"]
 
 
@@ -26,8 +28,11 @@ class Finding:
 
     @property
     def sentence(self) -> str:
-        remedy = f" {self.remedy[0].upper()}{self.remedy[1:]}." if self.remedy else ""
-        return f"{self.subject}: {self.text}.{remedy}"
+        told = sentence("{subject}: {text}", subject=self.subject, text=self.text)
+        if not self.remedy:
+            return sentence("{told}.", told=told)
+        remedy = f"{self.remedy[0].upper()}{self.remedy[1:]}"
+        return sentence("{told}. {remedy}.", told=told, remedy=remedy)
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

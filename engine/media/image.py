@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from engine.media.findings import MediaError
+from engine.sentence import sentence
 
 #: What shows through transparent parts.
 BACKGROUND: Final = (255, 255, 255)
@@ -78,7 +79,13 @@ def load_portrait(path: Path, height: int, width: int) -> NDArray[np.uint8]:
         MediaError: as ``load_rgb``, or an empty size.
     """
     if height <= 0 or width <= 0:
-        raise MediaError(f"cannot fit a portrait to {width}x{height}: both sides must be above 0")
+        raise MediaError(
+            sentence(
+                "cannot fit a portrait to {width}x{height}: both sides must be above 0",
+                width=width,
+                height=height,
+            )
+        )
     picture = load_rgb(path)
     w, h = picture.size
     short = min(height, width)
@@ -100,15 +107,27 @@ def _open(path: Path) -> Iterator[Image.Image]:
             with Image.open(path) as picture:
                 if picture.width * picture.height > MAX_PIXELS:
                     raise MediaError(
-                        f"{path} has {picture.width}x{picture.height} pixels, "
-                        f"over the limit of {MAX_PIXELS // 1_000_000} million"
+                        sentence(
+                            "{path} has {width}x{height} pixels, over the limit of "
+                            "{max_pixels} million",
+                            path=path,
+                            width=picture.width,
+                            height=picture.height,
+                            max_pixels=MAX_PIXELS // 1000000,
+                        )
                     )
                 yield picture
     except UnidentifiedImageError as error:
-        raise MediaError(f"{path} is not a picture in a known format") from error
+        raise MediaError(
+            sentence("{path} is not a picture in a known format", path=path)
+        ) from error
     except Image.DecompressionBombError as error:
-        raise MediaError(f"{path} claims too many pixels to be a portrait") from error
+        raise MediaError(
+            sentence("{path} claims too many pixels to be a portrait", path=path)
+        ) from error
     except (OSError, SyntaxError, ValueError) as error:
         if isinstance(error, MediaError):
             raise
-        raise MediaError(f"{path} cannot be read as a picture: {error}") from error
+        raise MediaError(
+            sentence("{path} cannot be read as a picture: {error}", path=path, error=error)
+        ) from error

@@ -18,6 +18,7 @@ from engine.media.audio import audio_info, decode_blocks
 from engine.media.findings import MediaError
 from engine.media.offset import measure_offset
 from engine.media.segment import PART, fsync_and_hash, fsync_folder
+from engine.sentence import sentence
 
 _AAC_RATES: Final = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 _AAC_BITS_PER_SECOND: Final = 128_000
@@ -52,7 +53,7 @@ def join(segments: Sequence[Path], audio: Path, output: Path) -> AvInfo:
             sound, a full disk.
     """
     if not segments:
-        raise MediaError("there is no clip to join")
+        raise MediaError(sentence("there is no clip to join"))
     temporary = output.with_name(f".{output.name}{PART}")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +63,9 @@ def join(segments: Sequence[Path], audio: Path, output: Path) -> AvInfo:
         os.replace(temporary, output)  # noqa: PTH105 (says what it does)
         fsync_folder(output.parent)
     except (OSError, av.error.FFmpegError) as error:
-        raise MediaError(f"writing {output} failed: {error}") from error
+        raise MediaError(
+            sentence("writing {output} failed: {error}", output=output, error=error)
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
     expected = DROPPED_FRAMES / fps
@@ -103,8 +106,12 @@ def _write(
                     sound = _Sound(out, audio, rate, channels, Fraction(DROPPED_FRAMES) / fps)
                 elif _look(stream) != look:
                     raise MediaError(
-                        f"{path} does not fit the segments before it (another size, rate or "
-                        "encoder); generate the clips again with one set of parameters"
+                        sentence(
+                            "{path} does not fit the segments before it (another size, "
+                            "rate or encoder); generate the clips again with one set of "
+                            "parameters",
+                            path=path,
+                        )
                     )
                 frames += _copy(source, stream, video, out, frames, fps)
             sound.up_to(Fraction(frames) / fps)
@@ -117,10 +124,16 @@ def _open_segment(path: Path) -> Any:
     try:
         container = av.open(str(path), format="mp4")
     except (OSError, av.error.FFmpegError) as error:
-        raise MediaError(f"segment {path} cannot be read: {error.strerror or error}") from error
+        raise MediaError(
+            sentence(
+                "segment {path} cannot be read: {strerror}",
+                path=path,
+                strerror=error.strerror or error,
+            )
+        ) from error
     if not container.streams.video:
         container.close()
-        raise MediaError(f"segment {path} has no video stream")
+        raise MediaError(sentence("segment {path} has no video stream", path=path))
     return container
 
 

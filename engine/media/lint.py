@@ -16,6 +16,7 @@ from engine.media.audio import MODEL_RATE, audio_info, load_mono16k
 from engine.media.findings import Finding, MediaError
 from engine.media.image import image_info, load_rgb
 from engine.media.words import OPPOSITES
+from engine.sentence import sentence
 
 MIN_SIDE: Final = 512
 MIN_RATE: Final = 16_000
@@ -104,7 +105,7 @@ def lint_image(
         info = image_info(path)
         pixels = np.asarray(load_rgb(path).convert("L").resize((64, 64)))
     except MediaError as error:
-        text, remedy = str(error), "give a JPEG, PNG or WebP portrait of at least 512x512"
+        text, remedy = str(error), sentence("give a JPEG, PNG or WebP portrait of at least 512x512")
         return None, [Finding("error", "image_unreadable", "image", text, remedy)]
     findings = []
     if min(info.width, info.height) < MIN_SIDE:
@@ -113,24 +114,42 @@ def lint_image(
                 "warning" if accept_low_quality else "error",
                 "image_small",
                 "image",
-                f"{path.name} is {info.width}x{info.height}, under {MIN_SIDE}x{MIN_SIDE}",
-                "use a larger original, or --accept_low_quality to run all the same",
+                sentence(
+                    "{name} is {width}x{height}, under {min_side}x{min_side}",
+                    name=path.name,
+                    width=info.width,
+                    height=info.height,
+                    min_side=MIN_SIDE,
+                ),
+                sentence("use a larger original, or --accept_low_quality to run all the same"),
             )
         )
     if info.frames > 1:
-        text = f"{path.name} is animated; only the first of {info.frames} frames is used"
+        text = sentence(
+            "{name} is animated; only the first of {frames} frames is used",
+            name=path.name,
+            frames=info.frames,
+        )
         findings.append(
-            Finding("warning", "image_animated", "image", text, "save the frame you want")
+            Finding("warning", "image_animated", "image", text, sentence("save the frame you want"))
         )
     if info.alpha:
-        text = f"{path.name} has transparency; it is shown on white"
+        text = sentence("{name} has transparency; it is shown on white", name=path.name)
         findings.append(
-            Finding("warning", "image_alpha", "image", text, "give a background of your choice")
+            Finding(
+                "warning",
+                "image_alpha",
+                "image",
+                text,
+                sentence("give a background of your choice"),
+            )
         )
     if int(pixels.max()) - int(pixels.min()) < 8:
-        text = f"{path.name} is one flat colour, there is no face in it"
+        text = sentence("{name} is one flat colour, there is no face in it", name=path.name)
         findings.append(
-            Finding("warning", "image_flat", "image", text, "check that it is the right file")
+            Finding(
+                "warning", "image_flat", "image", text, sentence("check that it is the right file")
+            )
         )
     return (info.width, info.height), findings
 
@@ -147,7 +166,7 @@ def lint_audio(
         info = audio_info(path)
         sound = load_mono16k(path)
     except MediaError as error:
-        text, remedy = str(error), "give a WAV or MP3 of at least 16 kHz"
+        text, remedy = str(error), sentence("give a WAV or MP3 of at least 16 kHz")
         return InputFacts(), [Finding("error", "audio_unreadable", "audio", text, remedy)]
     facts = InputFacts(None, len(sound), info.rate, info.channels)
     findings = []
@@ -157,24 +176,52 @@ def lint_audio(
                 "warning" if accept_low_quality else "error",
                 "audio_rate",
                 "audio",
-                f"{path.name} has {info.rate} Hz, under {MIN_RATE} Hz",
-                "record at 16 kHz or more, or --accept_low_quality to run all the same",
+                sentence(
+                    "{name} has {rate} Hz, under {min_rate} Hz",
+                    name=path.name,
+                    rate=info.rate,
+                    min_rate=MIN_RATE,
+                ),
+                sentence("record at 16 kHz or more, or --accept_low_quality to run all the same"),
             )
         )
     seconds = len(sound) / MODEL_RATE
     needed = BLOCK_FRAMES / fps
     if not len(sound) or not clips_in_audio(len(sound), infer_frames, fps) or seconds < needed:
-        what = "is empty" if not len(sound) else f"lasts {seconds:.2f} s"
-        text = f"{path.name} {what}; at least {needed:.2f} s (one block) are needed"
-        findings.append(Finding("error", "audio_short", "audio", text, "give a longer recording"))
-        return facts, findings
-    if seconds < infer_frames / fps:
         text = (
-            f"{path.name} lasts {seconds:.2f} s, less than one clip "
-            f"({infer_frames / fps:.2f} s); the rest of the video is silent"
+            sentence(
+                "{name} lasts {seconds:.2f} s; at least {needed:.2f} s (one block) are needed",
+                name=path.name,
+                seconds=seconds,
+                needed=needed,
+            )
+            if len(sound)
+            else sentence(
+                "{name} is empty; at least {needed:.2f} s (one block) are needed",
+                name=path.name,
+                needed=needed,
+            )
         )
         findings.append(
-            Finding("warning", "audio_under_clip", "audio", text, "a lower infer_frames fits it")
+            Finding("error", "audio_short", "audio", text, sentence("give a longer recording"))
+        )
+        return facts, findings
+    if seconds < infer_frames / fps:
+        text = sentence(
+            "{name} lasts {seconds:.2f} s, less than one clip ({clip:.2f} "
+            "s); the rest of the video is silent",
+            name=path.name,
+            seconds=seconds,
+            clip=infer_frames / fps,
+        )
+        findings.append(
+            Finding(
+                "warning",
+                "audio_under_clip",
+                "audio",
+                text,
+                sentence("a lower infer_frames fits it"),
+            )
         )
     return facts, findings + _levels(path.name, sound)
 
@@ -185,22 +232,39 @@ def _levels(name: str, sound: NDArray[np.float32]) -> list[Finding]:
     level = 20 * np.log10(np.sqrt(np.mean(np.square(whole, dtype=np.float64), axis=1)) + 1e-9)
     loud = np.flatnonzero(level > SILENCE_DBFS)
     if not len(loud):
-        text = f"{name} is silent throughout (nothing above {SILENCE_DBFS:.0f} dBFS)"
-        return [Finding("error", "audio_silent", "audio", text, "give a recording with a voice")]
+        text = sentence(
+            "{name} is silent throughout (nothing above {silence_dbfs:.0f} dBFS)",
+            name=name,
+            silence_dbfs=SILENCE_DBFS,
+        )
+        return [
+            Finding(
+                "error", "audio_silent", "audio", text, sentence("give a recording with a voice")
+            )
+        ]
     findings = []
     head = loud[0] * _WINDOW / MODEL_RATE
     tail = (len(level) - 1 - loud[-1]) * _WINDOW / MODEL_RATE
-    for where, length, kind in (("begins", head, "head"), ("ends", tail, "tail")):
-        if length >= SILENCE_SECONDS:
-            text = f"{name} {where} with {length:.2f} s of silence"
-            remedy = "trim it: lips seem late when the voice starts late"
-            if kind == "tail":
-                remedy = "trim it, or the avatar stays mute there"
-            findings.append(Finding("warning", f"silence_{kind}", "audio", text, remedy))
+    if head >= SILENCE_SECONDS:
+        text = sentence("{name} begins with {seconds:.2f} s of silence", name=name, seconds=head)
+        remedy = sentence("trim it: lips seem late when the voice starts late")
+        findings.append(Finding("warning", "silence_head", "audio", text, remedy))
+    if tail >= SILENCE_SECONDS:
+        text = sentence("{name} ends with {seconds:.2f} s of silence", name=name, seconds=tail)
+        remedy = sentence("trim it, or the avatar stays mute there")
+        findings.append(Finding("warning", "silence_tail", "audio", text, remedy))
     if float(level.max()) < _QUIET_DBFS:
-        text = f"{name} is very quiet (loudest part {level.max():.0f} dBFS)"
+        text = sentence(
+            "{name} is very quiet (loudest part {max:.0f} dBFS)", name=name, max=level.max()
+        )
         findings.append(
-            Finding("warning", "audio_quiet", "audio", text, "raise the volume to about -20 dBFS")
+            Finding(
+                "warning",
+                "audio_quiet",
+                "audio",
+                text,
+                sentence("raise the volume to about -20 dBFS"),
+            )
         )
     return findings
 
@@ -211,20 +275,30 @@ def lint_prompt(
     """The number of tokens and findings."""
     text = prompt.strip()
     tokens = count_tokens(text) if count_tokens and text else _rough_tokens(text)
-    advice = "say person, clothes, pose, scene, light and style"
+    advice = sentence("say person, clothes, pose, scene, light and style")
     if not text:
-        return 0, [Finding("error", "prompt_empty", "prompt", "it is empty", advice)]
+        return 0, [Finding("error", "prompt_empty", "prompt", sentence("it is empty"), advice)]
     findings = []
     if tokens < MIN_TOKENS:
-        what = f"it has {tokens} tokens, under {MIN_TOKENS}: too short to steer the picture"
+        what = sentence(
+            "it has {tokens} tokens, under {min_tokens}: too short to steer the picture",
+            tokens=tokens,
+            min_tokens=MIN_TOKENS,
+        )
         findings.append(Finding("warning", "prompt_short", "prompt", what, advice))
     if tokens > MAX_TOKENS:
-        what = f"it has {tokens} tokens; the model reads the first {MAX_TOKENS}"
-        remedy = "put what matters first, or shorten it"
+        what = sentence(
+            "it has {tokens} tokens; the model reads the first {max_tokens}",
+            tokens=tokens,
+            max_tokens=MAX_TOKENS,
+        )
+        remedy = sentence("put what matters first, or shorten it")
         findings.append(Finding("warning", "prompt_long", "prompt", what, remedy))
     for one, other in contradictory_words(text):
-        what = f"\u201c{one}\u201d and \u201c{other}\u201d contradict each other"
-        findings.append(Finding("warning", "prompt_contradiction", "prompt", what, "keep one"))
+        what = sentence("“{one}” and “{other}” contradict each other", one=one, other=other)
+        findings.append(
+            Finding("warning", "prompt_contradiction", "prompt", what, sentence("keep one"))
+        )
     return tokens, findings
 
 

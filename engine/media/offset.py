@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from engine.media.audio import MODEL_RATE, load_mono16k
 from engine.media.findings import MediaError
+from engine.sentence import sentence
 
 #: Sound compared, and how far off it may lie, in seconds.
 _WINDOW: Final = 60.0
@@ -32,7 +33,7 @@ def played_mono16k(path: Path, limit_seconds: float | None = None) -> NDArray[np
     try:
         with av.open(str(path)) as container:
             if not container.streams.audio:
-                raise MediaError(f"{path} has no audio stream")
+                raise MediaError(sentence("{path} has no audio stream", path=path))
             stream = container.streams.audio[0]
             resampler = av.AudioResampler(format="fltp", rate=MODEL_RATE)
             parts: list[NDArray[np.float32]] = []
@@ -49,7 +50,11 @@ def played_mono16k(path: Path, limit_seconds: float | None = None) -> NDArray[np
                     break
             parts += [p.to_ndarray().mean(axis=0) for p in resampler.resample(None)]
     except (OSError, av.error.FFmpegError) as error:
-        raise MediaError(f"{path} cannot be played: {error.strerror or error}") from error
+        raise MediaError(
+            sentence(
+                "{path} cannot be played: {strerror}", path=path, strerror=error.strerror or error
+            )
+        ) from error
     sound = np.concatenate(parts) if parts else np.zeros(0, np.float32)
     shift = round((start or 0.0) * MODEL_RATE)
     return sound[-shift:] if shift < 0 else np.concatenate([np.zeros(shift, np.float32), sound])

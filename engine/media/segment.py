@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from engine.media.findings import MediaError
 from engine.media.stats import FrameStats, StatsCounter
+from engine.sentence import sentence
 
 #: Ending of a file that is still being written or not yet committed.
 PART: Final = ".part"
@@ -53,10 +54,14 @@ class SegmentWriter:
     def __init__(self, path: Path, width: int, height: int, fps: int) -> None:
         if width <= 0 or height <= 0 or width % 2 or height % 2:
             raise MediaError(
-                f"cannot encode {width}x{height} frames: both sides must be even and above 0"
+                sentence(
+                    "cannot encode {width}x{height} frames: both sides must be even and above 0",
+                    width=width,
+                    height=height,
+                )
             )
         if fps <= 0:
-            raise MediaError(f"cannot encode {fps} frames a second")
+            raise MediaError(sentence("cannot encode {fps} frames a second", fps=fps))
         self.temporary = path.with_name(path.name + PART)
         self.width, self.height, self.fps = width, height, fps
         self._counter = StatsCounter()
@@ -66,20 +71,34 @@ class SegmentWriter:
             self.temporary.touch()  # PyAV opens the file at the first packet; fail now instead
             self._container = av.open(str(self.temporary), "w", format="mp4")
         except (OSError, av.error.FFmpegError) as error:
-            raise MediaError(f"cannot write {self.temporary}: {error}") from error
+            raise MediaError(
+                sentence("cannot write {temporary}: {error}", temporary=self.temporary, error=error)
+            ) from error
         try:
             self._stream = self._encoder()
         except (MediaError, ValueError, av.error.FFmpegError) as error:
             self.abort()
-            raise MediaError(f"no encoder takes {width}x{height} frames: {error}") from error
+            raise MediaError(
+                sentence(
+                    "no encoder takes {width}x{height} frames: {error}",
+                    width=width,
+                    height=height,
+                    error=error,
+                )
+            ) from error
 
     def write(self, frames: NDArray[np.uint8]) -> None:
         """Append frames, uint8 ``[n, H, W, 3]``."""
         expected = (self.height, self.width, 3)
         if frames.ndim != 4 or frames.shape[1:] != expected or frames.dtype != np.uint8:
             raise MediaError(
-                f"expected uint8 frames [n, {self.height}, {self.width}, 3], "
-                f"got {frames.dtype} {list(frames.shape)}"
+                sentence(
+                    "expected uint8 frames [n, {height}, {width}, 3], got {dtype} {shape}",
+                    height=self.height,
+                    width=self.width,
+                    dtype=frames.dtype,
+                    shape=str(list(frames.shape)),
+                )
             )
         try:
             for pixels in frames:
@@ -96,7 +115,11 @@ class SegmentWriter:
                 self._frames += 1
         except (OSError, av.error.FFmpegError) as error:
             self.abort()
-            raise MediaError(f"writing {self.temporary} failed: {error}") from error
+            raise MediaError(
+                sentence(
+                    "writing {temporary} failed: {error}", temporary=self.temporary, error=error
+                )
+            ) from error
 
     def close(self) -> SegmentInfo:
         """Finish the file, fsync it and tell what it holds.
@@ -106,7 +129,9 @@ class SegmentWriter:
         """
         if not self._frames:
             self.abort()
-            raise MediaError(f"no frame was written to {self.temporary}")
+            raise MediaError(
+                sentence("no frame was written to {temporary}", temporary=self.temporary)
+            )
         try:
             self._container.mux(self._stream.encode(None))
             self._container.close()
@@ -115,7 +140,11 @@ class SegmentWriter:
             size = self.temporary.stat().st_size
         except (OSError, av.error.FFmpegError) as error:
             self.abort()
-            raise MediaError(f"finishing {self.temporary} failed: {error}") from error
+            raise MediaError(
+                sentence(
+                    "finishing {temporary} failed: {error}", temporary=self.temporary, error=error
+                )
+            ) from error
         return SegmentInfo(self.temporary, self._frames, size, digest, self._counter.stats)
 
     def abort(self) -> None:
@@ -144,7 +173,7 @@ class SegmentWriter:
             if name in av.codecs_available:
                 break
         else:
-            raise MediaError("PyAV has no video encoder; install the av wheel from PyPI")
+            raise MediaError(sentence("PyAV has no video encoder; install the av wheel from PyPI"))
         stream = self._container.add_stream(name, rate=self.fps)
         stream.width, stream.height, stream.pix_fmt = self.width, self.height, "yuv420p"
         stream.time_base = Fraction(1, self.fps)

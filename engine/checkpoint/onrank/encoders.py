@@ -13,6 +13,7 @@ from engine.checkpoint.header import DOWNLOAD_AGAIN
 from engine.checkpoint.onrank.files import state_dict
 from engine.checkpoint.onrank.slab import Allocator, Spec, allocate, carve
 from engine.model.vae import VAE, VAEConfig
+from engine.sentence import sentence
 
 
 def place(
@@ -38,7 +39,7 @@ def place(
         found = tensors.get(name)
         if found is None or found.shape != parameter.shape:
             raise CheckpointError(
-                "a tensor is missing" if found is None else "wrong shape",
+                sentence("a tensor is missing") if found is None else sentence("wrong shape"),
                 where=where,
                 why="" if found is None else f"{list(found.shape)}, not {list(parameter.shape)}",
                 tensor=name,
@@ -69,7 +70,7 @@ def load_vae(
         config = VAEConfig.from_shapes({name: t.shape for name, t in tensors.items()})
     except ValueError as error:
         raise CheckpointError(
-            "not the VAE of Wan 2.1", where=where, why=str(error), remedy=DOWNLOAD_AGAIN
+            sentence("not the VAE of Wan 2.1"), where=where, why=str(error), remedy=DOWNLOAD_AGAIN
         ) from error
     with torch.device("meta"):
         vae = VAE(config)
@@ -88,7 +89,9 @@ def speech_weights(paths: Mapping[str, str]) -> str:
         if (folder / name).is_file():
             return str(folder / name)
     raise CheckpointError(
-        "no weights in it", where=str(folder), remedy="download model.safetensors into it"
+        sentence("no weights in it"),
+        where=str(folder),
+        remedy=sentence("download model.safetensors into it"),
     )
 
 
@@ -96,8 +99,8 @@ def component(paths: Mapping[str, str], name: str) -> str:
     """The path of one component. Raises ``CheckpointError`` when the checkpoint lacks it."""
     if name not in paths:
         raise CheckpointError(
-            f"{name} is missing",
+            sentence("{name} is missing", name=name),
             where=paths.get("root", ""),
-            remedy="run `avatop ckpt verify` on this directory",
+            remedy=sentence("run `avatop ckpt verify` on this directory"),
         )
     return paths[name]

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from engine.checkpoint.errors import CheckpointError
 from engine.checkpoint.header import DOWNLOAD_AGAIN, TensorInfo, read_header
+from engine.sentence import sentence
 
 DTYPES: Final[dict[str, torch.dtype]] = {
     "BF16": torch.bfloat16,
@@ -100,11 +101,11 @@ class TensorReader:
         info = self.tensors[name]
         if info.dtype not in DTYPES:
             raise CheckpointError(
-                "wrong dtype",
+                sentence("wrong dtype"),
                 where=info.file,
-                why=f"{info.dtype} cannot be computed with",
+                why=sentence("{dtype} cannot be computed with", dtype=info.dtype),
                 tensor=name,
-                remedy="take the bf16 weights of the model's source",
+                remedy=sentence("take the bf16 weights of the model's source"),
             )
         return DTYPES[info.dtype]
 
@@ -217,7 +218,9 @@ class TensorReader:
             while view:
                 count = os.preadv(descriptor, [view[: 1 << 30]], at)
                 if count == 0:
-                    raise CheckpointError("truncated file", where=info.file, remedy=DOWNLOAD_AGAIN)
+                    raise CheckpointError(
+                        sentence("truncated file"), where=info.file, remedy=DOWNLOAD_AGAIN
+                    )
                 view, at = view[count:], at + count
         except OSError as error:
             raise _unreadable(info, error) from error
@@ -229,10 +232,10 @@ def _pinned() -> _Buffer:
 
 def _unreadable(info: TensorInfo, error: OSError) -> CheckpointError:
     return CheckpointError(
-        "cannot be read",
+        sentence("cannot be read"),
         where=info.file,
         why=error.strerror or str(error),
-        remedy="check the disk and the file's permissions",
+        remedy=sentence("check the disk and the file's permissions"),
     )
 
 
@@ -255,14 +258,14 @@ def state_dict(path: Path | str) -> dict[str, Tensor]:
         loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            "refused: it holds more than tensors",
+            sentence("refused: it holds more than tensors"),
             where=where,
             why=str(error).splitlines()[0][:200],
-            remedy="take the weights from a source you trust; this file could run code",
+            remedy=sentence("take the weights from a source you trust; this file could run code"),
         ) from error
     except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
         raise CheckpointError(
-            "cannot be loaded",
+            sentence("cannot be loaded"),
             where=where,
             why=(str(error).splitlines() or [""])[0][:200],
             remedy=DOWNLOAD_AGAIN,
@@ -271,6 +274,8 @@ def state_dict(path: Path | str) -> dict[str, Tensor]:
         loaded = loaded["state_dict"]
     if not isinstance(loaded, dict) or not all(isinstance(t, Tensor) for t in loaded.values()):
         raise CheckpointError(
-            "no state dict", where=where, remedy="name the file that holds the weights alone"
+            sentence("no state dict"),
+            where=where,
+            remedy=sentence("name the file that holds the weights alone"),
         )
     return {str(name): tensor for name, tensor in loaded.items()}

@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from engine.checkpoint.header import HeaderError, TensorInfo, read_header
+from engine.sentence import sentence
 
 FOLDER: Final = "avatop-fp8"
 #: Counts up when the same inputs give other bytes.
@@ -65,7 +66,9 @@ class Fp8Cache:
             file.parent.mkdir(parents=True, exist_ok=True)
             size = sum(tensor.nbytes for tensor in tensors.values())
             if shutil.disk_usage(file.parent).free < size + _MARGIN:
-                self.remark = f"{file.parent}: no room left for {size} bytes"
+                self.remark = sentence(
+                    "{parent}: no room left for {size} bytes", parent=file.parent, size=size
+                )
                 return
             save_file({name: tensor.cpu() for name, tensor in tensors.items()}, aside)
             aside.replace(file)

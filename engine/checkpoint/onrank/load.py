@@ -28,6 +28,7 @@ from engine.model import lora as merging
 from engine.model.config import FP8, DiTConfig, Numerics
 from engine.model.dit import DiT
 from engine.model.fp8 import SCALE, quantise_into
+from engine.sentence import sentence
 
 #: Called after a unit is on the device: its name, bytes loaded so far, bytes in all.
 OnUnit = Callable[[str, int, int], None]
@@ -125,10 +126,10 @@ class DiTSource:
             config = DiTConfig.from_dict(self.config)
         except ValueError as error:
             raise CheckpointError(
-                "invalid configuration",
+                sentence("invalid configuration"),
                 where="config.json",
                 why=str(error),
-                remedy="take config.json from the model's source again",
+                remedy=sentence("take config.json from the model's source again"),
             ) from error
         with torch.device("meta"):
             dit = DiT(config, numerics)
@@ -138,11 +139,11 @@ class DiTSource:
             info = self.tensors.get(name)
             if info is None or info.shape != tuple(parameter.shape):
                 raise CheckpointError(
-                    "a tensor is missing" if info is None else "wrong shape",
+                    sentence("a tensor is missing") if info is None else sentence("wrong shape"),
                     where="" if info is None else info.file,
                     why="" if info is None else f"{info.shape}, not {tuple(parameter.shape)}",
                     tensor=name,
-                    remedy="run `avatop ckpt verify` on this directory",
+                    remedy=sentence("run `avatop ckpt verify` on this directory"),
                 )
         # Modules stay the same objects when they are sharded, parameters do not.
         self._prefixes = {id(m): f"{path}." if path else "" for path, m in dit.named_modules()}

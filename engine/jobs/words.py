@@ -1,0 +1,65 @@
+"""What the job store says: sentences, each with what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from engine.sentence import joined, sentence
+
+
+def left(pid: int | None, state: str, clip: int) -> str:
+    """Why a job of an engine that is gone does not run any more."""
+    reason: str = (
+        sentence("the engine (pid {pid}) ended before it started", pid=pid)
+        if state == "queued"
+        else sentence("the engine (pid {pid}) ended while it was {state}", pid=pid, state=state)
+    )
+    return joined((reason, sentence("{clip} clips are kept", clip=clip))) if clip else reason
+
+
+def not_kept(path: Path, error: OSError) -> str:
+    """The folder of the store cannot be used."""
+    return sentence(
+        "cannot keep jobs in {path}: {why}; set AVATOP_STATE_DIR to a folder you may write to",
+        path=path,
+        why=error.strerror or error,
+    )
+
+
+def set_aside(damage: str, aside: Path) -> str:
+    """A damaged store was moved away."""
+    return sentence(
+        "the job store was damaged ({damage}); it was set aside as {name} and a new one begun, "
+        "finished videos are not affected",
+        damage=damage,
+        name=aside.name,
+    )
+
+
+def newer(path: Path, version: int, known: int) -> str:
+    """A later avatop wrote the store."""
+    return sentence(
+        "{path} was written by a newer avatop (schema {version}, this one knows {known}); update "
+        "avatop or set AVATOP_STATE_DIR",
+        path=path,
+        version=version,
+        known=known,
+    )
+
+
+def failed(path: Path, text: str, patience: float) -> str:
+    """SQLite refused. ``patience``: seconds that another writer was waited for."""
+    if "locked" in text or "busy" in text:
+        advice = sentence(
+            "another process has held it for over {seconds:.0f} s; end it or retry",
+            seconds=patience,
+        )
+    elif "readonly" in text or "unable to open" in text:
+        advice = sentence("check its permissions or set AVATOP_STATE_DIR")
+    elif "full" in text:
+        advice = sentence("free some space on its disk")
+    else:
+        advice = sentence("restart avatop; it sets a damaged store aside")
+    return sentence(
+        "the job store {path} failed ({text}); {advice}", path=path, text=text, advice=advice
+    )
