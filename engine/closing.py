@@ -20,6 +20,7 @@ from engine.preflight import Prepared
 from engine.report_events import Progress
 from engine.retry.desk import Again
 from engine.rowkeeper import RowKeeper
+from engine.sentence import sentence
 
 
 class Ended(Exception):  # noqa: N818 - an end, which need not be an error
@@ -70,7 +71,9 @@ class Closing:
             self._bus.publish(event)
         if video.broken:
             self._broken_video = str(row.output)
-            raise Ended("failed", f"the video is not as it must be: {video.broken}")
+            raise Ended(
+                "failed", sentence("the video is not as it must be: {broken}", broken=video.broken)
+            )
         await asyncio.to_thread(self._committer.finish, "completed")
         if not early:
             await asyncio.to_thread(self._learning.done, prepared, self._progress)

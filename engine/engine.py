@@ -46,6 +46,7 @@ from engine.messages import (
     Switch,
     SwitchQueue,
 )
+from engine.sentence import internal, sentence
 
 if TYPE_CHECKING:
     from engine.guard.limits import Limits
@@ -71,7 +72,7 @@ class Engine:
         self._thread = threading.Thread(target=self._run, name="avatop-engine", daemon=True)
         self._open_for_work = asyncio.Event()  # set once the store and the sampler are there
         self._stop = asyncio.Event()
-        self._stop_reason = "asked to"
+        self._stop_reason: str = sentence("asked to")
         self._fatal: str | None = None
         self._services: Services | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -94,7 +95,7 @@ class Engine:
     def command(self, command: Command, future: Future[Reply]) -> None:
         """Answer a command on the engine's thread, in the order of arrival."""
         if not self.call(lambda: self._spawn(self._answer(command, future))):
-            future.set_result(Reply(False, "the engine has ended"))
+            future.set_result(Reply(False, sentence("the engine has ended")))
 
     def ask_snapshot(self, future: Future[Snapshot]) -> None:
         """Answer with the present state once the engine is open."""
@@ -177,7 +178,7 @@ class Engine:
         try:
             source = await services.open()
         except (OSError, StoreError) as error:
-            return f"the engine cannot start: {error}"
+            return sentence("the engine cannot start: {error}", error=error)
         self._services = services
         self.bus.publish(
             EngineStarted(
@@ -204,16 +205,16 @@ class Engine:
         if isinstance(command, StopEngine):
             reply = self._begin_stop(command)
         elif self._fatal is not None or self._services is None:
-            reply = Reply(False, self._fatal or "the engine is not open")
+            reply = Reply(False, self._fatal or sentence("the engine is not open"))
         elif self._stop.is_set():
-            reply = Reply(False, "the engine is stopping")
+            reply = Reply(False, sentence("the engine is stopping"))
         else:
             try:
                 reply = await self._dispatch(command, self._services)
             except Exception as error:  # noqa: BLE001 - our own fault: the asker gets an answer
                 for line in traceback.format_exception(error):
                     self.bus.log("DEBUG", line.rstrip())
-                text = f"internal error: {type(error).__name__}: {error}"
+                text = internal(error)
                 self.bus.log("CRITICAL", text)
                 reply = Reply(False, text, state="failed")
         if not future.cancelled():
@@ -256,16 +257,18 @@ class Engine:
             case ReleaseCommand():
                 return await services.releases.obey(command)
             case _:
-                return Reply(False, f"this engine does not know {type(command).__name__}")
+                return Reply(
+                    False, sentence("this engine does not know {name}", name=type(command).__name__)
+                )
 
     def _begin_stop(self, command: StopEngine) -> Reply:
         if command.after_clip and self._services is not None and self._services.queue.busy:
-            self._stop_reason = "stopped after the clip in progress"
+            self._stop_reason = sentence("stopped after the clip in progress")
             self._spawn(self._stop_after_clip(self._services))
-            return Reply(True, "the engine ends after the clip in progress")
-        self._stop_reason = "stopped"
+            return Reply(True, sentence("the engine ends after the clip in progress"))
+        self._stop_reason = sentence("stopped")
         self._stop.set()
-        return Reply(True, "the engine ends")
+        return Reply(True, sentence("the engine ends"))
 
     async def _stop_after_clip(self, services: Services) -> None:
         services.batches.wind_down(self._stop_reason)

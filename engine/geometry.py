@@ -11,6 +11,8 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
+from engine.sentence import sentence
+
 #: Pixels per latent cell in space, pixel frames per latent frame in time, tokens per two cells.
 SPATIAL_STRIDE: Final = 8
 TEMPORAL_STRIDE: Final = 4
@@ -45,10 +47,17 @@ def snap_size(area_w: int, area_h: int, image_w: int, image_h: int) -> tuple[int
         ValueError: a side that is not positive, or an area under 64*64.
     """
     if min(area_w, area_h, image_w, image_h) <= 0:
-        raise ValueError("sizes must be positive")
+        raise ValueError(sentence("sizes must be positive"))
     area = area_w * area_h
     if area < SIZE_MULTIPLE**2:
-        raise ValueError(f"an area of {area_w}*{area_h} is under {SIZE_MULTIPLE}*{SIZE_MULTIPLE}")
+        raise ValueError(
+            sentence(
+                "an area of {area_w}*{area_h} is under {size_multiple}*{size_multiple}",
+                area_w=area_w,
+                area_h=area_h,
+                size_multiple=SIZE_MULTIPLE,
+            )
+        )
     pixels = image_w * image_h
     if pixels <= area:
         top, bottom = 1.0, 0.1
@@ -96,7 +105,12 @@ class FrameGeometry:
         step = SPATIAL_STRIDE * PATCH
         if self.width < step or self.height < step or self.width % step or self.height % step:
             raise ValueError(
-                f"{self.width}*{self.height} is no frame size: sides must be multiples of {step}"
+                sentence(
+                    "{width}*{height} is no frame size: sides must be multiples of {step}",
+                    width=self.width,
+                    height=self.height,
+                    step=step,
+                )
             )
 
     @property
@@ -213,13 +227,27 @@ def forecast(
     remarks = []
     if (width, height) != (area_w, area_h):
         remarks.append(
-            f"size {size} names an area; with the portrait's {image_wh[0]}x{image_wh[1]} it runs "
-            f"as {width}*{height}."
+            sentence(
+                "size {size} names an area; with the portrait's {image_w}x{image_h} "
+                "it runs as {width}*{height}.",
+                size=size,
+                image_w=image_wh[0],
+                image_h=image_wh[1],
+                width=width,
+                height=height,
+            )
         )
     if heard < num_clip:
         remarks.append(
-            f"The audio ends first: it fills {heard} of the {num_clip} clips asked for, so the "
-            f"video has {frames} frames, {frames / fps:.2f} s at {fps} fps."
+            sentence(
+                "The audio ends first: it fills {heard} of the {num_clip} clips asked "
+                "for, so the video has {frames} frames, {seconds:.2f} s at {fps} fps.",
+                heard=heard,
+                num_clip=num_clip,
+                frames=frames,
+                seconds=frames / fps,
+                fps=fps,
+            )
         )
     return Forecast(
         width=width,

@@ -10,6 +10,7 @@ from typing import Final
 
 from engine.messages import DeviceReading
 from engine.placement.solve import DeviceOffer
+from engine.sentence import sentence
 from engine.telemetry.devices import DeviceSelectionError, select_devices
 
 #: How the command line of a rank begins that keeps its weights for the next job.
@@ -43,8 +44,11 @@ def offers(
     if picked and torch_is_cpu_only():
         if chosen is not None:
             raise DeviceSelectionError(
-                f"--gpus {chosen}: the installed torch is built for CPU only; "
-                "install a CUDA build, or use --gpus cpu"
+                sentence(
+                    "--gpus {chosen}: the installed torch is built for CPU only; install "
+                    "a CUDA build, or use --gpus cpu",
+                    chosen=chosen,
+                )
             )
         picked = []
     return [_offer(reading, cap) for reading in picked] or [host]

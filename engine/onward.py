@@ -21,6 +21,7 @@ from engine.preflight import Prepared
 from engine.ranks.group import RankGroup
 from engine.ranks.protocol import Order, Report, StateSpec
 from engine.report_events import Progress
+from engine.sentence import sentence
 
 #: Seconds in which every rank holds its mirror still, once asked.
 HOLD_SECONDS: Final = 60.0
@@ -92,7 +93,12 @@ class Onward:
         else:
             if free >= needed:
                 return True
-            problem = f"{root} has {free / 2**30:.1f} GiB free, {needed / 2**30:.1f} are needed"
+            problem = sentence(
+                "{root} has {free:.1f} GiB free, {needed:.1f} are needed",
+                root=root,
+                free=free / 2**30,
+                needed=needed / 2**30,
+            )
         self._bus.log(
             "WARNING", f"finished blocks are not mirrored: {problem}", self._progress.row.id
         )
@@ -125,7 +131,7 @@ class Onward:
             )
         )
         if seconds is not None:
-            gap = f"{seconds:.1f} s passed between two blocks"
+            gap = sentence("{seconds:.1f} s passed between two blocks", seconds=seconds)
             self._bus.log("INFO", f"{self._reason}: {self._change}; {gap}", row.id)
         self._reason = None
 
@@ -138,7 +144,7 @@ class Onward:
         try:
             folder = self.kept.leave_at(prepared, size, on_disk=turn.kind != "switch")
         except OSError as error:
-            text = f"its state cannot be kept: {error}"
+            text = sentence("its state cannot be kept: {error}", error=error)
             self._bus.log("ERROR", text, self._progress.row.id)
             return {}
         return {"state": str(folder)}
@@ -149,10 +155,16 @@ class Onward:
             try:
                 size = await asyncio.to_thread(self.kept.to_disk)
                 await asyncio.to_thread(self.kept.drop_mirror)
-                text = f"its state is on disk: {size / 2**20:.0f} MiB in {self.kept.disk}"
+                text = sentence(
+                    "its state is on disk: {size:.0f} MiB in {disk}",
+                    size=size / 2**20,
+                    disk=self.kept.disk,
+                )
                 self._bus.log("INFO", text, self._progress.row.id)
             except OSError as error:
-                text = f"its state stays in shared memory, the disk has no room: {error}"
+                text = sentence(
+                    "its state stays in shared memory, the disk has no room: {error}", error=error
+                )
                 self._bus.log("WARNING", text, self._progress.row.id)
         await asyncio.to_thread(self._note_death)
         return await asyncio.to_thread(self.kept.resumable)

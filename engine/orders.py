@@ -28,6 +28,7 @@ from engine.parameters.request import Request
 from engine.preflight import PreflightError, Prepared, Work
 from engine.ranks.protocol import DRILL_CAP
 from engine.retry.replan import changes_to, next_plan, placed_freely
+from engine.sentence import joined, sentence
 from engine.telemetry.devices import DeviceSelectionError
 
 if TYPE_CHECKING:
@@ -70,26 +71,35 @@ class Orders:
         order = [entry.row.id for entry in waiting]
         self._queue.pump()
         told = ", ".join(map(str, order))
-        return Reply(True, f"the queue is now: {told}", job, "queued", {"order": order})
+        return Reply(
+            True, sentence("the queue is now: {told}", told=told), job, "queued", {"order": order}
+        )
 
     async def drain(self, device: str, on: bool) -> Reply:
         """Give a device no new work, or let it have some again."""
         machine = await self._host.machine()
         reading = next((r for r in machine.devices if r.uuid == device), None)
         if reading is None:
-            return Reply(False, f"no device has the UUID {device}")
-        name = "the CPU" if reading.source == "host" else f"GPU {reading.index}"
+            return Reply(False, sentence("no device has the UUID {device}", device=device))
+        name: str = sentence("the CPU") if reading.source == "host" else f"GPU {reading.index}"
         drained = self._queue.drained
         if (device in drained) is on:
-            return Reply(True, f"{name} is {'drained' if on else 'in use'} already")
+            text = (
+                sentence("{name} is drained already", name=name)
+                if on
+                else sentence("{name} is in use already", name=name)
+            )
+            return Reply(True, text)
         if on:
             drained[device] = "cpu" if reading.source == "host" else device
-            text = f"{name} is drained: it gets no new work; what runs there goes on"
+            text = sentence(
+                "{name} is drained: it gets no new work; what runs there goes on", name=name
+            )
             mine = None if reading.source == "host" else device
-            await self._host.warm.clear({mine}, "the device is drained")
+            await self._host.warm.clear({mine}, sentence("the device is drained"))
         else:
             del drained[device]
-            text = f"{name} gets work again"
+            text = sentence("{name} gets work again", name=name)
         self._host.store.audit("drain", device=device, on=on)
         self._host.bus.log("WARNING" if on else "INFO", text)
         self._host.bus.publish(DevicesDrained(devices=tuple(sorted(drained))))
@@ -115,9 +125,12 @@ class Orders:
         for entry in self._queue.waiting:
             reply = await self.switch_waiting(entry.row.id, changes)
             (done if reply.ok else refused).append(entry.row.id)
-        told = f"{len(done)} waiting jobs use {_words(changes)}"
+        told: str = sentence(
+            "{count} waiting jobs use {changes}", count=len(done), changes=_words(changes)
+        )
         if refused:
-            told += f"; jobs {', '.join(map(str, refused))} stay as they are (see the log)"
+            stay = sentence("jobs {jobs} stay as they are (see the log)", jobs=refused)
+            told = joined((told, stay))
         return Reply(not refused, told, data={"switched": done, "refused": refused})
 
     async def switch_waiting(self, job: int, changes: Mapping[str, Any]) -> Reply:
@@ -132,20 +145,27 @@ class Orders:
             self._host.bus.log("WARNING", f"not switched: {error}", job)
             return Reply(False, str(error), job, "refused")
         if job not in self._queue.waiting:  # it has begun meanwhile
-            return Reply(False, f"job {job} has begun", job)
+            return Reply(False, sentence("job {job} has begun", job=job), job)
         try:
             entry.row = self._host.store.update(job, **_fields(prepared))
         except StoreError as error:
             return Reply(False, str(error), job)
         entry.prepared = prepared
-        self._told(entry.row, prepared, "switch", f"It uses {_words(changes)}.")
+        self._told(
+            entry.row, prepared, "switch", sentence("It uses {changes}.", changes=_words(changes))
+        )
         self._queue.pump()
-        return Reply(True, f"job {job} uses {_words(changes)}", job, "queued")
+        return Reply(
+            True,
+            sentence("job {job} uses {changes}", job=job, changes=_words(changes)),
+            job,
+            "queued",
+        )
 
     def pause(self, job: int) -> Reply:
         """Take a waiting job out of the queue until it is resumed."""
-        self._queue.take_out(job, "paused", "paused before it began")
-        return Reply(True, f"job {job} is paused", job, "paused")
+        self._queue.take_out(job, "paused", sentence("paused before it began"))
+        return Reply(True, sentence("job {job} is paused", job=job), job, "paused")
 
     # -- once more -----------------------------------------------------------------------------
 
@@ -164,15 +184,26 @@ class Orders:
         try:
             row = self._host.store.get(job)
             if row.state not in _RESUMABLE:
-                return Reply(False, f"job {job} is {row.state}: there is nothing to resume", job)
+                return Reply(
+                    False,
+                    sentence(
+                        "job {job} is {state}: there is nothing to resume", job=job, state=row.state
+                    ),
+                    job,
+                )
             if row.clip and (seen := altered(changes or {})):
-                text = f"{row.clip} clips of job {job} are committed: {', '.join(seen)} must stay"
+                text = sentence(
+                    "{clip} clips of job {job} are committed: {seen} must stay",
+                    clip=row.clip,
+                    job=job,
+                    seen=", ".join(seen),
+                )
                 return Reply(False, text, job, "refused")
             with self._queue.held():
                 request = Request.from_dict(row.request).replace(**(changes or {}))
                 prepared = await self._queue.prepare(request)
                 if self._queue.closed:
-                    return Reply(False, "the engine is stopping", job, "refused")
+                    return Reply(False, sentence("the engine is stopping"), job, "refused")
                 output = self._host.places.output_of(job, str(request.audio), request.output)
                 row = self._host.store.update(
                     job,
@@ -188,7 +219,7 @@ class Orders:
                 self._queue.enter(row, prepared)
         except (ParamError, PreflightError, StoreError) as error:
             return Reply(False, str(error), job, "refused")
-        return Reply(True, f"job {job} is queued again", job, "queued")
+        return Reply(True, sentence("job {job} is queued again", job=job), job, "queued")
 
     async def relaunch(
         self,
@@ -207,7 +238,11 @@ class Orders:
         try:
             row = self._host.store.get(job)
             if row.state not in {"done", "cancelled", "interrupted", "failed"}:
-                return Reply(False, f"job {job} is {row.state}: it has not ended", job)
+                return Reply(
+                    False,
+                    sentence("job {job} is {state}: it has not ended", job=job, state=row.state),
+                    job,
+                )
             _check(environment)
             wanted = await self._worked_out(row, changes)
             if dry:
@@ -240,7 +275,7 @@ class Orders:
                 PlanChanged(job=now.id, reason="relaunch", mode=now.mode, change=told)
             )
             self._host.bus.log("INFO", f"job {job} is relaunched by {by}: {told}", now.id)
-            text = f"job {job} goes on as job {now.id}: {told}"
+            text = sentence("job {job} goes on as job {id}: {told}", job=job, id=now.id, told=told)
             return Reply(True, text, now.id, "queued", {"changes": dict(wanted)})
         return reply
 
@@ -250,7 +285,7 @@ class Orders:
             sides = [int(side) for side in row.size.split("*")]
             lower = [_floor(side * _LOWER) for side in sides]
             if lower == sides:
-                raise OrderError(f"{row.size} is as small as it gets")
+                raise OrderError(sentence("{size} is as small as it gets", size=row.size))
             wanted["size"] = "{}*{}".format(*lower)
         if wanted.pop("plan", None) is not None:
             wanted |= await self._next_fitting(Request.from_dict(row.request))
@@ -273,14 +308,14 @@ class Orders:
                 raise
             return changes_to(request, free.plan)
         if not isinstance(prepared, Prepared):
-            raise OrderError("another program does its work: it has no plan")
+            raise OrderError(sentence("another program does its work: it has no plan"))
         machine = await self._host.machine()
         try:
             found = await asyncio.to_thread(next_plan, prepared, machine)
         except DeviceSelectionError as error:
             raise OrderError(str(error)) from error
         if found is None:
-            raise OrderError("no other plan fits that leaves the output as it is")
+            raise OrderError(sentence("no other plan fits that leaves the output as it is"))
         return found.changes
 
     # -- inside --------------------------------------------------------------------------------
@@ -304,19 +339,25 @@ def _fields(work: Work) -> dict[str, Any]:
 def _check(environment: Mapping[str, str]) -> None:
     for name in environment:
         if not _VARIABLE.fullmatch(name):
-            raise OrderError(f"{name!r} is no name of an environment variable")
+            raise OrderError(sentence("{name!r} is no name of an environment variable", name=name))
         if name in _OWN or (name.startswith("AVATOP_") and name != DRILL_CAP):
-            raise OrderError(f"{name} is the engine's own to set")
+            raise OrderError(sentence("{name} is the engine's own to set", name=name))
 
 
 def _words(changes: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in changes.items()) or "no changes"
+    return ", ".join(f"{name} {value}" for name, value in changes.items()) or sentence("no changes")
 
 
 def _sentence(changes: Mapping[str, Any] | None, environment: Mapping[str, str] | None) -> str:
-    parts = [f"{name} becomes {value}" for name, value in (changes or {}).items()]
-    parts += [f"its ranks get {name}={value}" for name, value in (environment or {}).items()]
-    return "; ".join(parts) or "nothing is changed"
+    parts = [
+        sentence("{name} becomes {value}", name=name, value=value)
+        for name, value in (changes or {}).items()
+    ]
+    parts += [
+        sentence("its ranks get {name}={value}", name=name, value=value)
+        for name, value in (environment or {}).items()
+    ]
+    return joined(parts) if parts else sentence("nothing is changed")
 
 
 def _floor(side: float) -> int:

@@ -16,6 +16,7 @@ from engine.media.join import AvInfo, join
 from engine.messages import JobRow
 from engine.preflight import Prepared
 from engine.report_events import Progress
+from engine.sentence import sentence
 
 RESULT_FILE: Final = "result.json"
 
@@ -51,7 +52,7 @@ def finish_video(
         MediaError: nothing to join, unreadable sound, a full disk.
     """
     if manifest is None:
-        raise MediaError("there is no clip to join")
+        raise MediaError(sentence("there is no clip to join"))
     audio = Path(str(prepared.request.audio))
     info = join(manifest.paths, audio, output)
     check = check_output(

@@ -31,6 +31,7 @@ from engine.placement.hostmem import DISK_BITS_PER_PIXEL
 from engine.placement.place import Question, ask
 from engine.placement.plan import Plan
 from engine.placement.solve import solve
+from engine.sentence import joined, sentence
 from engine.telemetry.devices import DeviceSelectionError
 
 #: Free bytes to leave on a disk.
@@ -137,7 +138,7 @@ def prepare(request: Request, machine: Machine, folders: Sequence[Path] = ()) ->
     """
     if not (request.image and request.audio and request.ckpt_dir):
         missing = [n for n in ("image", "audio", "ckpt_dir") if not getattr(request, n)]
-        raise PreflightError(f"--{missing[0]}: is missing.")
+        raise PreflightError(sentence("--{missing}: is missing.", missing=missing[0]))
     try:
         layout = _layout(request)
         lint = _lint(request, layout)
@@ -149,7 +150,10 @@ def prepare(request: Request, machine: Machine, folders: Sequence[Path] = ()) ->
         raise PreflightError(str(error)) from error
     if not plan.fits:
         raise PreflightError(
-            f"mode {plan.mode} does not fit: {'; '.join(plan.reasons)}.", "refused"
+            sentence(
+                "mode {mode} does not fit: {reasons}.", mode=plan.mode, reasons=joined(plan.reasons)
+            ),
+            "refused",
         )
     _check_disk(seen, folders)
     return Prepared(request, layout, plan, seen, (*seen.remarks, *remarks, *plan.remarks))
@@ -169,8 +173,14 @@ def _layout(request: Request) -> Layout:
     checked = layout if request.load_lora else dataclasses.replace(layout, lora=None)
     errors = [f for f in verify(checked, headers_only=True).findings if f.severity == "error"]
     if errors:
-        more = f" ({len(errors) - 1} more: avatop ckpt verify)" if len(errors) > 1 else ""
-        raise PreflightError(f"{layout.root}: {errors[0].line()}{more}")
+        told: str = sentence("{where}: {what}", where=layout.root, what=errors[0].line())
+        if len(errors) > 1:
+            told = sentence(
+                "{finding} ({count} more: avatop ckpt verify)",
+                finding=told,
+                count=len(errors) - 1,
+            )
+        raise PreflightError(told)
     return checked
 
 
@@ -201,10 +211,10 @@ def _token_counter(layout: Layout) -> Callable[[str], int] | None:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the Rust library raises nothing narrower
         raise CheckpointError(
-            "the tokenizer cannot be read",
+            sentence("the tokenizer cannot be read"),
             where=str(path),
             why=str(error)[:200],
-            remedy="download it from the model's source again",
+            remedy=sentence("download it from the model's source again"),
         ) from error
     return lambda text: len(tokenizer.encode(text).ids)
 
@@ -227,10 +237,10 @@ def _fps(layout: Layout) -> int:
     fps = layout.config.get("sample_fps", DEFAULT_FPS)
     if not isinstance(fps, int) or isinstance(fps, bool) or not 1 <= fps <= 240:
         raise CheckpointError(
-            "sample_fps is no frame rate",
+            sentence("sample_fps is no frame rate"),
             where=str(layout.config_file),
-            why=f"it says {str(fps)[:40]}",
-            remedy="download config.json from the model's source again",
+            why=sentence("it says {rate}", rate=str(fps)[:40]),
+            remedy=sentence("download config.json from the model's source again"),
         )
     return fps
 
@@ -243,7 +253,7 @@ def _plan(request: Request, layout: Layout, seen: Forecast, machine: Machine) ->
     drained = [f"GPU {r.index}" for r in machine.devices if r.uuid in machine.drained]
     if not drained:
         return plan
-    told = f"{', '.join(drained)}: drained, so left out."
+    told = sentence("{drained}: drained, so left out.", drained=", ".join(drained))
     return dataclasses.replace(plan, remarks=(*plan.remarks, told))
 
 
@@ -275,7 +285,10 @@ def _devices(request: Request, machine: Machine) -> list[DeviceOffer]:
         ]
     if gone:
         raise PreflightError(
-            f"{', '.join(gone)}: drained, it gets no new work until it is given back.", "refused"
+            sentence(
+                "{gone}: drained, it gets no new work until it is given back.", gone=", ".join(gone)
+            ),
+            "refused",
         )
     return [
         dataclasses.replace(d, capability=machine.capabilities.get(d.uuid or "")) for d in devices
@@ -289,7 +302,7 @@ def _undrained(request: Request, machine: Machine) -> Sequence[DeviceReading]:
     left = [r for r in machine.devices if r.source == "host" or r.uuid not in machine.drained]
     gpus = [r for r in machine.devices if r.source != "host"]
     if gpus and not any(r.source != "host" for r in left):
-        raise PreflightError("every GPU is drained: none gets new work.", "refused")
+        raise PreflightError(sentence("every GPU is drained: none gets new work."), "refused")
     return left
 
 
@@ -333,7 +346,12 @@ def _check_disk(seen: Forecast, folders: Sequence[Path]) -> None:
         free = shutil.disk_usage(there).free
         if free < size:
             raise PreflightError(
-                f"{there}: {free / 2**20:.0f} MiB are free on its disk, the video may take "
-                f"{size / 2**20:.0f} MiB. Free some, or choose another --output.",
+                sentence(
+                    "{there}: {free:.0f} MiB are free on its disk, the video may take "
+                    "{size:.0f} MiB. Free some, or choose another --output.",
+                    there=there,
+                    free=free / 2**20,
+                    size=size / 2**20,
+                ),
                 "refused",
             )

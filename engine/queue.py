@@ -15,6 +15,7 @@ from engine.parameters.request import Request
 from engine.preflight import PreflightError, Work
 from engine.retry.desk import Again
 from engine.runner import Host
+from engine.sentence import sentence
 from engine.waiting import Waiting
 from engine.work import Run, prepare_work, run_of
 
@@ -102,7 +103,7 @@ class JobQueue:
         except PreflightError as error:
             return Reply(False, str(error), state=error.kind)
         if self._closed:
-            return Reply(False, "the engine is stopping", state="refused")
+            return Reply(False, sentence("the engine is stopping"), state="refused")
         try:
             row = self._keep(prepared, bound)
         except StoreError as error:
@@ -114,7 +115,7 @@ class JobQueue:
         for remark in prepared.remarks:
             self._host.bus.log("INFO", remark, row.id)
         self.enter(row, prepared)
-        return Reply(True, f"job {row.id} is queued", row.id, "queued")
+        return Reply(True, sentence("job {id} is queued", id=row.id), row.id, "queued")
 
     async def prepare(self, request: Request) -> Work:
         """Check a request against this host as it is now.
@@ -141,7 +142,7 @@ class JobQueue:
                     prepared = await self.prepare(Request.from_dict(row.request))
                     row = self._host.store.update(row.id, **prepared.fields())
                 except (ParamError, PreflightError, StoreError) as error:
-                    why = f"waited in an engine that ended; {error}"
+                    why = sentence("waited in an engine that ended; {error}", error=error)
                     row = self._host.store.update(row.id, state="interrupted", error=why)
                     bus.publish(JobChanged(job=row))
                     bus.log("WARNING", f"interrupted: {why}", row.id)
@@ -157,12 +158,19 @@ class JobQueue:
         """End a queued or running job."""
         if job in self.waiting:
             self.take_out(job, "cancelled", reason)
-            return Reply(True, f"job {job} is cancelled", job, "cancelled")
+            return Reply(True, sentence("job {job} is cancelled", job=job), job, "cancelled")
         run = self._running.get(job)
         if run is not None:
             if run.cancel(reason):
-                return Reply(True, f"job {job} is being cancelled", job, run.row.state)
-            return Reply(False, f"job {job} is done but for joining its clips", job, run.row.state)
+                return Reply(
+                    True, sentence("job {job} is being cancelled", job=job), job, run.row.state
+                )
+            return Reply(
+                False,
+                sentence("job {job} is done but for joining its clips", job=job),
+                job,
+                run.row.state,
+            )
         return self.not_here(job)
 
     def set_spike_threshold(self, job: int, count: int | None) -> Reply:
@@ -171,9 +179,11 @@ class JobQueue:
         if run is None:
             return self.not_here(job)
         if count is not None and count <= 0:
-            return Reply(False, "a spike threshold is above 0 bytes", job)
+            return Reply(False, sentence("a spike threshold is above 0 bytes"), job)
         run.set_spike_threshold(count)
-        return Reply(True, f"the spike threshold of job {job} is set", job, run.row.state)
+        return Reply(
+            True, sentence("the spike threshold of job {job} is set", job=job), job, run.row.state
+        )
 
     def run_of(self, job: int) -> Run | None:
         """The run of a job that has begun."""
@@ -183,9 +193,9 @@ class JobQueue:
         """Let a running job have these devices too; why not, if another has one."""
         others = {d for other, held in self._occupied.items() if other != job for d in held}
         if taken := leases & others:
-            return f"another job runs on {', '.join(sorted(taken))}"
+            return sentence("another job runs on {taken}", taken=", ".join(sorted(taken)))
         if drained := (leases - self._occupied[job]) & set(self.drained.values()):
-            return f"{', '.join(sorted(drained))} gets no new work"
+            return sentence("{drained} gets no new work", drained=", ".join(sorted(drained)))
         self._occupied[job] |= leases
         return None
 
@@ -248,7 +258,7 @@ class JobQueue:
         for entry in self.waiting:
             wants = entry.prepared.leases
             if wants & drained:  # it holds up nobody behind it
-                self._tell_wait(entry.row.id, "its device is drained")
+                self._tell_wait(entry.row.id, sentence("its device is drained"))
                 continue
             if not wants & taken:
                 self.waiting.take(entry.row.id)
@@ -293,7 +303,7 @@ class JobQueue:
             self._held_up = True
             self.waiting.add(run.row, prepared)  # its place is before all that came later
             if self._closed:
-                self._leave(job, "the engine ended")
+                self._leave(job, sentence("the engine ended"))
         else:
             self._told.discard(job)
             if run.again is not None:
@@ -317,7 +327,7 @@ class JobQueue:
                 problem = str(error)
             self.waiting.add(row, prepared)
             if problem is not None or self._closed:
-                why = problem or "the engine ended before the job was tried again"
+                why = problem or sentence("the engine ended before the job was tried again")
                 self.take_out(row.id, "interrupted", why)
                 return
         bus = self._host.bus
@@ -358,5 +368,15 @@ class JobQueue:
         except StoreError as error:
             return Reply(False, str(error), job)
         if row.state in END_STATES:
-            return Reply(False, f"job {job} has ended: {row.state}", job, row.state)
-        return Reply(False, f"job {job} is {row.state} in another engine", job, row.state)
+            return Reply(
+                False,
+                sentence("job {job} has ended: {state}", job=job, state=row.state),
+                job,
+                row.state,
+            )
+        return Reply(
+            False,
+            sentence("job {job} is {state} in another engine", job=job, state=row.state),
+            job,
+            row.state,
+        )

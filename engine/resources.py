@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from engine.sentence import sentence
+
 _ENGINE = Path(__file__).resolve().parent
 
 
@@ -30,5 +32,9 @@ def _beside(name: str) -> Path:
     if folder.is_dir():
         return folder
     raise FileNotFoundError(
-        f"{name} is missing beside {_ENGINE}: the installation is incomplete, reinstall avatop"
+        sentence(
+            "{name} is missing beside {engine}: the installation is incomplete, reinstall avatop",
+            name=name,
+            engine=_ENGINE,
+        )
     )

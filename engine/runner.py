@@ -22,6 +22,7 @@ from engine.jobs.kept import Kept, StateError
 from engine.jobs.manifest import ManifestError, Seam
 from engine.jobs.paths import Places
 from engine.jobs.store import JobStore, StoreError
+from engine.jobs.words import not_switched, with_clips
 from engine.learning import Learning
 from engine.media.findings import MediaError
 from engine.messages import JobRow, PlanMade
@@ -36,6 +37,7 @@ from engine.ranks.server import RankServer, RankServerError
 from engine.report_events import Progress
 from engine.retry.desk import Again, Desk
 from engine.rowkeeper import RowKeeper
+from engine.sentence import internal, sentence
 from engine.specs import rank_specs
 from engine.warm import Place, WarmGroups
 
@@ -178,7 +180,7 @@ class JobRun:
         except Exception as error:  # noqa: BLE001 - our own fault: told in full, the engine lives
             for line in traceback.format_exception(error):
                 self._bus.log("DEBUG", line.rstrip(), self.row.id)
-            await self._end(Ended("failed", f"internal error: {type(error).__name__}: {error}"))
+            await self._end(Ended("failed", internal(error)))
         return None
 
     async def join_only(self) -> None:
@@ -223,7 +225,7 @@ class JobRun:
             await asyncio.to_thread(self._learning.launched, self._prepared)
             state = await self._onward.begin(self._prepared)
             if self._onward.going.how == "seam":
-                seam = Seam(self._onward.going.seam, "the video begins anew here")
+                seam = Seam(self._onward.going.seam, sentence("the video begins anew here"))
                 await asyncio.to_thread(self._committer.announce, seam)
             return await self._run_group(place, state)
 
@@ -248,7 +250,7 @@ class JobRun:
             return False
         failed, back = self._prepared.plan.mode, self._before
         self._before = None
-        text = f"the switch to {failed} failed ({why}): it goes on in mode {back.plan.mode}"
+        text = not_switched(failed, why, back.plan.mode)
         self._bus.log("WARNING", text, self.row.id)
         self._onward.switching(text)
         self._progress.failures.clear()
@@ -346,15 +348,16 @@ class JobRun:
         self._obey()
         if group.ok and self._all_made:
             return
-        kept = f"; {self.row.clip} clips are kept" if self.row.clip else ""
+        clips = self.row.clip
         if group.ok and self._turn is not None and self._turn.kind == "pause":
-            raise Ended("paused", f"{self._turn.reason}{kept}", "INFO")
+            raise Ended("paused", with_clips(self._turn.reason, clips), "INFO")
         if group.ok:
-            why = self._turn.reason if self._turn else "the ranks ended before the last clip"
-            raise Ended("interrupted", f"{why}{kept}", "WARNING")
+            early = sentence("the ranks ended before the last clip")
+            why = self._turn.reason if self._turn else early
+            raise Ended("interrupted", with_clips(why, clips), "WARNING")
         kind = group.failed.data.get("kind") if group.failed is not None else None
         if kind is None or kind in _PASSING:
-            raise Ended("interrupted", f"{group.reason}{kept}")
+            raise Ended("interrupted", with_clips(group.reason, clips))
         raise Ended("failed", group.reason)
 
     async def _finish(self) -> None:

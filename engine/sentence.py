@@ -53,6 +53,11 @@ def joined(parts: Iterable[str], by: str = "; ") -> str:
     return sentence(by.join(f"{{{name}}}" for name in names), **dict(zip(names, told, strict=True)))
 
 
+def internal(error: BaseException) -> Sentence:
+    """A fault of our own, told to whoever asked."""
+    return sentence("internal error: {name}: {error}", name=type(error).__name__, error=error)
+
+
 def _told(value: Any) -> Any:
     """The value as JSON can hold it."""
     if isinstance(value, list | tuple):

@@ -20,6 +20,7 @@ from engine.parameters.problems import ParamError
 from engine.parameters.request import Request
 from engine.preflight import Machine, PreflightError, Prepared, prepare
 from engine.runner import JobRun
+from engine.sentence import sentence
 
 if TYPE_CHECKING:
     from engine.queue import JobQueue
@@ -45,23 +46,37 @@ class Steering:
         if run is None:
             return self._queue.not_here(job)
         if not isinstance(run, JobRun):
-            return _refused(job, run.row, "another program does its work and keeps no state")
+            return _refused(
+                job, run.row, sentence("another program does its work and keeps no state")
+            )
         if not run.can_turn:
-            return _refused(job, run.row, "it is about to end, or to change")
+            return _refused(job, run.row, sentence("it is about to end, or to change"))
         run.turn(Turn("pause", reason))
-        return Reply(True, f"job {job} pauses at the next clip boundary", job, run.row.state)
+        return Reply(
+            True,
+            sentence("job {job} pauses at the next clip boundary", job=job),
+            job,
+            run.row.state,
+        )
 
     async def resume(self, job: int, how: str) -> Reply:
         """Let a paused or interrupted job go on."""
         if how not in HOW:
-            return Reply(False, f"a job goes on by {', '.join(HOW)}, not {how!r}", job, "bad_input")
+            return Reply(
+                False,
+                sentence("a job goes on by {how}, not {asked!r}", how=", ".join(HOW), asked=how),
+                job,
+                "bad_input",
+            )
         try:
             row = self._host.store.get(job)
             if row.state in _AT_REST and how != "auto":
                 kept = self._kept(job)
                 prepared = await self._queue.prepare(Request.from_dict(row.request))
                 if not isinstance(prepared, Prepared):
-                    return _refused(job, row, "another program does its work and keeps no state")
+                    return _refused(
+                        job, row, sentence("another program does its work and keeps no state")
+                    )
                 await asyncio.to_thread(kept.choose, prepared, how)
                 await asyncio.to_thread(lambda: kept.note(how=how))
         except (StoreError, ParamError, PreflightError, StateError) as error:
@@ -79,14 +94,18 @@ class Steering:
             return self._queue.not_here(job)
         row = row if run is None else run.row
         if not row.clip:
-            return _refused(job, row, "no clip is committed yet; cancel it, or wait for one")
+            return _refused(
+                job, row, sentence("no clip is committed yet; cancel it, or wait for one")
+            )
         if run is None:
             return await self._join(row)
         if not isinstance(run, JobRun) or not run.can_turn:
-            return _refused(job, row, "it is about to end, or another program's")
+            return _refused(job, row, sentence("it is about to end, or another program's"))
         run.finish_now()
-        told = f"{row.clip} of {row.clips} clips are joined"
-        return Reply(True, f"job {job} ends now: {told}", job, row.state)
+        told = sentence("{clip} of {clips} clips are joined", clip=row.clip, clips=row.clips)
+        return Reply(
+            True, sentence("job {job} ends now: {told}", job=job, told=told), job, row.state
+        )
 
     async def _join(self, row: JobRow) -> Reply:
         """The end of a job that rests."""
@@ -95,7 +114,7 @@ class Steering:
                 request = Request.from_dict(row.request)
                 prepared = await self._queue.prepare(request)
                 if not isinstance(prepared, Prepared):
-                    return _refused(row.id, row, "another program does its work")
+                    return _refused(row.id, row, sentence("another program does its work"))
                 output = self._host.places.output_of(row.id, str(request.audio), request.output)
                 row = dataclasses.replace(row, output=str(output))
                 run = JobRun(self._host, row, prepared)
@@ -103,7 +122,12 @@ class Steering:
         except (ParamError, PreflightError) as error:
             return Reply(False, str(error), row.id, "refused")
         now = run.row
-        text = f"job {row.id} is {now.state}: {now.error or now.output}"
+        text = sentence(
+            "job {id} is {state}: {error}",
+            id=row.id,
+            state=now.state,
+            error=now.error or now.output,
+        )
         return Reply(now.state == "done", text, row.id, now.state)
 
     def cancel(self, job: int, reason: str) -> Reply:
@@ -114,7 +138,7 @@ class Steering:
                 row = self._host.store.update(job, state="cancelled", error=reason, resumable=None)
                 self._kept(job).forget()
                 self._host.bus.publish(JobChanged(job=row))
-                return Reply(True, f"job {job} is cancelled", job, "cancelled")
+                return Reply(True, sentence("job {job} is cancelled", job=job), job, "cancelled")
         except StoreError as error:
             return Reply(False, str(error), job)
         return self._queue.cancel(job, reason)
@@ -129,9 +153,9 @@ class Steering:
         if run is None:
             return self._queue.not_here(job)
         if not isinstance(run, JobRun):
-            return _refused(job, run.row, "another program does its work")
+            return _refused(job, run.row, sentence("another program does its work"))
         if not run.can_turn:
-            return _refused(job, run.row, "it is about to end, or to change")
+            return _refused(job, run.row, sentence("it is about to end, or to change"))
         try:
             prepared = await self._prepared(run, changes)
         except (ParamError, PreflightError) as error:
@@ -140,15 +164,23 @@ class Steering:
             prepared.plan.weights == run.prepared.plan.weights
             and prepared.plan.kv == run.prepared.plan.kv
         ):
-            return _refused(job, run.row, f"it runs by that very plan ({prepared.plan.mode})")
+            return _refused(
+                job,
+                run.row,
+                sentence("it runs by that very plan ({mode})", mode=prepared.plan.mode),
+            )
         problem = _alters(run.prepared, prepared) or self._queue.widen(job, prepared.leases)
         if problem is not None:
             return _refused(job, run.row, problem)
         if not _still(run):  # something else may have been asked meanwhile
-            return _refused(job, run.row, "it is about to end, or to change")
-        told = f"mode {prepared.plan.mode} in place of {run.prepared.plan.mode}"
+            return _refused(job, run.row, sentence("it is about to end, or to change"))
+        told = sentence(
+            "mode {mode} in place of {mode2}", mode=prepared.plan.mode, mode2=run.prepared.plan.mode
+        )
         run.turn(Turn("switch", told, prepared))
-        text = f"job {job} goes on in {told} from the next clip boundary"
+        text = sentence(
+            "job {job} goes on in {told} from the next clip boundary", job=job, told=told
+        )
         return Reply(True, text, job, run.row.state, {"plan": prepared.plan.to_dict()})
 
     async def _prepared(self, run: JobRun, changes: Mapping[str, Any]) -> Prepared:
@@ -171,12 +203,17 @@ class Steering:
             return self._queue.not_here(job)
         hold = run.mirror if isinstance(run, JobRun) else None
         if hold is None:
-            return _refused(job, run.row, "its state is not mirrored (--mirror on)")
+            return _refused(job, run.row, sentence("its state is not mirrored (--mirror on)"))
         try:
             size = await hold.to_disk()
         except (OSError, TimeoutError) as error:
-            return Reply(False, f"its state could not be written: {error}", job, run.row.state)
-        text = f"{size / 2**20:.0f} MiB of state are on disk"
+            return Reply(
+                False,
+                sentence("its state could not be written: {error}", error=error),
+                job,
+                run.row.state,
+            )
+        text = sentence("{size:.0f} MiB of state are on disk", size=size / 2**20)
         self._host.bus.log("INFO", text, job)
         return Reply(True, text, job, run.row.state, {"bytes": size})
 
@@ -215,13 +252,19 @@ def _alters(old: Prepared, new: Prepared) -> str | None:
     before, after = essence(old.request.to_dict()), essence(new.request.to_dict())
     changed = [name for name in after if after[name] != before.get(name)]
     if changed:
-        return f"{', '.join(changed)} would alter the output: that is never done within a video"
+        return sentence(
+            "{changed} would alter the output: that is never done within a video",
+            changed=", ".join(changed),
+        )
     for name in ("dtype", "kv_dtype"):
         if getattr(old.plan, name) != getattr(new.plan, name):
-            return f"another {name} would alter the output: that is never done within a video"
+            return sentence(
+                "another {name} would alter the output: that is never done within a video",
+                name=name,
+            )
     kinds = {d.name or d.device.partition(":")[0] for d in (*old.plan.devices, *new.plan.devices)}
     if len(kinds) > 1:
-        return "another kind of device would alter the output"
+        return sentence("another kind of device would alter the output")
     return None
 
 
@@ -231,4 +274,5 @@ def _still(run: JobRun) -> bool:
 
 
 def _refused(job: int, row: JobRow, why: str) -> Reply:
-    return Reply(False, f"job {job} ({row.state}): {why}", job, "refused")
+    text = sentence("job {job} ({state}): {why}", job=job, state=row.state, why=why)
+    return Reply(False, text, job, "refused")

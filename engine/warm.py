@@ -28,6 +28,7 @@ from engine.ranks.group import RankGroup
 from engine.ranks.outcome import RankExit, RankLog
 from engine.ranks.protocol import RankSpec, Report
 from engine.ranks.server import RankServer
+from engine.sentence import sentence
 
 #: Seconds that a group waits for another job, and the variable that says otherwise; 0: none waits.
 WARM_SECONDS: Final = 60.0
@@ -203,14 +204,16 @@ class WarmGroups:
             place.leases = self._lease(_uuids(plan))
             place.port = reserve() if plan.world_size > 1 else None
             if waiting is not None:
-                text = f"its ranks are warm: they hold the weights of job {waiting.job}"
+                text = sentence(
+                    "its ranks are warm: they hold the weights of job {job}", job=waiting.job
+                )
                 self._bus.log("INFO", text, row.id)
             yield place
         finally:
             if place.port is not None:
                 place.port.release()
             if place.group is None and waiting is not None:  # it never began
-                self._end(waiting, "its job did not begin")
+                self._end(waiting, sentence("its job did not begin"))
             self._settle(place, plan, row)
 
     async def clear(self, devices: Collection[str | None], why: str) -> None:
@@ -220,7 +223,7 @@ class WarmGroups:
     async def close(self) -> None:
         """End all; nothing waits any more."""
         self._closed = True
-        await self._end_all(list(self._waiting), "the engine is stopping")
+        await self._end_all(list(self._waiting), sentence("the engine is stopping"))
         if self._ending:
             await asyncio.wait(self._ending)
 
@@ -232,7 +235,7 @@ class WarmGroups:
                 self._forget(waiting)
                 return waiting
             if waiting.name == name:
-                self._end(waiting, "its ranks do not answer")
+                self._end(waiting, sentence("its ranks do not answer"))
         return None
 
     async def _make_room(self, plan: Plan, *, cold: bool) -> None:
@@ -255,7 +258,7 @@ class WarmGroups:
                 continue
             for d in shared:
                 spare[d] -= waiting.held[d]
-        await self._end_all(gone, "its memory is needed")
+        await self._end_all(gone, sentence("its memory is needed"))
 
     def _lease(self, devices: Collection[str]) -> list[Lease]:
         """Those that are held for waiting groups, and the rest from the host."""
@@ -283,7 +286,7 @@ class WarmGroups:
                 held[device.uuid] = held.get(device.uuid, 0) + (process.kept or 0)
             waiting = _Waiting(place.name, group, row.id, row.version, held)
             if self._closed or self._drained() & set(held):
-                self._end(waiting, "nothing more begins there")
+                self._end(waiting, sentence("nothing more begins there"))
             else:
                 self._wait(waiting)
         self._return(place.leases)
@@ -294,7 +297,7 @@ class WarmGroups:
         for device in waiting.held:
             beside = [w for w in self._waiting if device in w.held]
             for old in beside[: len(beside) - MOST + 1]:
-                self._end(old, "two others wait there")
+                self._end(old, sentence("two others wait there"))
         self._waiting.append(waiting)
         self._arm(waiting)
         group.ended.add_done_callback(lambda _: self._died(waiting))
@@ -307,12 +310,16 @@ class WarmGroups:
         if self._lasting(waiting.version):
             self._arm(waiting)
         elif waiting in self._waiting:
-            self._end(waiting, f"no job like it came within {self._seconds:g} s")
+            self._end(
+                waiting, sentence("no job like it came within {seconds:g} s", seconds=self._seconds)
+            )
 
     def _died(self, waiting: _Waiting) -> None:
         """Its processes are gone: by us, or by somebody's signal."""
         if waiting in self._waiting:
-            text = f"the ranks that waited after job {waiting.job} were ended by somebody else"
+            text = sentence(
+                "the ranks that waited after job {job} were ended by somebody else", job=waiting.job
+            )
             self._bus.log("WARNING", text, waiting.job)
             self._forget(waiting)
             self._fading[waiting] = _READINGS

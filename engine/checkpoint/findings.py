@@ -25,8 +25,18 @@ class Finding:
 
     def line(self) -> str:
         """The finding as one line for a person."""
-        tensor = f" (tensor {self.tensor})" if self.tensor else ""
-        return f"{self.severity}: {self.file}{tensor}: {self.problem}. {self.remedy}"
+        where = (
+            sentence("{what} (tensor {tensor})", what=self.file, tensor=self.tensor)
+            if self.tensor
+            else self.file
+        )
+        return sentence(
+            "{severity}: {where}: {problem}. {remedy}",
+            severity=self.severity,
+            where=where,
+            problem=self.problem,
+            remedy=self.remedy,
+        )
 
 
 @dataclass

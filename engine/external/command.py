@@ -16,6 +16,7 @@ from typing import Any, Final
 import psutil
 
 from engine.external.lines import Lines
+from engine.sentence import sentence
 
 #: (stream, text, whether it is a passing state of a progress bar)
 OnLine = Callable[[str, str, bool], None]
@@ -42,12 +43,12 @@ class CommandEnd:
     def words(self) -> str:
         """A clause for a person."""
         if self.code is None:
-            return "its keeper was killed"
+            return sentence("its keeper was killed")
         if self.code < 0:
             with contextlib.suppress(ValueError):
-                return f"ended by {signal.Signals(-self.code).name}"
-            return f"ended by signal {-self.code}"
-        return f"exit code {self.code}"
+                return sentence("ended by {name}", name=signal.Signals(-self.code).name)
+            return sentence("ended by signal {code}", code=-self.code)
+        return sentence("exit code {code}", code=self.code)
 
 
 class Command:
@@ -128,7 +129,7 @@ class Command:
                 code, leftover = word["exit"], word["leftover"]
             survivors = word.get("survivors", survivors)
         if not started.done():
-            started.set_result({"failed": "its keeper ended at once"})
+            started.set_result({"failed": sentence("its keeper ended at once")})
         await keeper.wait()
         # A survivor in state D may hold the pipe for ever: what was said is read, not waited for.
         await asyncio.wait(readers, timeout=_LAST_WORDS_SECONDS)

@@ -16,6 +16,7 @@ from typing import Any, Final
 from engine.parameters.problems import ParamError, Problem, closest
 from engine.parameters.request import Request
 from engine.parameters.table import PARAMETERS
+from engine.sentence import sentence
 
 #: What avatop adds to a request's parameters.
 OURS: Final = ("port", "gpu_indices", "gpu_uuids", "gpu_count", "job", "job_dir")
@@ -59,14 +60,25 @@ def fill(text: str, values: Mapping[str, str], env: Mapping[str, str] = os.envir
         if found[2] is not None:
             if found[2] not in env:
                 raise ParamError(
-                    [Problem(f"${{{found[2]}}}", None, "is not set", f"export {found[2]}=…")]
+                    [
+                        Problem(
+                            f"${{{found[2]}}}", None, sentence("is not set"), f"export {found[2]}=…"
+                        )
+                    ]
                 )
             return env[found[2]]
         name = found[1]
         _known(name)
         if name not in values:
             raise ParamError(
-                [Problem(f"--{name}", None, f"is needed by {{{name}}}", "give the flag")]
+                [
+                    Problem(
+                        f"--{name}",
+                        None,
+                        sentence("is needed by {{{name}}}", name=name),
+                        sentence("give the flag"),
+                    )
+                ]
             )
         return values[name]
 
@@ -92,7 +104,9 @@ def wanted(words: Iterable[str]) -> set[str]:
 def _known(name: str) -> bool:
     names = {parameter.name for parameter in PARAMETERS} | set(OURS)
     if name not in names:
-        raise ParamError([Problem(f"{{{name}}}", None, "is no placeholder", closest(name, names))])
+        raise ParamError(
+            [Problem(f"{{{name}}}", None, sentence("is no placeholder"), closest(name, names))]
+        )
     return True
 
 

@@ -15,6 +15,7 @@ from engine.messages import DeviceReading
 from engine.parameters.problems import ParamError
 from engine.parameters.request import Request
 from engine.preflight import Machine, PreflightError
+from engine.sentence import sentence
 from engine.telemetry.devices import DeviceSelectionError, select_devices
 
 #: Parameters that only avatop's own engine obeys; said where they were asked for.
@@ -95,7 +96,13 @@ def _try_words(prepared: PreparedCommand) -> None:
         fill(text, values)
     folder = prepared.workdir(values)
     if not wanted((profile.workdir or "",)) and not folder.is_dir():
-        raise PreflightError(f"profile {profile.name}: its workdir {folder} is no folder.")
+        raise PreflightError(
+            sentence(
+                "profile {name}: its workdir {folder} is no folder.",
+                name=profile.name,
+                folder=folder,
+            )
+        )
 
 
 def _devices(
@@ -109,7 +116,12 @@ def _devices(
     if need is None or not readings:
         if need and request.gpus is None:
             raise PreflightError(
-                f"profile {profile.name} takes {need} GPUs, this host has none.", "refused"
+                sentence(
+                    "profile {name} takes {need} GPUs, this host has none.",
+                    name=profile.name,
+                    need=need,
+                ),
+                "refused",
             )
         return tuple(picked)
     if request.gpus is None:
@@ -117,7 +129,12 @@ def _devices(
         picked = sorted(picked, key=lambda r: r.memory_used or 0)[:need]
     if len(picked) != need:
         raise PreflightError(
-            f"profile {profile.name} takes {need} GPUs, {len(picked)} are here or chosen.",
+            sentence(
+                "profile {name} takes {need} GPUs, {picked} are here or chosen.",
+                name=profile.name,
+                need=need,
+                picked=len(picked),
+            ),
             "refused",
         )
     return tuple(sorted(picked, key=lambda r: r.index))
@@ -144,12 +161,19 @@ def _remarks(
     found = []
     given = [f"--{name}" for name in _ENGINE_ONLY if getattr(request, name) is not None]
     if given and not wanted(profile.argv) & {name.lstrip("-") for name in given}:
-        found.append(f"{', '.join(given)}: no effect on an external command but by its own script.")
+        found.append(
+            sentence(
+                "{given}: no effect on an external command but by its own script.",
+                given=", ".join(given),
+            )
+        )
     if request.gpu_memory_cap is not None:
         found.append(
-            "gpu_memory_cap is watched by NVML and the command is stopped when over; it is not "
-            "enforced by an allocator."
+            sentence(
+                "gpu_memory_cap is watched by NVML and the command is stopped when over; "
+                "it is not enforced by an allocator."
+            )
             if devices
-            else "gpu_memory_cap has no effect: this job has no GPU."
+            else sentence("gpu_memory_cap has no effect: this job has no GPU.")
         )
     return tuple(found)

@@ -18,6 +18,7 @@ from typing import Any, Final
 import platformdirs
 
 from engine.parameters.problems import ParamError, Problem, closest
+from engine.sentence import sentence
 
 SHIPPED: Final = Path(__file__).parent / "profiles"
 #: How tqdm counts; other bars are a profile's to describe.
@@ -57,10 +58,14 @@ def from_command(command: str) -> Profile:
         words = tuple(shlex.split(command))
     except ValueError as error:
         raise ParamError(
-            [Problem("--command", None, f"cannot be split into words, {error}")]
+            [
+                Problem(
+                    "--command", None, sentence("cannot be split into words, {error}", error=error)
+                )
+            ]
         ) from error
     if not words:
-        raise ParamError([Problem("--command", "''", "names no program")])
+        raise ParamError([Problem("--command", "''", sentence("names no program"))])
     return Profile("command", words, progress=TQDM)
 
 
@@ -88,8 +93,8 @@ def load(name: str, places: Iterable[Path] | None = None) -> Profile:
         path = next((p for p in paths if p.is_file()), paths[-1])
     if not path.is_file():
         known = names(places)
-        hint = closest(name, known) or f"there are {', '.join(known)}"
-        raise ParamError([Problem("--profile", name, "is no profile", hint)])
+        hint = closest(name, known) or sentence("there are {known}", known=", ".join(known))
+        raise ParamError([Problem("--profile", name, sentence("is no profile"), hint)])
     return _read(path)
 
 
@@ -99,24 +104,24 @@ def _read(path: Path) -> Profile:
 
     try:
         if path.stat().st_size > _MAX_BYTES:
-            raise refuse("is over 256 KiB, no profile")
+            raise refuse(sentence("is over 256 KiB, no profile"))
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise refuse(f"cannot be read, {error}") from error
+        raise refuse(sentence("cannot be read, {error}", error=error)) from error
     kinds = {f.name for f in fields(Profile)} - {"name"}
     for key in data:
         if key not in kinds:
-            raise refuse(f"has an unknown key {key}", closest(key, kinds))
+            raise refuse(sentence("has an unknown key {key}", key=key), closest(key, kinds))
     _words(data, "argv", refuse)
     _words(data, "stop", refuse)
     if not data.get("argv"):
-        raise refuse("has no argv", 'write argv = ["program", "{image}", …]')
+        raise refuse(sentence("has no argv"), sentence('write argv = ["program", "{{image}}", …]'))
     env = data.get("env", {})
     if not isinstance(env, dict) or not all(isinstance(v, str) for v in env.values()):
-        raise refuse("env is a table of texts")
+        raise refuse(sentence("env is a table of texts"))
     gpus = data.get("gpus")
     if gpus is not None and (not isinstance(gpus, int) or isinstance(gpus, bool) or gpus < 0):
-        raise refuse("gpus is a whole number, 0 or more")
+        raise refuse(sentence("gpus is a whole number, 0 or more"))
     for key in ("progress", "ready"):
         _pattern(data, key, refuse)
     return Profile(**{"name": path.stem, **data})
@@ -125,7 +130,7 @@ def _read(path: Path) -> Profile:
 def _words(data: dict[str, Any], key: str, refuse: Any) -> None:
     value = data.get(key, [])
     if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
-        raise refuse(f"{key} is a list of texts")
+        raise refuse(sentence("{key} is a list of texts", key=key))
     data[key] = tuple(value)
 
 
@@ -136,6 +141,10 @@ def _pattern(data: Mapping[str, Any], key: str, refuse: Any) -> None:
     try:
         groups = re.compile(value).groupindex
     except (re.error, TypeError) as error:
-        raise refuse(f"{key} is no regular expression, {error}") from error
+        raise refuse(
+            sentence("{key} is no regular expression, {error}", key=key, error=error)
+        ) from error
     if key == "progress" and not {"done", "total"} <= set(groups):
-        raise refuse("progress needs the groups done and total", "(?P<done>…) and (?P<total>…)")
+        raise refuse(
+            sentence("progress needs the groups done and total"), "(?P<done>…) and (?P<total>…)"
+        )

@@ -36,6 +36,7 @@ from engine.preflight import Machine, PreflightError
 from engine.retry.desk import Again
 from engine.retry.fault import Fault
 from engine.rowkeeper import RowKeeper
+from engine.sentence import sentence
 from engine.warm import WarmGroups
 
 #: Seconds a command has between SIGTERM and SIGKILL.
@@ -114,7 +115,9 @@ class CommandRun:
 
     def stop_after_clip(self, reason: str) -> None:
         """A program of others has no clips that are ours to end at: it is let finish."""
-        text = f"{reason}: an external command has no clips to stop at, it is let finish"
+        text = sentence(
+            "{reason}: an external command has no clips to stop at, it is let finish", reason=reason
+        )
         self._bus.log("WARNING", text, self.row.id)
 
     def set_spike_threshold(self, _: int | None) -> None:
@@ -151,7 +154,7 @@ class CommandRun:
         request = self._prepared.request
         self._prepared = await asyncio.to_thread(prepare_command, request, machine)
         uuids = {device.uuid for device in self._prepared.devices}
-        await self._host.warm.clear(uuids, "another program needs its memory")
+        await self._host.warm.clear(uuids, sentence("another program needs its memory"))
         leases = take_all(uuids)
         port: Port | None = None
         try:
@@ -169,7 +172,9 @@ class CommandRun:
             self._bus.log("ERROR", f"processes {pids} survive SIGKILL (state D)", self.row.id)
         if end.leftover:
             pids = ", ".join(map(str, end.leftover))
-            text = f"the program ended and left processes {pids} behind; they were ended"
+            text = sentence(
+                "the program ended and left processes {pids} behind; they were ended", pids=pids
+            )
             self._bus.log("WARNING", text, self.row.id)
         self._obey()
         if end.code != 0:
@@ -283,9 +288,12 @@ class CommandRun:
         over = {uuid: held for uuid, held in now.items() if cap is not None and held > cap}
         if over and cap is not None and self._stop is None:
             uuid, held = max(over.items(), key=lambda pair: pair[1])
-            text = (
-                f"over its memory cap: {held / 2**30:.2f} GiB on {uuid}, {cap / 2**30:.2f} GiB are "
-                "allowed (watched by the driver's readings, not enforced)"
+            text = sentence(
+                "over its memory cap: {held:.2f} GiB on {uuid}, {cap:.2f} GiB are "
+                "allowed (watched by the driver's readings, not enforced)",
+                held=held / 2**30,
+                uuid=uuid,
+                cap=cap / 2**30,
             )
             self._give_up(_Stopped("failed", text), GRACE)
 
@@ -327,12 +335,14 @@ class CommandRun:
         await self._keeper.change(state="decoding")
         made = await asyncio.to_thread(self._collect)
         if made is None:
-            raise _Stopped("failed", "the command ended well and left no video")
+            raise _Stopped("failed", sentence("the command ended well and left no video"))
         for finding in made.check.findings:
             level = "ERROR" if finding.level == "error" else "WARNING"
             self._bus.log(level, finding.sentence, self.row.id)
         if made.broken:
-            raise _Stopped("failed", f"the video is not as it must be: {made.broken}")
+            raise _Stopped(
+                "failed", sentence("the video is not as it must be: {broken}", broken=made.broken)
+            )
         await self._write("done", None, end, made)
         await self._keeper.change(state="done", eta_seconds=None)
         self._bus.log("INFO", f"done: {self.row.output}", self.row.id)

@@ -14,7 +14,22 @@ def left(pid: int | None, state: str, clip: int) -> str:
         if state == "queued"
         else sentence("the engine (pid {pid}) ended while it was {state}", pid=pid, state=state)
     )
-    return joined((reason, sentence("{clip} clips are kept", clip=clip))) if clip else reason
+    return with_clips(reason, clip)
+
+
+def with_clips(reason: str, clips: int) -> str:
+    """Why a job ended early, and how many committed clips it leaves."""
+    return joined((reason, sentence("{clip} clips are kept", clip=clips))) if clips else reason
+
+
+def not_switched(failed: str, why: str, mode: str) -> str:
+    """A switch of modes did not come about: the job goes on as before."""
+    return sentence(
+        "the switch to {failed} failed ({why}): it goes on in mode {mode}",
+        failed=failed,
+        why=why,
+        mode=mode,
+    )
 
 
 def not_kept(path: Path, error: OSError) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from engine.ranks.protocol import Report
+from engine.sentence import sentence
 
 _SIGNALS: Final = {int(s) for s in signal.Signals}
 
@@ -36,15 +37,18 @@ class RankExit:
     def describe(self) -> str:
         """In words, for a log line."""
         if self.signal is not None:
-            name = signal.Signals(self.signal).name if self.signal in _SIGNALS else "a signal"
             if self.signal == signal.SIGKILL:
-                name += " (an operator, or the kernel when memory ran out)"
-            return f"was killed by {name}"
+                return sentence(
+                    "was killed by {name} (an operator, or the kernel when memory ran out)",
+                    name="SIGKILL",
+                )
+            name = signal.Signals(self.signal).name if self.signal in _SIGNALS else "a signal"
+            return sentence("was killed by {name}", name=name)
         if self.code is None:
-            return "ended, its exit status unknown"
+            return sentence("ended, its exit status unknown")
         if self.code == 0 and not self.finished:
-            return "left with exit code 0 before its job was finished"
-        return f"exited with code {self.code}"
+            return sentence("left with exit code 0 before its job was finished")
+        return sentence("exited with code {code}", code=self.code)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from engine.guard.identity import Identity, PidFd
 from engine.ranks.outcome import GroupResult, RankExit
 from engine.ranks.protocol import Report
+from engine.sentence import sentence
 
 
 @dataclass
@@ -51,13 +52,23 @@ def result_of(
     elif ok:
         reason = "done"
     elif root is None:
-        reason = "the rank server ended and took its ranks along"
+        reason = sentence("the rank server ended and took its ranks along")
     elif root.failed is not None:
         data = root.failed.data
-        reason = f"rank {root.rank} failed ({data.get('kind')}): {data.get('message')}"
+        reason = sentence(
+            "rank {rank} failed ({kind}): {message}",
+            rank=root.rank,
+            kind=data.get("kind"),
+            message=data.get("message"),
+        )
     else:
         assert root.exit is not None
-        reason = f"rank {root.rank} (process {root.pid}) {root.exit.describe()}"
+        reason = sentence(
+            "rank {rank} (process {pid}) {describe}",
+            rank=root.rank,
+            pid=root.pid,
+            describe=root.exit.describe(),
+        )
     return GroupResult(
         reason=reason,
         ok=ok,

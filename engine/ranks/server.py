@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from engine.guard import marks
+from engine.sentence import sentence
 
 MODULE: Final = "engine.ranks.onrank.forkserver"
 DEFAULT_ENTRY: Final = "engine.ranks.onrank.job:run"
@@ -139,7 +140,7 @@ class RankServer:
     def _ensure(self) -> _Incarnation:
         with self._lock:
             if self._closed:
-                raise RankServerError("the rank server is closed")
+                raise RankServerError(sentence("the rank server is closed"))
             if self._current is None or self._current.dead.is_set() or self._current.lost:
                 self._current = _Incarnation(self._on_log, self._preload, self._home)
             return self._current
@@ -244,7 +245,7 @@ class _Incarnation:
         if self.loop is loop:
             return
         if self.loop is not None:
-            raise RankServerError("the rank server already belongs to another event loop")
+            raise RankServerError(sentence("the rank server already belongs to another event loop"))
         self.loop = loop
         self.ready = loop.create_future()
         self.ready.add_done_callback(lambda f: f.cancelled() or f.exception())  # may stay unread
@@ -272,7 +273,9 @@ class _Incarnation:
             socket.send_fds(self.control, [json.dumps(request).encode()], fds)
         except OSError as error:
             self._spawns.pop(number)
-            raise self._error(f"cannot ask for ranks: {error.strerror or error}") from error
+            raise self._error(
+                sentence("cannot ask for ranks: {strerror}", strerror=error.strerror or error)
+            ) from error
         return await future
 
     async def release(self, pgid: int) -> None:
@@ -323,7 +326,11 @@ class _Incarnation:
         elif said == "refused":
             future = self._spawns.pop(message["id"])
             if not future.done():
-                future.set_exception(RankServerError(f"the rank server: {message['message']}"))
+                future.set_exception(
+                    RankServerError(
+                        sentence("the rank server: {message}", message=message["message"])
+                    )
+                )
         elif said == "exit":
             exit_ = self._exits.pop(message["pid"], None)
             if exit_ is not None and not exit_.done():
@@ -356,7 +363,7 @@ class _Incarnation:
         """Nothing more will be heard: answer whoever waits."""
         if self.loop is None:
             return
-        error = self._error("the rank server ended")
+        error = self._error(sentence("the rank server ended"))
         if not self.ready.done():
             self.ready.set_exception(error)
         for spawn in self._spawns.values():

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from engine.jobs.paths import Places
+from engine.sentence import sentence
 
 #: Bytes that the kernel's ``sun_path`` takes, without its end.
 _LONGEST_PATH: Final = 107
@@ -74,7 +75,9 @@ class Place:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(self._fd)
-            raise EngineTaken(f"another process hosts the engine ({lock})") from None
+            raise EngineTaken(
+                sentence("another process hosts the engine ({lock})", lock=lock)
+            ) from None
 
     def listen(self) -> socket.socket:
         """The listening socket, mode 0600. What a dead engine left in its place is removed."""
@@ -114,12 +117,21 @@ def dial(places: Places) -> socket.socket | None:
     try:
         found = path.lstat()
         if found.st_uid != os.getuid() or not stat.S_ISSOCK(found.st_mode):
-            raise NotOurs(f"{path} is not a socket of yours; look at it, then remove it")
+            raise NotOurs(
+                sentence("{path} is not a socket of yours; look at it, then remove it", path=path)
+            )
         with _address(path) as address:
             sock.connect(address)
         peer = peer_of(sock)
         if peer.uid != os.getuid():
-            raise NotOurs(f"{path} is served by process {peer.pid} of user {peer.uid}")
+            raise NotOurs(
+                sentence(
+                    "{path} is served by process {pid} of user {uid}",
+                    path=path,
+                    pid=peer.pid,
+                    uid=peer.uid,
+                )
+            )
     except (FileNotFoundError, ConnectionRefusedError):
         sock.close()
         return None

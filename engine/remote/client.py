@@ -36,11 +36,12 @@ from engine.remote.wire import (
     lines,
     snapshot_from_dict,
 )
+from engine.sentence import sentence
 
 #: Seconds an engine may take for its first answer; it is another thread's work, done at once.
 HELLO_SECONDS: Final = 10.0
 _FLUSH_SECONDS: Final = 2.0
-_GONE: Final = "the engine has ended"
+_GONE: Final = sentence("the engine has ended")
 
 
 class RefusedByEngine(ConnectionError):  # noqa: N818 - says what happened
@@ -98,12 +99,15 @@ class SocketClient:
             answer = self._greeted.result(HELLO_SECONDS)
         except TimeoutError:
             self.close()
-            raise TimeoutError("the engine listens, but does not answer") from None
+            raise TimeoutError(sentence("the engine listens, but does not answer")) from None
         if answer.get("v") != VERSION:
             self.close()
             raise RefusedByEngine(
-                f"the running engine is avatop {answer.get('version')} and speaks another "
-                "protocol; use that version, or end it"
+                sentence(
+                    "the running engine is avatop {version} and speaks another protocol; "
+                    "use that version, or end it",
+                    version=answer.get("version"),
+                )
             )
         self.engine_pid = answer.get("pid")
         self.engine_version = str(answer.get("version", ""))
@@ -300,13 +304,13 @@ class SocketClient:
             self._ended = True
             lost, self._open = self._open, {}
         if not self._greeted.done():
-            self._greeted.set_exception(_HungUp("the engine hung up"))
+            self._greeted.set_exception(_HungUp(sentence("the engine hung up")))
         for future, _, gone in lost.values():
             if future.set_running_or_notify_cancel():
                 future.set_result(gone)
         self._out.put(None)
         if not self._stopped_told and not self._closing:
-            self._tell(EngineStopped(reason="the engine's process has ended"))
+            self._tell(EngineStopped(reason=sentence("the engine's process has ended")))
         self._sock.close()
 
     def _hang_up(self) -> None:
@@ -317,7 +321,7 @@ class SocketClient:
 def _unknown(gone: Any) -> Any:
     """What a request is answered whose answer was lost with its connection."""
     if isinstance(gone, Reply):
-        return Reply(False, "the connection broke; look whether it was done")
+        return Reply(False, sentence("the connection broke; look whether it was done"))
     return gone
 
 

@@ -21,6 +21,7 @@ from engine.messages import StopEngine
 from engine.remote.address import EngineTaken, Place
 from engine.remote.owner import watch
 from engine.remote.server import Server
+from engine.sentence import sentence
 
 #: Seconds without a client and without work until a host of its own ends.
 LINGER_SECONDS: Final = 2.0
@@ -96,7 +97,7 @@ def main(args: list[str] | None = None) -> int:
     except EngineTaken:
         return TAKEN
     except OSError as error:
-        print(f"the engine cannot listen: {error}", file=sys.stderr)
+        print(sentence("the engine cannot listen: {error}", error=error), file=sys.stderr)
         return 1
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

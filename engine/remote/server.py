@@ -24,6 +24,7 @@ from engine.remote.wire import (
     lines,
     snapshot_to_dict,
 )
+from engine.sentence import sentence
 
 MOST_CLIENTS: Final = 32
 #: Seconds a client may take for its hello.
@@ -157,11 +158,18 @@ class Server:
         try:
             peer = self.peer(sock)
         except OSError as error:
-            return f"the kernel does not say who calls: {error}"
+            return sentence("the kernel does not say who calls: {error}", error=error)
         if peer.uid != os.getuid():
-            return f"process {peer.pid} belongs to user {peer.uid}, the engine to {os.getuid()}"
+            return sentence(
+                "process {pid} belongs to user {uid}, the engine to {getuid}",
+                pid=peer.pid,
+                uid=peer.uid,
+                getuid=os.getuid(),
+            )
         if self.clients >= MOST_CLIENTS:
-            return f"{MOST_CLIENTS} clients are attached already"
+            return sentence(
+                "{most_clients} clients are attached already", most_clients=MOST_CLIENTS
+            )
         return None
 
 
@@ -236,7 +244,7 @@ class Connection:
     def _request(self, body: dict[str, Any]) -> None:
         number = body.get("id")
         if not self.kind and body.get("do") != "hello":
-            raise WireError("the first line has to be hello")
+            raise WireError(sentence("the first line has to be hello"))
         match body.get("do"):
             case "hello":
                 self._hello(body)
@@ -261,7 +269,9 @@ class Connection:
             case "farewell":
                 self._server.farewell(self.pid)
             case other:
-                self._answer(number, {"error": f"this engine does not know {other!r}"})
+                self._answer(
+                    number, {"error": sentence("this engine does not know {other!r}", other=other)}
+                )
 
     def _hello(self, body: dict[str, Any]) -> None:
         self.kind = str(body.get("kind") or "client")[:32]
@@ -282,9 +292,9 @@ class Connection:
             self._answer(number, _reply(Reply(False, str(error))))
             return
         if not isinstance(message, Command):
-            self._answer(number, _reply(Reply(False, "this is not a command")))
+            self._answer(number, _reply(Reply(False, sentence("this is not a command"))))
         elif self.read_only:
-            text = "this console is read-only: it changes nothing"
+            text = sentence("this console is read-only: it changes nothing")
             self._answer(number, _reply(Reply(False, text, state="refused")))
         else:
             self._later(number, self._server.engine.send(message), _reply)

@@ -16,6 +16,7 @@ from engine.remote import owner
 from engine.remote.address import EngineTaken
 from engine.remote.client import SocketClient, attach
 from engine.remote.host import TAKEN, Hosting
+from engine.sentence import sentence
 
 #: Seconds a new host may take until it listens (about 0.3 s on a warm disk), or an ending one may
 #: take to make room.
@@ -50,12 +51,20 @@ def attach_or_spawn(
             if code == TAKEN:  # nobody yet; or another one that was ending meanwhile
                 started.append(_spawn(where, version, owned=kind == "console"))
             elif code is not None:
-                raise EngineNotStarted(f"the engine ended with exit code {code}; see {where.log}")
+                raise EngineNotStarted(
+                    sentence(
+                        "the engine ended with exit code {code}; see {log}",
+                        code=code,
+                        log=where.log,
+                    )
+                )
         return running
 
     client = _again(attempt)
     if client is None:
-        raise EngineNotStarted(f"the engine's process does not answer; see {where.log}")
+        raise EngineNotStarted(
+            sentence("the engine's process does not answer; see {log}", log=where.log)
+        )
     return client
 
 
@@ -81,7 +90,9 @@ def attach_or_host(
 
     found = _again(attempt)
     if found is None:
-        raise EngineNotStarted(f"another process hosts the engine and does not answer ({where})")
+        raise EngineNotStarted(
+            sentence("another process hosts the engine and does not answer ({where})", where=where)
+        )
     return found
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from engine.retry.fault import Fault
+from engine.sentence import sentence
 
 Action = Literal["again", "replan", "none"]
 
@@ -21,20 +22,20 @@ _MEMORY: Final = frozenset({"cuda_oom", "fsdp_memory_growth"})
 _COMMUNICATION: Final = frozenset({"nccl_init_failure", "nccl_p2p_or_shm", "nccl_timeout_watchdog"})
 #: Another attempt would read the same bytes, or run into the same wall.
 _LASTING: Final[dict[str, str]] = {
-    "checkpoint_missing_file": "a file of the checkpoint is missing",
-    "checkpoint_corrupt": "the checkpoint is damaged",
-    "lora_mismatch": "the LoRA does not fit the model",
-    "bad_input": "the request or its files are at fault",
-    "ffmpeg_or_decode_failure": "an input cannot be decoded",
-    "disk_full": "the disk is full",
-    "permission_denied": "a file may not be read or written",
-    "import_or_dependency": "a library is missing or does not fit",
-    "driver_mismatch": "the driver does not fit",
-    "dtype_or_shape_error": "tensors do not fit together",
-    "device_side_assert": "a kernel's assertion failed",
-    "fp8_unsupported": "the device cannot compute in fp8",
-    "compile_failure": "a kernel could not be compiled",
-    "xid_or_fallen_off_bus": "the device itself is at fault and wants a look",
+    "checkpoint_missing_file": sentence("a file of the checkpoint is missing"),
+    "checkpoint_corrupt": sentence("the checkpoint is damaged"),
+    "lora_mismatch": sentence("the LoRA does not fit the model"),
+    "bad_input": sentence("the request or its files are at fault"),
+    "ffmpeg_or_decode_failure": sentence("an input cannot be decoded"),
+    "disk_full": sentence("the disk is full"),
+    "permission_denied": sentence("a file may not be read or written"),
+    "import_or_dependency": sentence("a library is missing or does not fit"),
+    "driver_mismatch": sentence("the driver does not fit"),
+    "dtype_or_shape_error": sentence("tensors do not fit together"),
+    "device_side_assert": sentence("a kernel's assertion failed"),
+    "fp8_unsupported": sentence("the device cannot compute in fp8"),
+    "compile_failure": sentence("a kernel could not be compiled"),
+    "xid_or_fallen_off_bus": sentence("the device itself is at fault and wants a look"),
 }
 _LASTING_KINDS: Final = {
     "bad_input": _LASTING["bad_input"],
@@ -74,47 +75,61 @@ def decide(
     if found.action == "none":
         return found
     if retries == 0:
-        return Decision("none", "retries are off (--retries 0)")
+        return Decision("none", sentence("retries are off (--retries 0)"))
     if attempt > retries:
-        times = "once" if retries == 1 else f"{retries} times"
-        return Decision("none", f"it was tried again {times} already (--retries {retries})")
+        if retries == 1:
+            told = sentence("it was tried again once already (--retries 1)")
+        else:
+            told = sentence(
+                "it was tried again {retries} times already (--retries {retries})", retries=retries
+            )
+        return Decision("none", told)
     if not resumable:
-        return Decision("none", "its committed clips cannot be gone on from by itself")
+        return Decision("none", sentence("its committed clips cannot be gone on from by itself"))
     return found
 
 
 def _cause(fault: Fault, environment: Mapping[str, str], nccl: bool) -> Decision:
     if fault.limit == "wall":
-        return Decision("none", "it took longer than it may in all")
+        return Decision("none", sentence("it took longer than it may in all"))
     if fault.limit is not None:
-        return Decision("again", "it stood still; its ranks are started afresh")
+        return Decision("again", sentence("it stood still; its ranks are started afresh"))
     if fault.kind in _LASTING_KINDS:
-        return Decision("none", f"{_LASTING_KINDS[fault.kind]}; another attempt changes nothing")
+        return Decision(
+            "none",
+            sentence("{fault}; another attempt changes nothing", fault=_LASTING_KINDS[fault.kind]),
+        )
     if fault.kind == "oom" or _first(fault, _MEMORY):
-        return Decision("replan", "out of memory")
+        return Decision("replan", sentence("out of memory"))
     lasting = next((c for c in fault.classes if c in _LASTING), None)
     if lasting is not None:
-        return Decision("none", f"{_LASTING[lasting]}; another attempt changes nothing")
+        return Decision(
+            "none", sentence("{fault}; another attempt changes nothing", fault=_LASTING[lasting])
+        )
     if "port_in_use" in fault.classes:
-        return Decision("again", "its port was taken; it gets another one")
+        return Decision("again", sentence("its port was taken; it gets another one"))
     if fault.kind == "comm" or _first(fault, _COMMUNICATION):
         return _communication(environment, nccl)
     if "illegal_memory_access" in fault.classes:
-        return Decision("again", "its CUDA context is lost; its ranks are started afresh")
+        return Decision("again", sentence("its CUDA context is lost; its ranks are started afresh"))
     if fault.signal is not None:
         name = _signal_name(fault.signal)
-        return Decision("again", f"a rank was ended by {name}; the others are well")
+        return Decision(
+            "again", sentence("a rank was ended by {name}; the others are well", name=name)
+        )
     if fault.kind is None and fault.rank is None:
-        return Decision("again", "its rank server ended; another one is started")
-    return Decision("none", "the fault is not one that passes by itself")
+        return Decision("again", sentence("its rank server ended; another one is started"))
+    return Decision("none", sentence("the fault is not one that passes by itself"))
 
 
 def _communication(environment: Mapping[str, str], nccl: bool) -> Decision:
     if not nccl:
-        return Decision("again", "communication failed; its ranks are started afresh")
+        return Decision("again", sentence("communication failed; its ranks are started afresh"))
     if environment.get(P2P) == "1":
-        return Decision("none", f"communication failed with {P2P}=1 as well")
-    why = f"communication failed; once more with {P2P}=1 (no direct access between devices)"
+        return Decision("none", sentence("communication failed with {p2p}=1 as well", p2p=P2P))
+    why = sentence(
+        "communication failed; once more with {p2p}=1 (no direct access between devices)", p2p=P2P
+    )
     return Decision("again", why, {P2P: "1"})
 
 

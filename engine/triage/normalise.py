@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from engine.triage.source import is_source
+
 #: Escape sequences, also those whose ESC was lost on the way (``[36m``), and Buildkite's stamps.
 _ESCAPES: Final = re.compile(
     r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b_[^\x07\x1b]*(?:\x07|\x1b\\)|\x1b\[[0-?]*[ -/]*[@-~]"
@@ -57,7 +59,7 @@ _TIMES: Final = (
 #: A level at most "warning", where loggers put theirs: words, c10's [W123 …] and [W file.cpp:…],
 #: glog's W0123, TensorFlow's ": W tensorflow/".
 _WARNING: Final = re.compile(
-    r"(?<![\w-])WARN(?:ING)?(?![\w-])|\w*Warning: |\[W(?: ?\d{3,4}| \w+\.\w+:\d+\]?) ?|^W\d{4} "
+    r"(?<![\w-])WARN(?:ING)?(?![\w-])|\w*Warning: |\[W(?: ?\d{3,4}| \w+\.\w+:\d+\]?|:\w) ?|^W\d{4} "
     r"|: W (?:tensorflow|external)/"
 )
 _CALM: Final = re.compile(
@@ -86,12 +88,14 @@ def strip_escapes(text: str) -> str:
 
 
 def body(text: str) -> str:
-    """The message alone, white space collapsed."""
+    """The message alone, white space collapsed; nothing of a line of source code."""
     text = strip_escapes(text)
     place = 0
     while (found := _PREFIX.match(text, place)) is not None and found.end() > place:
         place = found.end()
     rest = " ".join(text[place:].split())
+    if is_source(rest):
+        return ""
     return rest or " ".join(text.split())
 
 
