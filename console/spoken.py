@@ -30,7 +30,11 @@ def spoken(text: str | BaseException, model: Model | None = None) -> str:
 
 def _said(text: str, names: Mapping[str, str]) -> str:
     if isinstance(text, Sentence):
-        return t(text.template, **{name: _value(v, names) for name, v in text.values.items()})
+        values = {name: _value(value, names) for name, value in text.values.items()}
+        template = t(text.template)
+        if template.startswith("{s0}"):  # engine.sentence.joined
+            template = template.replace("; ", t("; ")).replace(". ", t(". "))
+        return template.format(**values)
     for uuid, name in names.items():
         if uuid in text:
             text = text.replace(uuid, name)

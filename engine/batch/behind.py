@@ -16,6 +16,7 @@ from engine.batch.store import LostClaim
 from engine.batch.tries import Made, TryFailed, make_output
 from engine.jobs.paths import Places
 from engine.messages import JobRow
+from engine.sentence import sentence
 
 #: Threads that join and verify.
 POOL: Final = 2
@@ -87,13 +88,13 @@ class Behind:
             if item.state != ALIAS or item.output or item.key in self._desk.doing:
                 continue
             if twin is None:
-                error = "what it is the same as is no longer in the batch"
+                error = sentence("what it is the same as is no longer in the batch")
                 self._desk.settle(item, state=FAILED, error=error, cause="bad_input")
             elif twin.state == DONE:
                 self._desk.doing[item.key] = VERIFYING
                 self._desk.spawn(self._alias(item, twin))
             elif twin.state in (FAILED, QUARANTINED):
-                error = f"it is the same as {twin.name}, which failed"
+                error = sentence("it is the same as {name}, which failed", name=twin.name)
                 self._desk.settle(item, state=FAILED, error=error, cause=twin.cause)
 
     async def _alias(self, item: ItemRow, twin: ItemRow) -> None:

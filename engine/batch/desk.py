@@ -20,9 +20,10 @@ from engine.batch.spec import BatchSpec
 from engine.batch.store import BatchStore, LostClaim
 from engine.batch.tries import TryFailed
 from engine.messages import BatchChanged, BatchItem
+from engine.sentence import internal, sentence
 
 #: Where no item could be asked about: each fails before a device, or the engine itself decides.
-NOWHERE: Final = Lines("cpu", (Line(0, ("cpu",), {}),), "no item is usable", {})
+NOWHERE: Final = Lines("cpu", (Line(0, ("cpu",), {}),), sentence("no item is usable"), {})
 
 Reached = Callable[[str, str], None]  # step, item's name
 
@@ -118,7 +119,11 @@ class Desk:
         if self.stopping is not None or bad < self.spec.halt_least:
             return
         if bad > self.spec.halt_share * ended:
-            reason = f"halted: {bad} of {ended} items failed; look at them, then resume"
+            reason = sentence(
+                "halted: {bad} of {ended} items failed; look at them, then resume",
+                bad=bad,
+                ended=ended,
+            )
             self.store.note(self.row.id, "halted", reason)
             self.log("ERROR", reason)
             self.stop(reason)
@@ -157,5 +162,5 @@ class Desk:
         self.tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self.log("CRITICAL", f"internal error: {type(error).__name__}: {error}")
-            self.stop(f"an internal error: {error}")
+            self.stop(internal(error))
         self.wake.set()

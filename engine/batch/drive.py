@@ -34,6 +34,7 @@ from engine.batch.store import LEASE_SECONDS, BatchStore, LostClaim
 from engine.batch.tries import Jobs, TryFailed
 from engine.client import EngineClient
 from engine.jobs.paths import Places
+from engine.sentence import sentence
 
 #: Threads that prepare.
 POOL: Final = 2
@@ -77,7 +78,7 @@ class BatchRun:
     def pause(self) -> None:
         """Begin nothing more; what is on a device is finished."""
         self._paused = True
-        self.desk.change("paused", "items on devices are finished, no more begin")
+        self.desk.change("paused", sentence("items on devices are finished, no more begin"))
 
     def resume(self) -> None:
         """Go on after a pause."""

@@ -16,6 +16,7 @@ from engine.batch.rows import ALIAS, DONE, FAILED, WAITING, ItemRow
 from engine.batch.spec import BatchSpec
 from engine.batch.store import BatchStore, LostClaim
 from engine.batch.tries import TryFailed
+from engine.sentence import sentence
 
 _FIGURES = ("frames", "seconds", "fps", "peak_bytes")
 
@@ -117,10 +118,21 @@ def recover(
             if found is not None:
                 fields = done_fields(spec, *found)
                 row = store.end(claim, "done", **fields)
-                told.append((row, f"{name}: its output was published already and is adopted"))
+                told.append(
+                    (
+                        row,
+                        sentence(
+                            "{name}: its output was published already and is adopted", name=name
+                        ),
+                    )
+                )
             else:
                 row = store.crashed(claim)
-                text = f"{name}: its engine died while it was worked on; it is {row.state}"
+                text = sentence(
+                    "{name}: its engine died while it was worked on; it is {state}",
+                    name=name,
+                    state=row.state,
+                )
                 told.append((row, text))
         clean(work, claim)
     return told

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from engine.sentence import joined, sentence
+
 #: What a whole batch takes must differ by more than this share before measured times decide.
 _EVEN: Final = 0.02
 
@@ -79,10 +81,12 @@ def choose_lines(
         return _on_cpu(wanted, plan)
     if wanted == "pipeline" or (wanted.isdecimal() and int(wanted) == 1):
         found = _pipeline(devices, plan, fixed)
-        return _told("pipeline", [found], "as asked", work, {})
+        return _told("pipeline", [found], sentence("as asked"), work, {})
     if wanted.isdecimal():
         lines = _split(devices, min(int(wanted), len(devices)), plan, fixed)
-        return _told("independent", lines, f"{wanted} lines, as asked", work, {})
+        return _told(
+            "independent", lines, sentence("{wanted} lines, as asked", wanted=wanted), work, {}
+        )
     return _automatic(devices, work, plan, fixed)
 
 
@@ -106,8 +110,9 @@ def _on_cpu(wanted: str, plan: Plan) -> Lines:
     trial = plan({})
     if not trial.fits:
         raise NoLine(trial.reason)
-    asked = "" if wanted in ("auto", "1", "pipeline") else f"; --lines {wanted} is for GPUs"
-    why = f"CPU ranks share one host, so one job runs at a time{asked}"
+    why: str = sentence("CPU ranks share one host, so one job runs at a time")
+    if wanted not in ("auto", "1", "pipeline"):
+        why = joined((why, sentence("--lines {wanted} is for GPUs", wanted=wanted)))
     return Lines("cpu", (Line(0, ("cpu",), {}),), why, {})
 
 
@@ -122,8 +127,11 @@ def _automatic(
         if not lines:
             raise NoLine(reason)
         ranks = lines[0][1].ranks
-        why = (
-            f"the request takes {ranks} ranks a job, {len(devices)} devices give {len(lines)} lines"
+        why: str = sentence(
+            "the request takes {ranks} ranks a job, {devices} devices give {lines} lines",
+            ranks=ranks,
+            devices=len(devices),
+            lines=len(lines),
         )
         return _told("independent" if len(lines) > 1 else "pipeline", lines, why, work, {})
     singles: _Trials = []
@@ -136,7 +144,7 @@ def _automatic(
         else:
             reason = reason or trial.reason
     if len(devices) == 1 and singles:
-        return _told("independent", singles, "there is one device", work, {})
+        return _told("independent", singles, sentence("there is one device"), work, {})
     pipeline: _Trials = []
     if len(devices) > 1:
         try:
@@ -162,29 +170,44 @@ def _decide(
     reason: str,
 ) -> tuple[str, str]:
     if not singles:
-        return "pipeline", f"no device holds a job alone ({reason})"
+        return "pipeline", sentence("no device holds a job alone ({reason})", reason=reason)
     if not pipeline:
-        return "independent", f"a pipeline does not fit ({reason})"
-    alone, joined = predicted["independent"], predicted["pipeline"]
+        return "independent", sentence("a pipeline does not fit ({reason})", reason=reason)
+    alone, as_one = predicted["independent"], predicted["pipeline"]
     if (
         alone is not None
-        and joined is not None
-        and abs(alone - joined) > _EVEN * max(alone, joined)
+        and as_one is not None
+        and abs(alone - as_one) > _EVEN * max(alone, as_one)
     ):
-        kind = "independent" if alone < joined else "pipeline"
-        told = f"{alone:.0f} s over {len(singles)} lines, {joined:.0f} s in one pipeline"
-        return kind, f"by measured seconds per block: {told}"
-    rule = "not all was measured here; by the rule: "
-    if alone is not None and joined is not None:
-        rule = "measured times are even; by the rule: "
+        kind = "independent" if alone < as_one else "pipeline"
+        return kind, sentence(
+            "by measured seconds per block: {alone:.0f} s over {lines} lines, {one:.0f} s in one "
+            "pipeline",
+            alone=alone,
+            lines=len(singles),
+            one=as_one,
+        )
+    kind = "pipeline"
     if items < len(singles):
-        why = f"{items} items would leave devices idle, a pipeline gives each item all of them"
-        return "pipeline", rule + why
-    if len(singles) * 2 <= devices:
-        why = f"only {len(singles)} of {devices} devices hold a job alone"
-        return "pipeline", rule + why
-    why = f"{len(singles)} devices each hold a job alone; lines neither fill nor wait for peers"
-    return "independent", rule + why
+        why = sentence(
+            "{items} items would leave devices idle, a pipeline gives each item all of them",
+            items=items,
+        )
+    elif len(singles) * 2 <= devices:
+        why = sentence(
+            "only {singles} of {devices} devices hold a job alone",
+            singles=len(singles),
+            devices=devices,
+        )
+    else:
+        kind = "independent"
+        why = sentence(
+            "{devices} devices each hold a job alone; lines neither fill nor wait for peers",
+            devices=len(singles),
+        )
+    if alone is None or as_one is None:
+        return kind, sentence("not all was measured here; by the rule: {why}", why=why)
+    return kind, sentence("measured times are even; by the rule: {why}", why=why)
 
 
 def _fixed(devices: Sequence[str], plan: Plan) -> tuple[_Trials, str]:

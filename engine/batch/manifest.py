@@ -18,6 +18,7 @@ from engine.batch.store import BatchStore
 from engine.geometry import blocks_per_clip
 from engine.jobs.store import JobStore
 from engine.release.rows import STABLE, get_release, pointer
+from engine.sentence import sentence
 
 #: Items looked at for one that the planner may be asked about.
 _SAMPLED: Final = 20
@@ -32,7 +33,7 @@ def frozen(jobs: JobStore, batch: str, spec: BatchSpec) -> tuple[Pairing, list[I
     out = Path(spec.out_dir)
     out.mkdir(parents=True, exist_ok=True)
     if not os.access(out, os.W_OK | os.X_OK):
-        raise SpecError(f"{out} cannot be written to")
+        raise SpecError(sentence("{out} cannot be written to", out=out))
     made_by = weights(jobs, spec)
     table = Path(spec.manifest) if spec.manifest else None
     found = pair_up(Path(spec.audio_dir), Path(spec.image_dir), table)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from engine.params import PARAMETERS
+from engine.sentence import sentence
 
 AUDIO_ENDINGS: Final = frozenset(
     {".wav", ".mp3", ".flac", ".m4a", ".aac", ".ogg", ".opus", ".wma", ".aiff", ".aif"}
@@ -89,9 +90,7 @@ def pair_up(audio_dir: Path, image_dir: Path, manifest: Path | None = None) -> P
             elif ending in IMAGE_ENDINGS and wanted in ("image", "both"):
                 faces.setdefault(name, []).append(path)
             else:
-                what = {"audio": "sound", "image": "picture", "both": "sound or picture"}[wanted]
-                text = f"{path} is no {what} in a known format; it is left out"
-                remarks.append(Remark("unsupported", path.name, text))
+                remarks.append(Remark("unsupported", path.name, _unknown(path, wanted)))
     changes = {} if manifest is None else _read_manifest(manifest, remarks)
     pairs = []
     for name in sorted(sounds.keys() | faces.keys()):
@@ -102,10 +101,14 @@ def pair_up(audio_dir: Path, image_dir: Path, manifest: Path | None = None) -> P
             pairs.append(Pair(name, sounds[name][0], faces[name][0], own))
     known = {pair.name for pair in pairs}
     for name in sorted(prompts.keys() - sounds.keys() - faces.keys()):
-        text = f"{prompts[name][0]} is a prompt without a sound or a portrait"
+        text = sentence("{path} is a prompt without a sound or a portrait", path=prompts[name][0])
         remarks.append(Remark("prompt", name, text))
     for name in sorted(changes.keys() - known):
-        text = f"{manifest}: {name} has a row, and no pair of that name is there"
+        text = sentence(
+            "{manifest}: {name} has a row, and no pair of that name is there",
+            manifest=manifest,
+            name=name,
+        )
         remarks.append(Remark("manifest", name, text))
     return Pairing(tuple(pairs), tuple(remarks))
 
@@ -118,7 +121,7 @@ def name_of(path: Path) -> str:
 def _same_folder(one: Path, other: Path) -> bool:
     for folder in (one, other):
         if not folder.is_dir():
-            raise PairError(f"{folder} is not a folder")
+            raise PairError(sentence("{folder} is not a folder", folder=folder))
     return one.samefile(other)
 
 
@@ -127,32 +130,70 @@ def _files(folder: Path, remarks: list[Remark]) -> list[Path]:
     try:
         entries = sorted(folder.iterdir())
     except OSError as error:
-        raise PairError(f"{folder} cannot be read: {error.strerror or error}") from error
+        raise PairError(
+            sentence(
+                "{folder} cannot be read: {strerror}",
+                folder=folder,
+                strerror=error.strerror or error,
+            )
+        ) from error
     found = []
     for path in entries:
         if path.name.startswith("."):
-            remarks.append(Remark("hidden", path.name, f"{path} is hidden; it is left out"))
+            remarks.append(
+                Remark("hidden", path.name, sentence("{path} is hidden; it is left out", path=path))
+            )
         elif path.is_dir():
-            text = f"{path} is a folder; only files right in {folder} are paired"
+            text = sentence(
+                "{path} is a folder; only files right in {folder} are paired",
+                path=path,
+                folder=folder,
+            )
             remarks.append(Remark("unsupported", path.name, text))
         elif not path.is_file():
-            text = f"{path} is no file (a broken link?); it is left out"
+            text = sentence("{path} is no file (a broken link?); it is left out", path=path)
             remarks.append(Remark("unsupported", path.name, text))
         else:
             found.append(path)
     return found
 
 
+def _unknown(path: Path, wanted: str) -> str:
+    """A file that is none of what is looked for."""
+    if wanted == "audio":
+        return sentence("{path} is no sound in a known format; it is left out", path=path)
+    if wanted == "image":
+        return sentence("{path} is no picture in a known format; it is left out", path=path)
+    return sentence("{path} is no sound or picture in a known format; it is left out", path=path)
+
+
 def _partner(kind: str, name: str, found: Mapping[str, Sequence[Path]]) -> list[Remark]:
     """What is wrong with one half of a pair: none, or more than one."""
     files = found.get(name, ())
-    what = "sound" if kind == "audio" else "portrait"
     if not files:
-        other = "portrait" if kind == "audio" else "sound"
-        return [Remark("missing", name, f"{name} has a {other} and no {what}; it is left out")]
+        text = (
+            sentence("{name} has a portrait and no sound; it is left out", name=name)
+            if kind == "audio"
+            else sentence("{name} has a sound and no portrait; it is left out", name=name)
+        )
+        return [Remark("missing", name, text)]
     if len(files) > 1:
         which = ", ".join(path.name for path in files)
-        text = f"{name} has {len(files)} {what}s ({which}); it is left out, keep one"
+        text = (
+            sentence(
+                "{name} has {count} sounds ({which}); it is left out, keep one",
+                name=name,
+                count=len(files),
+                which=which,
+            )
+            if kind == "audio"
+            else sentence(
+                "{name} has {count} portraits ({which}); it is left out, keep one",
+                name=name,
+                count=len(files),
+                which=which,
+            )
+        )
         return [Remark("doubled", name, text)]
     return []
 
@@ -166,13 +207,27 @@ def _sidecar(
             text = path.read_bytes()[: _LONGEST_PROMPT + 1].decode("utf-8-sig").strip()
         except (OSError, UnicodeDecodeError) as error:
             text = ""
-            remarks.append(Remark("prompt", name, f"{path} cannot be read as a prompt: {error}"))
+            remarks.append(
+                Remark(
+                    "prompt",
+                    name,
+                    sentence("{path} cannot be read as a prompt: {error}", path=path, error=error),
+                )
+            )
         if text:
             texts.append(text)
         elif not remarks or remarks[-1].name != name:
-            remarks.append(Remark("prompt", name, f"{path} is empty; the common prompt is used"))
+            remarks.append(
+                Remark(
+                    "prompt",
+                    name,
+                    sentence("{path} is empty; the common prompt is used", path=path),
+                )
+            )
     if len(set(texts)) > 1:
-        text = f"{name} has two different prompts; the one beside its sound is used"
+        text = sentence(
+            "{name} has two different prompts; the one beside its sound is used", name=name
+        )
         remarks.append(Remark("prompt", name, text))
     return {"prompt": texts[0]} if texts else {}
 
@@ -181,26 +236,51 @@ def _read_manifest(path: Path, remarks: list[Remark]) -> dict[str, dict[str, str
     """Name → parameters of a CSV manifest; empty cells say nothing."""
     try:
         if path.stat().st_size > _LONGEST_MANIFEST:
-            raise PairError(f"{path} is over 16 MiB, no manifest")
+            raise PairError(sentence("{path} is over 16 MiB, no manifest", path=path))
         text = path.read_text(encoding="utf-8-sig")
         rows = list(csv.DictReader(text.splitlines(), strict=True))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise PairError(f"{path} cannot be read as CSV: {error}") from error
+        raise PairError(
+            sentence("{path} cannot be read as CSV: {error}", path=path, error=error)
+        ) from error
     columns = {column for row in rows[:1] for column in row}
     if "name" not in columns:
-        raise PairError(f"{path} has no column 'name'; its first line names the columns")
+        raise PairError(
+            sentence("{path} has no column 'name'; its first line names the columns", path=path)
+        )
     unknown = sorted(str(column) for column in columns - {"name"} - ITEM_PARAMETERS)
     if unknown:
         allowed = ", ".join(sorted(ITEM_PARAMETERS))
-        raise PairError(f"{path}: {', '.join(unknown)} is no column here; name and {allowed} are")
+        raise PairError(
+            sentence(
+                "{path}: {unknown} is no column here; name and {allowed} are",
+                path=path,
+                unknown=", ".join(unknown),
+                allowed=allowed,
+            )
+        )
     found: dict[str, dict[str, str]] = {}
     for number, row in enumerate(rows, 2):
         name = unicodedata.normalize("NFC", (row.get("name") or "").strip())
         if None in row or any(value is None for value in row.values()):
-            raise PairError(f"{path}, row {number}: it has not as many fields as the first line")
+            raise PairError(
+                sentence(
+                    "{path}, row {number}: it has not as many fields as the first line",
+                    path=path,
+                    number=number,
+                )
+            )
         if not name:
-            raise PairError(f"{path}, row {number}: the name is empty")
+            raise PairError(
+                sentence("{path}, row {number}: the name is empty", path=path, number=number)
+            )
         if name in found:
-            remarks.append(Remark("doubled", name, f"{path} has {name} twice; its last row counts"))
+            remarks.append(
+                Remark(
+                    "doubled",
+                    name,
+                    sentence("{path} has {name} twice; its last row counts", path=path, name=name),
+                )
+            )
         found[name] = {k: v.strip() for k, v in row.items() if k != "name" and v.strip()}
     return found

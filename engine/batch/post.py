@@ -13,6 +13,7 @@ from typing import Final
 
 from engine.batch.publish import sidecar_of
 from engine.batch.rows import ItemRow
+from engine.sentence import sentence
 
 #: Names that ``{braces}`` and ``AVATOP_…`` variables carry.
 PLACEHOLDERS: Final = (
@@ -43,12 +44,18 @@ def check(command: Sequence[str]) -> None:
         ValueError: braces that name nothing, or an empty program.
     """
     if command and not command[0].strip():
-        raise ValueError("the post-command names no program")
+        raise ValueError(sentence("the post-command names no program"))
     for part in command:
         for _, name, spec, conversion in string.Formatter().parse(part):
             if name is not None and (name not in PLACEHOLDERS or spec or conversion):
                 known = ", ".join(f"{{{placeholder}}}" for placeholder in PLACEHOLDERS)
-                raise ValueError(f"{{{name}}} is no placeholder of a post-command; {known} are")
+                raise ValueError(
+                    sentence(
+                        "{{{name}}} is no placeholder of a post-command; {known} are",
+                        name=name,
+                        known=known,
+                    )
+                )
 
 
 def values_of(item: ItemRow) -> dict[str, str]:
@@ -94,13 +101,19 @@ async def run_post(
             start_new_session=True,
         )
     except (OSError, ValueError) as error:
-        raise PostError(f"{arguments[0]} cannot be started: {error}") from error
+        raise PostError(
+            sentence("{program} cannot be started: {error}", program=arguments[0], error=error)
+        ) from error
     said = bytearray()
     reading = asyncio.ensure_future(_read(process, said))
     try:
         code = await asyncio.wait_for(process.wait(), limit)
     except TimeoutError:
-        raise PostError(f"{arguments[0]} took over {limit:g} s and was ended") from None
+        raise PostError(
+            sentence(
+                "{program} took over {limit:g} s and was ended", program=arguments[0], limit=limit
+            )
+        ) from None
     finally:
         # Whatever it started goes with it.
         with contextlib.suppress(ProcessLookupError):
@@ -111,8 +124,13 @@ async def run_post(
         reading.cancel()
     if code:
         words = said.decode(errors="replace").strip()[-_TAIL:]
-        ended = f"exited with code {code}" if code > 0 else f"was ended by signal {-code}"
-        raise PostError(f"{arguments[0]} {ended}" + (f": {words}" if words else ""))
+        program = arguments[0]
+        told: str = (
+            sentence("{program} exited with code {code}", program=program, code=code)
+            if code > 0
+            else sentence("{program} was ended by signal {code}", program=program, code=-code)
+        )
+        raise PostError(sentence("{what}: {why}", what=told, why=words) if words else told)
 
 
 async def _read(process: asyncio.subprocess.Process, said: bytearray) -> None:

@@ -18,6 +18,7 @@ from engine.media.audio import MODEL_RATE, audio_info, load_mono16k
 from engine.media.findings import Finding, MediaError
 from engine.media.lint import lint_audio, lint_image, lint_prompt
 from engine.media.segment import PART
+from engine.sentence import sentence
 
 _PER_FRAME: Final = 1 << 14
 
@@ -54,9 +55,15 @@ def prepare_item(item: ItemRow, work: Path) -> Ready:
         try:
             same = file_digest(path) == frozen
         except OSError as error:
-            raise NotPrepared(f"{path} cannot be read any more: {error.strerror}") from error
+            raise NotPrepared(
+                sentence(
+                    "{path} cannot be read any more: {strerror}", path=path, strerror=error.strerror
+                )
+            ) from error
         if not same:
-            raise NotPrepared(f"{path} changed after the batch was frozen", "changed_input")
+            raise NotPrepared(
+                sentence("{path} changed after the batch was frozen", path=path), "changed_input"
+            )
     findings = lint_item(item)
     bad = [finding.sentence for finding in findings if finding.level == "error"]
     if bad:
@@ -94,7 +101,10 @@ def write_mono16k(path: Path, sound: NDArray[np.float32]) -> None:
             container.mux(stream.encode(None))
         os.replace(temporary, path)  # noqa: PTH105 (says what it does)
     except av.error.FFmpegError as error:
-        raise OSError(error.errno, f"{path} cannot be written: {error.strerror}") from error
+        raise OSError(
+            error.errno,
+            sentence("{path} cannot be written: {strerror}", path=path, strerror=error.strerror),
+        ) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

@@ -19,6 +19,7 @@ from engine.batch.keys import file_digest
 from engine.media.check import OutputCheck, check_output
 from engine.media.findings import Finding
 from engine.media.segment import fsync_and_hash, fsync_folder
+from engine.sentence import sentence
 
 #: Where temporary files lie: inside the output folder, so on its file system.
 WORK: Final = ".avatop-batch"
@@ -129,9 +130,10 @@ def taken(final: Path) -> str | None:
     """Why an output cannot get this name; None if it can. Ask ``adopt`` first."""
     for path in (final, sidecar_of(final)):
         if path.exists() or path.is_symlink():
-            return (
-                f"{path} is there already and is not this item's, or not whole; "
-                "move it, or choose another folder"
+            return sentence(
+                "{path} is there already and is not this item's, or not whole; move "
+                "it, or choose another folder",
+                path=path,
             )
     return None
 

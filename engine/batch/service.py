@@ -30,6 +30,7 @@ from engine.jobs.store import JobStore, StoreError
 from engine.messages import BatchChanged, BatchCommand, Event, Reply
 from engine.preflight import Machine
 from engine.release.model import ReleaseError
+from engine.sentence import internal, sentence
 from engine.telemetry.devices import DeviceSelectionError
 
 #: Seconds that ending batches are waited for; the next start recovers what is not ended then.
@@ -97,7 +98,7 @@ class BatchService:
     async def command(self, command: BatchCommand) -> Reply:
         """Answer a command; work goes on behind it."""
         if self._closed:
-            return Reply(False, "the engine is stopping", state="refused")
+            return Reply(False, sentence("the engine is stopping"), state="refused")
         try:
             match command.do:
                 case "start":
@@ -105,11 +106,13 @@ class BatchService:
                 case "pause" | "resume" | "stop" | "retry":
                     return await self._change(command.do, command.batch)
                 case other:
-                    return Reply(False, f"a batch cannot {other!r}", state="bad_input")
+                    return Reply(
+                        False, sentence("a batch cannot {other!r}", other=other), state="bad_input"
+                    )
         except (SpecError, PairError, CheckpointError, DeviceSelectionError, ReleaseError) as error:
             return Reply(False, str(error), state="bad_input")
         except NoLine as error:
-            return Reply(False, f"nothing fits: {error}", state="refused")
+            return Reply(False, sentence("nothing fits: {error}", error=error), state="refused")
         except (StoreError, OSError) as error:
             return Reply(False, str(error), state="failed")
 
@@ -137,15 +140,22 @@ class BatchService:
             raise SpecError(str(error)) from error
         earlier = self.store.of_wish(spec.digest)
         if earlier is not None and earlier.id in self._tasks:
-            return self._accepted(earlier.id, "it runs already", joined=True)
+            return self._accepted(earlier.id, sentence("it runs already"), joined=True)
         if earlier is not None and earlier.state not in ("done", "failed"):
-            return await self._go_on(earlier, "it goes on where it was")
+            return await self._go_on(earlier, sentence("it goes on where it was"))
         now = time.time()
         batch = time.strftime("%Y%m%d-%H%M%S", time.localtime(now)) + f"-{uuid.uuid4().hex[:4]}"
         found, items = await asyncio.to_thread(manifest.frozen, self._jobs, batch, spec)
         if not items and not spec.watch:
             told = "; ".join(remark.text for remark in found.remarks[:3])
-            raise PairError(f"there is no pair in {spec.audio_dir} and {spec.image_dir}. {told}")
+            raise PairError(
+                sentence(
+                    "there is no pair in {audio_dir} and {image_dir}. {told}",
+                    audio_dir=spec.audio_dir,
+                    image_dir=spec.image_dir,
+                    told=told,
+                )
+            )
         lines = await self._lay_out(spec, items)
         name = spec.name or Path(spec.out_dir).name
         row = BatchRow(batch, name, "preparing", spec.to_dict(), spec.digest, now, now)
@@ -163,10 +173,12 @@ class BatchService:
         items = self.store.items(row.id)
         lines = await self._lay_out(spec, items)
         if not self.store.take(row.id):
-            return Reply(False, f"another engine works on batch {row.id}", state="refused")
+            return Reply(
+                False, sentence("another engine works on batch {id}", id=row.id), state="refused"
+            )
         changes = {"lines": lines.to_dict()} if lines else {}
         row = self.store.update(row.id, state="preparing", note="", ended=None, **changes)
-        self.store.note(row.id, "resumed", "it was resumed")
+        self.store.note(row.id, "resumed", sentence("it was resumed"))
         self._work(row, spec, lines)
         return self._accepted(row.id, text, joined=True)
 
@@ -194,7 +206,7 @@ class BatchService:
             busy = ", ".join(gpu for gpu in gpus if gpu not in free)
             self._tell.log("WARNING", f"busy, and skipped: {busy} (other engines hold them)")
         if gpus and not free:
-            raise NoLine("other engines hold every device that the batch may have")
+            raise NoLine(sentence("other engines hold every device that the batch may have"))
         placed = any(spec.request.get(name) not in (None, False, "auto") for name in _PLACED)
         plan = planner(machine, samples, Path(spec.out_dir))
         return await asyncio.to_thread(choose_lines, spec.lines, free, work, plan, placed)
@@ -210,7 +222,7 @@ class BatchService:
         """A fault of ours ends its batch only, is told, and leaves it to be resumed."""
         if task.cancelled() or (error := task.exception()) is None:
             return
-        text = f"an internal error: {type(error).__name__}: {error}"
+        text = internal(error)
         self._tell.log("CRITICAL", f"batch {batch}: {text}")
         with contextlib.suppress(StoreError):
             self._told(self.store.update(batch, state="stopped", note=text, ended=time.time()))
@@ -258,7 +270,7 @@ class BatchService:
                 try:
                     lines = await self._lay_out(spec, self.store.items(batch))
                 except (NoLine, DeviceSelectionError) as error:
-                    run.stop(f"nothing fits: {error}")
+                    run.stop(sentence("nothing fits: {error}", error=error))
                     return
                 if lines is not None:
                     run.lay_out(lines)
@@ -281,43 +293,58 @@ class BatchService:
     async def _change(self, do: str, batch: str) -> Reply:
         row = self.store.batch(batch)
         if row is None:
-            return Reply(False, f"there is no batch {batch}", state="bad_input")
+            return Reply(
+                False, sentence("there is no batch {batch}", batch=batch), state="bad_input"
+            )
         run = self._runs.get(batch)
         if do == "retry":
             return await self._retry(row, run)
         if run is None and do == "resume" and row.state in BATCH_ENDS:
             if not any(item.state == WAITING for item in self.store.items(batch)):
-                text = f"batch {batch} has nothing left to do; retry begins what failed again"
+                text = sentence(
+                    "batch {batch} has nothing left to do; retry begins what failed again",
+                    batch=batch,
+                )
                 return Reply(False, text, state=row.state)
-            return await self._go_on(row, "it goes on where it was")
+            return await self._go_on(row, sentence("it goes on where it was"))
         if run is None:
-            return Reply(False, f"batch {batch} is {row.state}; it is not at work", state=row.state)
+            return Reply(
+                False,
+                sentence(
+                    "batch {batch} is {state}; it is not at work", batch=batch, state=row.state
+                ),
+                state=row.state,
+            )
         if do == "pause":
             run.pause()
-            self.store.note(batch, "paused", "it was paused")
+            self.store.note(batch, "paused", sentence("it was paused"))
         elif do == "resume":
             run.resume()
-            self.store.note(batch, "resumed", "it was resumed")
+            self.store.note(batch, "resumed", sentence("it was resumed"))
         else:
             self._end_inbox(batch)
-            run.stop("stopped by the operator")
-            self.store.note(batch, "stopped", "it was stopped by the operator")
+            run.stop(sentence("stopped by the operator"))
+            self.store.note(batch, "stopped", sentence("it was stopped by the operator"))
         return Reply(True, f"batch {batch}: {do}", state=run.desk.row.state, data={"batch": batch})
 
     async def _retry(self, row: BatchRow, run: BatchRun | None) -> Reply:
         again = self.store.reset(row.id)
         if not again:
-            return Reply(False, f"batch {row.id} has no failed item", state=row.state)
+            return Reply(
+                False, sentence("batch {id} has no failed item", id=row.id), state=row.state
+            )
         inputs = [item for item in again if item.cause in _INPUT_CAUSES]
         if inputs:
             spec = spec_from_dict(row.spec)
             await asyncio.to_thread(manifest.mend, self._jobs, self.store, spec, inputs)
         names = ", ".join(item.name for item in again)
-        self.store.note(row.id, "retried", f"begun again: {names}")
+        self.store.note(row.id, "retried", sentence("begun again: {names}", names=names))
         if run is not None:
             run.desk.refresh()
-            return self._accepted(row.id, f"begun again: {names}", joined=True)
-        return await self._go_on(row, f"begun again: {names}")
+            return self._accepted(
+                row.id, sentence("begun again: {names}", names=names), joined=True
+            )
+        return await self._go_on(row, sentence("begun again: {names}", names=names))
 
     def _end_inbox(self, batch: str) -> None:
         stop = self._inboxes.pop(batch, None)

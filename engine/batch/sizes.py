@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from engine.sentence import sentence
+
 #: Under 30 s, under 120 s, else.
 DEFAULT_TABLE: Final = "30=384*256,120=688*368,else=704*384"
 
@@ -58,9 +60,15 @@ def parse_sizes(text: str) -> SizeTable:
             raise SizeTableError(_usage(part))
         rows.append((seconds, size))
     if other is None:
-        raise SizeTableError(f"{text!r} says nothing for longer sounds; end it with else=W*H")
+        raise SizeTableError(
+            sentence("{text!r} says nothing for longer sounds; end it with else=W*H", text=text)
+        )
     return SizeTable(tuple(rows), other)
 
 
 def _usage(part: str) -> str:
-    return f"{part.strip()!r} is no row of a resolution table; write it as {DEFAULT_TABLE}"
+    return sentence(
+        "{part!r} is no row of a resolution table; write it as {default_table}",
+        part=part.strip(),
+        default_table=DEFAULT_TABLE,
+    )

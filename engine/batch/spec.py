@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from engine.batch.sizes import SizeTableError, parse_sizes
+from engine.sentence import sentence
 
 #: Request fields that a batch fills in itself.
 OWN_FIELDS: Final = ("image", "audio", "output", "dump_latents")
@@ -67,10 +68,10 @@ def spec_from_dict(data: Mapping[str, Any]) -> BatchSpec:
     names = {f.name for f in dataclasses.fields(BatchSpec)}
     unknown = sorted(set(data) - names)
     if unknown:
-        raise SpecError(f"a batch has no {', '.join(unknown)}")
+        raise SpecError(sentence("a batch has no {unknown}", unknown=", ".join(unknown)))
     missing = [n for n in ("audio_dir", "image_dir", "out_dir") if not data.get(n)]
     if missing:
-        raise SpecError(f"{missing[0]} is missing")
+        raise SpecError(sentence("{missing} is missing", missing=missing[0]))
     try:
         spec = BatchSpec(**{**data, "post_command": tuple(data.get("post_command") or ())})
         if spec.sizes:
@@ -79,23 +80,43 @@ def spec_from_dict(data: Mapping[str, Any]) -> BatchSpec:
         raise SpecError(str(error)) from error
     given = [name for name in OWN_FIELDS if spec.request.get(name) is not None]
     if given:
-        raise SpecError(f"--{given[0]} is a batch's own: each item has another")
+        raise SpecError(
+            sentence("--{given} is a batch's own: each item has another", given=given[0])
+        )
     if not spec.request.get("ckpt_dir"):
-        raise SpecError("--ckpt_dir is missing")
+        raise SpecError(sentence("--ckpt_dir is missing"))
     if spec.lines not in ("auto", "pipeline") and not (
         spec.lines.isdecimal() and 1 <= int(spec.lines) <= 64
     ):
-        raise SpecError(f"--lines {spec.lines}: it is auto, pipeline, or a number of lines")
+        raise SpecError(
+            sentence(
+                "--lines {lines}: it is auto, pipeline, or a number of lines", lines=spec.lines
+            )
+        )
     for name, least in (("retries", 0), ("halt_least", 1)):
         value = getattr(spec, name)
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= 1000:
-            raise SpecError(f"{name} {value!r} is not a number from {least} to 1000")
+            raise SpecError(
+                sentence(
+                    "{name} {value!r} is not a number from {least} to 1000",
+                    name=name,
+                    value=value,
+                    least=least,
+                )
+            )
     for name in ("settle_seconds", "retry_seconds", "post_timeout", "item_timeout"):
         value = getattr(spec, name)
         if value is None and name == "item_timeout":
             continue
         if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 1e7:
-            raise SpecError(f"{name} {value!r} is no number of seconds")
+            raise SpecError(
+                sentence("{name} {value!r} is no number of seconds", name=name, value=value)
+            )
     if not isinstance(spec.halt_share, int | float) or not 0 < spec.halt_share <= 1:
-        raise SpecError(f"halt_share {spec.halt_share!r} is no share above 0 and up to 1")
+        raise SpecError(
+            sentence(
+                "halt_share {halt_share!r} is no share above 0 and up to 1",
+                halt_share=spec.halt_share,
+            )
+        )
     return spec

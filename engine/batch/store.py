@@ -27,6 +27,7 @@ from engine.batch.rows import (
 )
 from engine.jobs.identity import ProcessIdentity
 from engine.jobs.store import JobStore
+from engine.sentence import sentence
 
 #: Seconds that a claim holds without being renewed.
 LEASE_SECONDS: Final = 60.0
@@ -118,7 +119,10 @@ class BatchStore:
                 holder = _identity(*who)
                 if holder is not None and holder.alive:
                     continue
-                fields = {"state": "stopped", "note": "its engine ended; resume goes on with it"}
+                fields = {
+                    "state": "stopped",
+                    "note": sentence("its engine ended; resume goes on with it"),
+                }
                 _update(db, "batches", fields, "id = ?", (batch,))
                 changed += _rows(db, BatchRow, "batches", "id = ?", (batch,))
         return tuple(changed)
@@ -223,7 +227,7 @@ class BatchStore:
         with self._jobs.writing() as db:
             where = f"batch = ? AND key = ? AND state NOT IN {CLAIMED!r}"
             if not _update(db, "batch_items", fields, where, (batch, key)):
-                raise LostClaim(f"{key[:12]} is being worked on")
+                raise LostClaim(sentence("{key} is being worked on", key=key[:12]))
             return _item(db, batch, key)
 
     def stale(self, batch: str, now: float | None = None) -> tuple[ItemRow, ...]:
@@ -241,9 +245,10 @@ class BatchStore:
             LostClaim: somebody else has it already.
         """
         many = claim.crashes + 1 >= MOST_CRASHES
-        error = (
-            f"its engine died {claim.crashes + 1} times while it was worked on; "
-            "look at it, then: avatop batch retry"
+        error = sentence(
+            "its engine died {crashes} times while it was worked on; look at it, "
+            "then: avatop batch retry",
+            crashes=claim.crashes + 1,
         )
         return self.end(
             claim,
@@ -335,7 +340,7 @@ def _is_stale(row: ItemRow, now: float) -> bool:
 def _fenced(db: sqlite3.Connection, claim: ItemRow, fields: Mapping[str, Any]) -> ItemRow:
     where = f"batch = ? AND key = ? AND fence = ? AND state IN {CLAIMED!r}"
     if not _update(db, "batch_items", fields, where, (claim.batch, claim.key, claim.fence)):
-        raise LostClaim(f"{claim.name} is no longer this process's to end")
+        raise LostClaim(sentence("{name} is no longer this process's to end", name=claim.name))
     return _item(db, claim.batch, claim.key)
 
 

@@ -21,6 +21,7 @@ from engine.media.findings import Finding, MediaError
 from engine.media.join import join
 from engine.messages import END_STATES, LIVE_STATES, Cancel, Event, JobChanged, JobRow, Submit
 from engine.outcome import read_result
+from engine.sentence import sentence
 
 
 class TryFailed(Exception):  # noqa: N818 - says what happened
@@ -87,12 +88,12 @@ class Jobs:
             row = await asyncio.wait_for(self._until(job, END_STATES), limit)
         except TimeoutError:
             late = True
-            await self.cancel(job, f"over its time limit of {limit:g} s")
+            await self.cancel(job, sentence("over its time limit of {limit:g} s", limit=limit))
             row = await self._until(job, END_STATES)
         if row.state == "done":
             return row
         cause = causes.TIMEOUT if late else causes.of_row(row)
-        raise TryFailed(cause, row.error or f"the job is {row.state}", row)
+        raise TryFailed(cause, row.error or sentence("the job is {state}", state=row.state), row)
 
     async def cancel(self, job: int, reason: str) -> None:
         """End a job soon."""

@@ -19,6 +19,7 @@ from engine.release.rollout import stratum, takes_candidate
 from engine.release.rows import CANDIDATE, STABLE, dump, get_release, get_rollout, pointer
 from engine.release.settings import Settings
 from engine.release.store import ReleaseStore
+from engine.sentence import sentence
 from engine.warm import COLD_VARIABLE
 
 LIVE: Final = "live"
@@ -70,7 +71,7 @@ class Assigner:
             with self._store.jobs.writing() as db:
                 return self._claim(db, row, prepared)
         except (ReleaseError, ParamError, StoreError) as error:
-            return f"no release could be given to it: {error}"
+            return sentence("no release could be given to it: {error}", error=error)
 
     def _claim(self, db: sqlite3.Connection, row: JobRow, prepared: Work) -> tuple[JobRow, Work]:
         if row.version == NONE:
@@ -149,9 +150,14 @@ class Assigner:
         if row.clip:
             gone = get_release(db, before.digest).version
             raise ReleaseError(
-                f"its {row.clip} clips are of version {gone}, which was withdrawn; clips of two "
-                f"versions are never mixed in one output. Join them (finish {row.id}), or submit "
-                "it anew under stable",
+                sentence(
+                    "its {clip} clips are of version {gone}, which was withdrawn; clips "
+                    "of two versions are never mixed in one output. Join them (finish "
+                    "{id}), or submit it anew under stable",
+                    clip=row.clip,
+                    gone=gone,
+                    id=row.id,
+                ),
                 "refused",
             )
         return stable, STABLE, LIVE, None, None

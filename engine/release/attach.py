@@ -16,6 +16,7 @@ from engine.release.quality import compare
 from engine.release.service import Host, ReleaseService
 from engine.release.settings import Settings, load, shipped
 from engine.release.validate import verify_video
+from engine.sentence import sentence
 
 if TYPE_CHECKING:
     from engine.services import Services
@@ -34,7 +35,9 @@ def open_releases(services: Services, client: EngineClient) -> ReleaseService:
         chosen = comm.devices(machine.devices, torch_is_cpu_only())
         if len(chosen) < 2:
             return None
-        await services.warm.clear({d.uuid if d else None for d in chosen}, "a benchmark needs them")
+        await services.warm.clear(
+            {d.uuid if d else None for d in chosen}, sentence("a benchmark needs them")
+        )
         pairs = settings.communication_pairs
         return await comm.pairs(
             services.server, chosen, versions, pairs, str(services.places.state)

@@ -14,6 +14,7 @@ from engine.ranks.protocol import RankSpec, Report
 from engine.ranks.server import RankServer, RankServerError
 from engine.release.gates import CANDIDATE, STABLE, Sample
 from engine.release.model import Release
+from engine.sentence import sentence
 
 ENTRY: Final = "engine.placement.onrank.comm_bench:run"
 #: On a host without GPUs, as many CPU ranks.
@@ -104,8 +105,10 @@ async def _run(
     try:
         ended = await asyncio.wait_for(asyncio.shield(group.ended), _SECONDS)
     except TimeoutError as error:
-        await group.stop("the benchmark took too long")
-        raise BenchError(f"the ranks said nothing for {_SECONDS:.0f} s") from error
+        await group.stop(sentence("the benchmark took too long"))
+        raise BenchError(
+            sentence("the ranks said nothing for {seconds:.0f} s", seconds=_SECONDS)
+        ) from error
     if not ended.ok:
         raise BenchError(ended.reason)
     return found

@@ -26,6 +26,7 @@ from engine.release.rows import Rollout
 from engine.release.settings import Settings, Stage
 from engine.release.store import ReleaseStore
 from engine.release.validate import Bench
+from engine.sentence import sentence
 
 #: Who acts where no person did.
 POLICY: Final = "policy"
@@ -123,7 +124,7 @@ class Conductor:
     async def _end_live(self, now: Rollout, samples: Sequence[Sample]) -> None:
         note = ""
         if self.stages[now.stage].share >= 1.0:
-            note = "beside stable's jobs of this rollout's earlier stages"
+            note = sentence("beside stable's jobs of this rollout's earlier stages")
         rows = gates.live(samples, self._settings, await self._armed(now), note=note)
         self._end_stage(now, rows)
 
@@ -133,7 +134,12 @@ class Conductor:
         stage = self.stages[now.stage]
         there = await self._devices()
         if stage.devices > there:
-            why = f"stage {stage.name} needs {stage.devices} devices, here are {there}: left out"
+            why = sentence(
+                "stage {name} needs {devices} devices, here are {there}: left out",
+                name=stage.name,
+                devices=stage.devices,
+                there=there,
+            )
             self._next(now, now.gates, POLICY, why)
             return
         versions = self._store.get(now.stable), self._store.get(now.candidate)
@@ -141,7 +147,8 @@ class Conductor:
             with self._held():
                 rows = await self._paired_rows(now, stage, versions)
         except HardBreach as breach:
-            self._roll_back_if_still(now, f"stage {stage.name}: {breach}", hard=True)
+            why = sentence("stage {stage}: {breach}", stage=stage.name, breach=breach)
+            self._roll_back_if_still(now, why, hard=True)
             return
         self._end_stage(now, rows)
 
@@ -198,13 +205,17 @@ class Conductor:
         now = self._active()
         if now.state != "holding" and not force:
             raise ReleaseError(
-                f"stage {self.stages[now.stage].name} has not ended with every gate held "
-                f"({now.note or 'it goes on'}); --force goes on all the same, and is audited",
+                sentence(
+                    "stage {name} has not ended with every gate held ({note}); --force "
+                    "goes on all the same, and is audited",
+                    name=self.stages[now.stage].name,
+                    note=now.note or "it goes on",
+                ),
                 "refused",
             )
         self._cancel_stage()
         rows = now.gates
-        self._next(now, rows, by, "by hand" + (", forced" if force else ""))
+        self._next(now, rows, by, _by_hand(force))
         found = self._store.rollout()
         assert found is not None
         return found
@@ -219,7 +230,7 @@ class Conductor:
         """The present stage begins anew."""
         now = self._active()
         if now.state == "rolling":
-            raise ReleaseError("it is not paused", "refused")
+            raise ReleaseError(sentence("it is not paused"), "refused")
         moved = self._move(now, "resumed", by, "", state="rolling", extended=0,
                            stage_started=self._store.clock())  # fmt: skip
         self.enter(moved)
@@ -231,12 +242,15 @@ class Conductor:
         last = now.stage == len(self.stages) - 1
         if not (last and now.state == "holding") and not force:
             raise ReleaseError(
-                f"it stands at stage {self.stages[now.stage].name}; the last stage's end promotes "
-                "it; --force does so now, and is audited",
+                sentence(
+                    "it stands at stage {name}; the last stage's end promotes it; "
+                    "--force does so now, and is audited",
+                    name=self.stages[now.stage].name,
+                ),
                 "refused",
             )
         self._cancel_stage()
-        return self._promoted(now, by, "by hand" + (", forced" if force else ""))
+        return self._promoted(now, by, _by_hand(force))
 
     def roll_back(self, by: str, why: str, running: str) -> Backing:
         """Withdraw the candidate, or what was promoted last: the pointer first, then the rest.
@@ -250,7 +264,12 @@ class Conductor:
         seconds = time.monotonic() - begun
         version = self._store.get(done.candidate).version
         self._bus.log("CRITICAL", f"release {version} withdrawn by {by} in {seconds:.3f} s: {why}")
-        self.audit("rollback", by, version, f"{why}; new jobs go to stable ({seconds:.3f} s)")
+        self.audit(
+            "rollback",
+            by,
+            version,
+            sentence("{why}; new jobs go to stable ({seconds:.3f} s)", why=why, seconds=seconds),
+        )
         self._changed()
         return Backing(done, seconds, self.spawn(self._follow(done, begun)))
 
@@ -272,7 +291,7 @@ class Conductor:
     def _active(self) -> Rollout:
         now = self._store.rollout()
         if now is None or not now.active:
-            raise ReleaseError("no version is being rolled out", "refused")
+            raise ReleaseError(sentence("no version is being rolled out"), "refused")
         return now
 
     def _next(self, now: Rollout, rows: tuple[GateRow, ...], by: str, why: str) -> None:
@@ -365,3 +384,7 @@ def sample_of(one: Assigned) -> Sample:
         peak_bytes=outcome.get("peak_bytes"),
         error=outcome.get("error"),
     )
+
+
+def _by_hand(force: bool) -> str:
+    return sentence("by hand, forced") if force else sentence("by hand")

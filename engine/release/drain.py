@@ -16,6 +16,7 @@ from engine.release import snapshot
 from engine.release.assign import LIVE, Assigned, Assigner
 from engine.release.rows import Rollout
 from engine.release.store import ReleaseStore
+from engine.sentence import joined, sentence
 
 _ANSWER_SECONDS: Final = 60.0
 _SPOILT: Final = frozenset({"failed", "interrupted", "cancelled"})
@@ -63,7 +64,9 @@ async def _anew(
 ) -> Reply:
     """End a job of the withdrawn version and ask for the same once more, under stable."""
     if row.state in LIVE_STATES:
-        reason = f"version {version} was withdrawn; the job is done anew under stable"
+        reason = sentence(
+            "version {version} was withdrawn; the job is done anew under stable", version=version
+        )
         ended = await _ask(client, Cancel(job=row.id, reason=reason))
         now = _row(jobs, row.id)
         if not ended.ok and (now is None or now.state not in _SPOILT):
@@ -97,15 +100,21 @@ def unfinished(store: ReleaseStore, assigner: Assigner, digest: str) -> list[dic
 
 def _advice(row: JobRow, one: Assigned) -> str:
     if one.replaced_by is not None:
-        return f"nothing: job {one.replaced_by} does it anew under stable"
+        return sentence(
+            "nothing: job {replaced_by} does it anew under stable", replaced_by=one.replaced_by
+        )
     if row.state in LIVE_STATES:
-        return f"it runs to its end; or: avatop cancel {row.id}, and submit it anew under stable"
+        return sentence(
+            "it runs to its end; or: avatop cancel {id}, and submit it anew under stable", id=row.id
+        )
     if row.state == "queued":
-        return "nothing: it runs under stable"
+        return sentence("nothing: it runs under stable")
     if row.clip:
-        return (
-            f"its {row.clip} clips are never mixed with stable's: avatop finish {row.id} joins "
-            "them; or submit it anew under stable"
+        return sentence(
+            "its {clip} clips are never mixed with stable's: avatop finish {id} "
+            "joins them; or submit it anew under stable",
+            clip=row.clip,
+            id=row.id,
         )
     return f"avatop resume {row.id}: no clip is committed, it runs under stable"
 
@@ -119,9 +128,19 @@ def _row(jobs: JobStore, job: int) -> JobRow | None:
 
 def told(detail: Mapping[str, Any]) -> str:
     """A drain in a sentence."""
-    parts = [f"running jobs: {detail['running']}"]
+    parts = [sentence("running jobs: {running}", running=detail["running"])]
     told_of = ("paused", "requeued", "restored")
-    parts += [f"{len(detail[name])} {name}" for name in told_of if detail[name]]
+    parts += [
+        sentence("{count} {state}", count=len(detail[name]), state=name)
+        for name in told_of
+        if detail[name]
+    ]
     if detail["refused"]:
-        parts.append(f"{len(detail['refused'])} could not be: {detail['refused']}")
-    return ", ".join(parts)
+        parts.append(
+            sentence(
+                "{count} could not be: {refused}",
+                count=len(detail["refused"]),
+                refused=str(detail["refused"]),
+            )
+        )
+    return joined(parts, ", ")

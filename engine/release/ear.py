@@ -15,6 +15,7 @@ from engine.release.conductor import Conductor
 from engine.release.gates import CANDIDATE, clip_seconds
 from engine.release.guards import hard_breach, hard_words
 from engine.release.store import ReleaseStore
+from engine.sentence import sentence
 
 if TYPE_CHECKING:
     from engine.release.service import Host
@@ -94,7 +95,7 @@ class Ear:
         if row.state == "cancelled" or nobody:
             return
         if row.state == "done" and row.attempt > 1:
-            error = f"it took {row.attempt} attempts"
+            error = sentence("it took {attempt} attempts", attempt=row.attempt)
         pace = clip_seconds(self._host.measure(row), DEFAULT_FPS) if row.state == "done" else None
         self._assigner.ended(
             row.id,

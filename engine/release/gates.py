@@ -28,6 +28,7 @@ from engine.release.stats import (
     stratified_interval,
     verdict,
 )
+from engine.sentence import joined, sentence
 
 STABLE: Final = "stable"
 CANDIDATE: Final = "candidate"
@@ -101,7 +102,7 @@ def paired(
     errors = error_row(samples, settings.error_paired, armed.get("error_rate", False))
     base = next((s.error for s in samples if s.role == STABLE and not s.ok), None)
     if base is not None and errors.verdict == FAIL:  # what stable cannot do is no fault of this one
-        note = f"stable failed as well: {base}. {errors.note}"
+        note = joined((sentence("stable failed as well: {base}", base=base), errors.note), ". ")
         errors = _replaced(errors, verdict=ERROR, note=note)
     return (*rows, errors)
 
@@ -124,7 +125,7 @@ def communication(
         )  # fmt: skip
         rows.append(row)
     if not rows:
-        why = next((s.error for s in samples if s.error), "no latency was measured")
+        why = next((s.error for s in samples if s.error), sentence("no latency was measured"))
         allowed = settings.allowed["communication"]
         rows.append(_row("communication", "s", None, allowed, ERROR, armed, None, None, note=why))
     return tuple(rows)
@@ -145,7 +146,12 @@ def live(
     said = verdict(interval, math.log1p(settings.allowed[gate]))
     if few < settings.live_jobs:
         said = INCONCLUSIVE
-        note = f"{few} comparable jobs, {settings.live_jobs} of each are needed. {note}".strip()
+        lacking = sentence(
+            "{few} comparable jobs, {needed} of each are needed.",
+            few=few,
+            needed=settings.live_jobs,
+        )
+        note = joined((lacking, note), " ") if note else lacking
     old, new = ([math.exp(o.value) for o in seen if o.candidate is side] for side in (False, True))
     row = _row(
         gate, _UNITS[gate], interval, settings.allowed[gate], said, armed.get(gate, False),
@@ -161,8 +167,15 @@ def error_row(samples: Sequence[Sample], limit: float, armed: bool) -> GateRow:
     failures = sum(not s.ok for s in new)
     interval = rate_interval(failures, len(new))
     high = f"{interval.high:.0%}" if interval else "any"
-    first = next((f": {s.error}" for s in new if s.error), "")
-    note = f"{failures} of {len(new)} jobs failed, which allows a rate of {high}{first}"
+    note: str = sentence(
+        "{failures} of {jobs} jobs failed, which allows a rate of {high}",
+        failures=failures,
+        jobs=len(new),
+        high=high,
+    )
+    first = next((s.error for s in new if s.error), None)
+    if first is not None:
+        note = sentence("{what}: {why}", what=note, why=first)
     base = sum(not s.ok for s in old) / len(old) if old else None
     rate = interval.estimate if interval else None
     return GateRow(
@@ -216,14 +229,23 @@ def _paired_row(
     losses, old, new = _differences(gate, samples)
     interval = mean_interval(losses)
     said = verdict(interval, _limit(gate, settings))
-    note = ""
+    note: str = ""
     if len(losses) < settings.inputs:
         said = INCONCLUSIVE
-        note = f"{len(losses)} inputs compared, {settings.inputs} are needed"
+        note = sentence(
+            "{count} inputs compared, {inputs} are needed",
+            count=len(losses),
+            inputs=settings.inputs,
+        )
     mode = settings.modes.get(gate, "gate")
     if mode == "observe" or (mode == "auto" and not same_numerics):
-        why = "as set" if mode == "observe" else "new weights or a LoRA may change the picture"
-        note = f"{OBSERVED} ({why}). {note}".strip()
+        why = (
+            sentence("as set")
+            if mode == "observe"
+            else sentence("new weights or a LoRA may change the picture")
+        )
+        observed = sentence("{observed} ({why}).", observed=OBSERVED, why=why)
+        note = joined((observed, note), " ") if note else observed
     quality = gate in ("psnr", "ssim")
     allowed = settings.allowed[gate]
     raw = (lambda v: v) if quality else math.exp
@@ -284,7 +306,8 @@ def _row(
 ) -> GateRow:
     if noisy and interval is not None and interval.n > 1 and interval.degenerate:
         said = INCONCLUSIVE
-        note = f"all differences are identical: that is no measurement. {note}".strip()
+        identical = sentence("all differences are identical: that is no measurement.")
+        note = joined((identical, note), " ") if note else identical
     shown = math.expm1 if logs else (lambda v: v)
     return GateRow(
         gate=gate,

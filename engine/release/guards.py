@@ -7,11 +7,9 @@ from typing import Final
 
 from engine.messages import JobRow
 from engine.metrics.errors import kinds_of
+from engine.sentence import sentence
 
-_HARD: Final = {
-    "oom": "ran out of memory",
-    "decode": "made output that cannot be decoded",
-}
+_HARD: Final = ("oom", "decode")
 _NOT_FINITE: Final = ("not finite", "nan latents", "latents are nan")
 _UNDECODABLE: Final = ("cannot be played", "has no video stream")
 
@@ -24,9 +22,9 @@ def hard_breach(row: JobRow, texts: Sequence[str] = ()) -> str | None:
             return found
     for number, kind in sorted(kinds_of(said)) if said else ():
         if kind in _HARD:
-            return f"job {row.id} {_HARD[kind]}: {said[number]}"
+            return _told(kind, row.id, said[number])
     if row.error and "(oom)" in row.error:
-        return f"job {row.id} {_HARD['oom']}: {row.error}"
+        return _told("oom", row.id, row.error)
     return None
 
 
@@ -34,7 +32,13 @@ def hard_words(job: int, text: str) -> str | None:
     """What the engine's own words say at once, without triage's patterns."""
     low = text.lower()
     if any(words in low for words in _NOT_FINITE):
-        return f"job {job} made values that are no numbers: {text}"
+        return sentence("job {job} made values that are no numbers: {text}", job=job, text=text)
     if any(words in low for words in _UNDECODABLE):
-        return f"job {job} {_HARD['decode']}: {text}"
+        return _told("decode", job, text)
     return None
+
+
+def _told(kind: str, job: int, text: str) -> str:
+    if kind == "oom":
+        return sentence("job {job} ran out of memory: {text}", job=job, text=text)
+    return sentence("job {job} made output that cannot be decoded: {text}", job=job, text=text)

@@ -13,6 +13,7 @@ from engine.geometry import DEFAULT_FPS
 from engine.parameters.request import DEFAULT_PROMPT
 from engine.release.settings import Settings
 from engine.resources import sample_data
+from engine.sentence import sentence
 
 #: Width of the 14B model, for whose sizes the settings are written.
 _FULL_DIM: Final = 5120
@@ -67,7 +68,9 @@ def fixed_inputs(settings: Settings) -> tuple[FixedInput, ...]:
         sounds = sorted((folder / "speech").glob("*.wav"))
         files = [(str(i), str(a), DEFAULT_PROMPT) for i, a in product(images, sounds)]
     if not files:
-        raise FileNotFoundError("there are no sample portraits and voices to compare releases on")
+        raise FileNotFoundError(
+            sentence("there are no sample portraits and voices to compare releases on")
+        )
     found = []
     for number in range(settings.inputs):
         image, audio, prompt = files[number % len(files)]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from engine.parameters.request import DEFAULTS, Request
+from engine.sentence import sentence
 
 #: Parameters that name files of the model.
 MODEL: Final = (
@@ -69,7 +70,7 @@ class WeightFile:
         except OSError as error:
             return f"{self.path}: {error.strerror or error}"
         if (now.st_size, now.st_mtime_ns) != (self.size, self.mtime_ns):
-            return f"{self.path} was changed after the release was added"
+            return sentence("{path} was changed after the release was added", path=self.path)
         return None
 
 
@@ -180,8 +181,11 @@ def check_version(name: str) -> str:
     """
     if _VERSION.fullmatch(name) is None or name in ("none", "stable", "candidate"):
         raise ReleaseError(
-            f"{name!r} is no version name: letters, figures, '.', '_' and '-', at most 64, and not "
-            "none, stable or candidate"
+            sentence(
+                "{name!r} is no version name: letters, figures, '.', '_' and '-', at "
+                "most 64, and not none, stable or candidate",
+                name=name,
+            )
         )
     return name
 
@@ -194,10 +198,12 @@ def check_parameters(values: Mapping[str, Any]) -> dict[str, Any]:
     """
     wrong = sorted(set(values) - set(DEFAULTS))
     if wrong:
-        raise ReleaseError(f"unknown parameters: {', '.join(wrong)}")
+        raise ReleaseError(sentence("unknown parameters: {wrong}", wrong=", ".join(wrong)))
     own = sorted(set(values) & JOB_ONLY)
     if own:
-        raise ReleaseError(f"{', '.join(own)}: belongs to a job, not to a release; leave it out")
+        raise ReleaseError(
+            sentence("{own}: belongs to a job, not to a release; leave it out", own=", ".join(own))
+        )
     return {n: v for n, v in values.items() if n not in MODEL and n != "gpu_memory_cap"}
 
 

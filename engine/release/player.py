@@ -25,6 +25,7 @@ from engine.release.inputs import FixedInput
 from engine.release.model import Release
 from engine.release.quality import Likeness
 from engine.release.settings import Settings
+from engine.sentence import sentence
 
 #: (seconds of work, frames) of each clip of a job.
 Measure = Callable[[JobRow], Sequence[tuple[float, int]]]
@@ -61,7 +62,7 @@ class Played:
         if self.row is None:
             return self.refused or "refused"
         if self.row.attempt > 1:
-            return f"it took {self.row.attempt} attempts"
+            return sentence("it took {attempt} attempts", attempt=self.row.attempt)
         return self.row.error or self.row.state
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from engine.media.findings import MediaError
 from engine.media.segment import luma_plane
+from engine.sentence import sentence
 
 _PEAK: Final = 255.0
 _WINDOW: Final = 8
@@ -46,13 +47,19 @@ def compare(reference: Path, other: Path) -> Likeness:
     pixels = frames = 0
     for one, two in zip_longest(_luma(reference), _luma(other)):
         if one is None or two is None or one.shape != two.shape:
-            raise MediaError(f"{reference.name} and {other.name} differ in size or length")
+            raise MediaError(
+                sentence(
+                    "{one} and {other} differ in size or length",
+                    one=reference.name,
+                    other=other.name,
+                )
+            )
         squares += float(np.square(one - two).sum())
         alike += ssim(one, two)
         pixels += one.size
         frames += 1
     if not frames:
-        raise MediaError(f"{reference.name} holds no frame")
+        raise MediaError(sentence("{name} holds no frame", name=reference.name))
     error = squares / pixels
     psnr = math.inf if error == 0 else 10 * math.log10(_PEAK**2 / error)
     return Likeness(frames, psnr, alike / frames)
@@ -82,7 +89,7 @@ def _luma(path: Path) -> Iterator[NDArray[np.float64]]:
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
-                raise MediaError(f"{path.name} has no video stream")
+                raise MediaError(sentence("{name} has no video stream", name=path.name))
             for frame in container.decode(container.streams.video[0]):
                 plane: Any = luma_plane(frame.reformat(format="yuv420p"))
                 yield plane.astype(np.float64)

@@ -10,6 +10,7 @@ from engine.messages import GateRow, JobRow
 from engine.preflight import Work
 from engine.release.settings import Stage
 from engine.release.stats import ERROR, FAIL, PASS
+from engine.sentence import sentence
 
 Action = Literal["wait", "extend", "advance", "hold", "pause", "rollback"]
 
@@ -34,22 +35,41 @@ def judge(stage: Stage, rows: Sequence[GateRow], extended: int, automatic: bool)
     failed = [row for row in counted if row.verdict == FAIL]
     if any(row.armed for row in failed):
         names = ", ".join(row.gate for row in failed if row.armed)
-        return Decision("rollback", f"{names} breached at stage {stage.name}")
+        return Decision(
+            "rollback", sentence("{names} breached at stage {stage}", names=names, stage=stage.name)
+        )
     if failed:
         names = ", ".join(row.gate for row in failed)
-        return Decision("pause", f"{names} breached while not armed: a person decides")
+        return Decision(
+            "pause", sentence("{names} breached while not armed: a person decides", names=names)
+        )
     broken = [row.gate for row in counted if row.verdict == ERROR]
     if broken:
-        return Decision("pause", f"{', '.join(broken)} could not be measured: a person decides")
+        return Decision(
+            "pause", sentence("{gates} could not be measured: a person decides", gates=broken)
+        )
     open_gates = [row.gate for row in counted if row.verdict != PASS]
     if open_gates or not counted:
-        what = f"{', '.join(open_gates)} inconclusive" if open_gates else "nothing was measured"
+        what = (
+            sentence("{gates} inconclusive", gates=open_gates)
+            if open_gates
+            else sentence("nothing was measured")
+        )
         if not stage.paired and extended < stage.extend:
-            return Decision("extend", f"{what}: stage {stage.name} goes on")
-        return Decision("pause", f"{what} at the end of stage {stage.name}: a person decides")
+            return Decision(
+                "extend", sentence("{what}: stage {stage} goes on", what=what, stage=stage.name)
+            )
+        return Decision(
+            "pause",
+            sentence(
+                "{what} at the end of stage {stage}: a person decides", what=what, stage=stage.name
+            ),
+        )
     if not automatic:
-        return Decision("hold", f"every gate of stage {stage.name} held: advance by hand")
-    return Decision("advance", f"every gate of stage {stage.name} held")
+        return Decision(
+            "hold", sentence("every gate of stage {stage} held: advance by hand", stage=stage.name)
+        )
+    return Decision("advance", sentence("every gate of stage {stage} held", stage=stage.name))
 
 
 def takes_candidate(share: float, here: tuple[int, int], all_: tuple[int, int]) -> bool:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from engine.messages import GateRow
 from engine.release.model import Release, ReleaseError
+from engine.sentence import sentence
 
 STABLE: Final = "stable"
 CANDIDATE: Final = "candidate"
@@ -66,7 +67,9 @@ def get_release(db: sqlite3.Connection, name: str) -> Release:
         "SELECT body FROM releases WHERE version = ? OR digest = ?", (wanted, wanted)
     ).fetchone()
     if row is None:
-        raise ReleaseError(f"there is no release {name!r}; avatop release list shows them")
+        raise ReleaseError(
+            sentence("there is no release {name!r}; avatop release list shows them", name=name)
+        )
     return Release.from_dict(json.loads(row[0]))
 
 

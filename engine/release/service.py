@@ -36,6 +36,7 @@ from engine.release.player import Compare, HardBreach, Measure, Player
 from engine.release.settings import Settings
 from engine.release.store import ReleaseStore
 from engine.release.validate import Bench, Door, Tools, Verify, check, validate
+from engine.sentence import sentence
 
 #: Seconds between two looks at a live stage's clock.
 TICK_SECONDS: Final = 15.0
@@ -86,7 +87,9 @@ class ReleaseService:
     def open(self) -> None:
         """Take up what an engine before this one left."""
         for digest in self.evidence.validating():
-            gone = check("validation", None, note="the engine ended while it went on; repeat it")
+            gone = check(
+                "validation", None, note=sentence("the engine ended while it went on; repeat it")
+            )
             release = self.store.get(digest)
             known = self.evidence.validation(digest)
             self.evidence.set_validation(release, known.hardware if known else "", "inconclusive",
@@ -144,15 +147,15 @@ class ReleaseService:
                 return Reply(True, f"stage {conductor.stages[moved.stage].name}"
                              if moved.active else "promoted", state=moved.state)  # fmt: skip
             case "pause":
-                moved = conductor.pause(by, str(options.get("why") or "by hand"))
-                return Reply(True, "paused: new jobs go to stable", state=moved.state)
+                moved = conductor.pause(by, str(options.get("why") or sentence("by hand")))
+                return Reply(True, sentence("paused: new jobs go to stable"), state=moved.state)
             case "resume":
                 moved = conductor.resume(by)
-                return Reply(True, "resumed: the stage begins anew", state=moved.state)
+                return Reply(True, sentence("resumed: the stage begins anew"), state=moved.state)
             case "rollback":
                 return await self._rollback(options, by)
             case other:
-                raise ReleaseError(f"a release cannot be asked to {other!r}")
+                raise ReleaseError(sentence("a release cannot be asked to {other!r}", other=other))
 
     async def _add(self, version: str, options: Mapping[str, Any], by: str) -> Reply:
         check_version(version)
@@ -160,7 +163,11 @@ class ReleaseService:
             release, contents = await asyncio.to_thread(self._made, version, options)
             kept = self.store.add(release, contents, by)
         self.tell()
-        text = f"release {kept.version} is known, digest {kept.digest[:12]}"
+        text = sentence(
+            "release {version} is known, digest {digest}",
+            version=kept.version,
+            digest=kept.digest[:12],
+        )
         return Reply(True, text, state="known", data={"digest": kept.digest})
 
     def _made(self, version: str, options: Mapping[str, Any]) -> tuple[Release, dict[str, bytes]]:
@@ -188,16 +195,23 @@ class ReleaseService:
     async def _validate(self, version: str, options: Mapping[str, Any], by: str) -> Reply:
         release = self.store.get(version)
         if self._validating is not None and not self._validating.done():
-            raise ReleaseError("another validation goes on; wait for its end", "refused")
+            raise ReleaseError(sentence("another validation goes on; wait for its end"), "refused")
         active = self.store.rollout()
         if active is not None and active.state == "rolling" and active.candidate == release.digest:
-            raise ReleaseError(f"{version} is being rolled out; pause it first", "refused")
+            raise ReleaseError(
+                sentence("{version} is being rolled out; pause it first", version=version),
+                "refused",
+            )
         hardware = await self._hardware()
         self.evidence.set_validation(release, hardware, "running", (), by)
         work = self._run_validation(release, hardware, options.get("drills") or {}, by)
         self._validating = self.conductor.spawn(work)
         self.tell()
-        return Reply(True, f"the validation of {version} goes on", state="validating")
+        return Reply(
+            True,
+            sentence("the validation of {version} goes on", version=version),
+            state="validating",
+        )
 
     async def _run_validation(
         self, release: Release, hardware: str, drills: Mapping[str, Any], by: str
@@ -226,44 +240,70 @@ class ReleaseService:
         if (known is None or known.state != "passed") and not force:
             state = known.state if known else "missing"
             raise ReleaseError(
-                f"its validation is {state}: avatop release validate {version}; --force starts "
-                "all the same, and is audited",
+                sentence(
+                    "its validation is {state}: avatop release validate {version}; "
+                    "--force starts all the same, and is audited",
+                    state=state,
+                    version=version,
+                ),
                 "refused",
             )
         back = self.store.find("stable")
         if back is not None and back.runner != release.runner:
             raise ReleaseError(
-                f"stable is run by {back.runner}, {version} by {release.runner}: jobs cannot be "
-                "shared between two kinds of runners",
+                sentence(
+                    "stable is run by {runner}, {version} by {runner2}: jobs cannot be "
+                    "shared between two kinds of runners",
+                    runner=back.runner,
+                    version=version,
+                    runner2=release.runner,
+                ),
                 "refused",
             )
         if back is not None and (what := await asyncio.to_thread(back.changed)) is not None:
-            raise ReleaseError(f"stable could not be gone back to: {what}", "refused")
+            raise ReleaseError(
+                sentence("stable could not be gone back to: {what}", what=what), "refused"
+            )
         now = self.store.begin(release, by, automatic=not options.get("by_hand"))
         self.conductor.audit("start", by, version, "forced" if force else "validated")
         self.conductor.enter(now)
         stage = self._host.settings.stages[now.stage].name
-        return Reply(True, f"{version} is the candidate, at stage {stage}", state="rolling")
+        return Reply(
+            True,
+            sentence("{version} is the candidate, at stage {stage}", version=version, stage=stage),
+            state="rolling",
+        )
 
     def _promote(self, version: str, by: str, force: bool) -> Reply:
         if self.store.pointer("stable") is None:
             release = self.store.get(version)
             self.store.set_first_stable(release, by)
-            self.conductor.audit("promote", by, version, "the first stable version")
+            self.conductor.audit("promote", by, version, sentence("the first stable version"))
             self.tell()
-            return Reply(True, f"{version} is stable, the first", state="promoted")
+            return Reply(
+                True, sentence("{version} is stable, the first", version=version), state="promoted"
+            )
         candidate = self.store.find("candidate")
         if version and (candidate is None or candidate.version != version):
-            raise ReleaseError(f"{version} is not the candidate: start it first", "refused")
+            raise ReleaseError(
+                sentence("{version} is not the candidate: start it first", version=version),
+                "refused",
+            )
         done = self.conductor.promote(by, force=force)
-        return Reply(True, f"{self.store.get(done.candidate).version} is stable", state=done.state)
+        return Reply(
+            True,
+            sentence("{version} is stable", version=self.store.get(done.candidate).version),
+            state=done.state,
+        )
 
     async def _rollback(self, options: Mapping[str, Any], by: str) -> Reply:
         running = str(options.get("running") or self._host.settings.running)
         if running not in ("finish", "pause", "requeue"):
-            raise ReleaseError(f"running jobs: finish, pause or requeue, not {running!r}")
+            raise ReleaseError(
+                sentence("running jobs: finish, pause or requeue, not {running!r}", running=running)
+            )
         begun = time.monotonic()
-        done = self.conductor.roll_back(by, str(options.get("why") or "by hand"), running)
+        done = self.conductor.roll_back(by, str(options.get("why") or sentence("by hand")), running)
         await asyncio.wait([done.rest])
         left = unfinished(self.store, self.assigner, done.rollout.candidate)
         data = {
@@ -273,7 +313,12 @@ class ReleaseService:
             "seconds": round(time.monotonic() - begun, 4),
             "unfinished": left,
         }
-        text = f"{data['version']} is withdrawn, {data['stable']} is live, in {data['seconds']} s"
+        text = sentence(
+            "{version} is withdrawn, {stable} is live, in {seconds} s",
+            version=data["version"],
+            stable=data["stable"],
+            seconds=data["seconds"],
+        )
         return Reply(True, text, state="rolled_back", data=data)
 
     # -- the clock ------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import platformdirs
 
 from engine.parameters.request import DEFAULTS
 from engine.release.model import PLACING, ReleaseError
+from engine.sentence import sentence
 
 Running = Literal["finish", "pause", "requeue"]
 _RUNNING: Final = ("finish", "pause", "requeue")
@@ -102,9 +103,9 @@ def of(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> Settings:
     gates, paired, checks = table["gates"], table["paired"], table["validate"]
     stages = tuple(_stage(entry) for entry in table["stage"])
     if not stages or stages[-1].paired or stages[-1].share != 1.0:
-        raise ReleaseError("releases: the last [[stage]] takes all jobs (share = 1.0)")
+        raise ReleaseError(sentence("releases: the last [[stage]] takes all jobs (share = 1.0)"))
     if len({stage.name for stage in stages}) != len(stages):
-        raise ReleaseError("releases: two stages have one name")
+        raise ReleaseError(sentence("releases: two stages have one name"))
     names = ("time_per_clip", "peak_memory", "communication", "psnr", "ssim")
     modes = {name: _choice(f"gates.{name}.mode", gates[name]["mode"], _MODES)
              for name in ("psnr", "ssim")}  # fmt: skip
@@ -146,13 +147,19 @@ def _read(path: Path) -> dict[str, Any]:
 def _merged(where: str, below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     unknown = sorted(set(above) - set(below))
     if unknown:
-        raise ReleaseError(f"releases: {where}{unknown[0]} is not known here")
+        raise ReleaseError(
+            sentence(
+                "releases: {where}{unknown} is not known here", where=where, unknown=unknown[0]
+            )
+        )
     found = dict(below)
     for name, value in above.items():
         inner = below[name]
         if isinstance(inner, Mapping):
             if not isinstance(value, Mapping):
-                raise ReleaseError(f"releases: {where}{name} is a table")
+                raise ReleaseError(
+                    sentence("releases: {where}{name} is a table", where=where, name=name)
+                )
             found[name] = _merged(f"{where}{name}.", inner, value)
         else:
             found[name] = value
@@ -161,54 +168,81 @@ def _merged(where: str, below: Mapping[str, Any], above: Mapping[str, Any]) -> d
 
 def _stage(entry: Any) -> Stage:
     if not isinstance(entry, Mapping) or not isinstance(entry.get("name"), str):
-        raise ReleaseError("releases: every [[stage]] has a name")
+        raise ReleaseError(sentence("releases: every [[stage]] has a name"))
     name = entry["name"]
     unknown = sorted(set(entry) - set(Stage.__dataclass_fields__))
     if unknown:
-        raise ReleaseError(f"releases: stage {name}: {unknown[0]} is not known here")
+        raise ReleaseError(
+            sentence(
+                "releases: stage {name}: {unknown} is not known here", name=name, unknown=unknown[0]
+            )
+        )
     placing = dict(entry.get("placement") or {})
     wrong = sorted(set(placing) - set(PLACING))
     if wrong:
-        raise ReleaseError(f"releases: stage {name}: {wrong[0]} does not say where a job runs")
+        raise ReleaseError(
+            sentence(
+                "releases: stage {name}: {wrong} does not say where a job runs",
+                name=name,
+                wrong=wrong[0],
+            )
+        )
     paired = bool(entry.get("paired", False))
     return Stage(
         name=name,
         paired=paired,
         placement={key: placing.get(key, DEFAULTS[key]) for key in placing},
-        share=0.0 if paired else _share(f"stage {name}: share", entry.get("share")),
-        jobs=int(_above(f"stage {name}: jobs", entry.get("jobs", 20))),
-        minutes=_above(f"stage {name}: minutes", entry.get("minutes", 1440.0)),
+        share=0.0
+        if paired
+        else _share(sentence("stage {name}: share", name=name), entry.get("share")),
+        jobs=int(_above(sentence("stage {name}: jobs", name=name), entry.get("jobs", 20))),
+        minutes=_above(sentence("stage {name}: minutes", name=name), entry.get("minutes", 1440.0)),
         extend=int(entry.get("extend", 2)),
     )
 
 
 def _input(entry: Any) -> dict[str, str]:
     if not isinstance(entry, Mapping) or not {"image", "audio"} <= set(entry):
-        raise ReleaseError("releases: paired.files holds tables with image and audio")
+        raise ReleaseError(sentence("releases: paired.files holds tables with image and audio"))
     return {key: str(value) for key, value in entry.items()}
 
 
 def _number(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ReleaseError(f"releases: {name} = {value!r} is no number")
+        raise ReleaseError(
+            sentence("releases: {name} = {value!r} is no number", name=name, value=value)
+        )
     return float(value)
 
 
 def _share(name: str, value: Any) -> float:
     number = _number(name, value)
     if not 0 < number <= 1:
-        raise ReleaseError(f"releases: {name} = {value} lies above 0 and at most at 1")
+        raise ReleaseError(
+            sentence(
+                "releases: {name} = {value} lies above 0 and at most at 1", name=name, value=value
+            )
+        )
     return number
 
 
 def _above(name: str, value: Any) -> float:
     number = _number(name, value)
     if number <= 0:
-        raise ReleaseError(f"releases: {name} = {value} lies above 0")
+        raise ReleaseError(
+            sentence("releases: {name} = {value} lies above 0", name=name, value=value)
+        )
     return number
 
 
 def _choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
     if value not in choices:
-        raise ReleaseError(f"releases: {name} = {value!r} is one of {', '.join(choices)}")
+        raise ReleaseError(
+            sentence(
+                "releases: {name} = {value!r} is one of {choices}",
+                name=name,
+                value=value,
+                choices=", ".join(choices),
+            )
+        )
     return str(value)

@@ -16,6 +16,7 @@ from engine.checkpoint import layout as layouts
 from engine.checkpoint.errors import CheckpointError
 from engine.checkpoint.layout import Layout
 from engine.release.model import ReleaseError, WeightFile
+from engine.sentence import sentence
 
 #: Files hashed side by side: one does not fill a fast disk.
 _HASHERS: Final = 4
@@ -125,7 +126,13 @@ def git_tag(repository: Path) -> dict[str, str]:
             command, capture_output=True, text=True, timeout=_GIT_SECONDS, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise ReleaseError(f"git cannot be asked about {repository}: {error}") from error
+        raise ReleaseError(
+            sentence(
+                "git cannot be asked about {repository}: {error}",
+                repository=repository,
+                error=error,
+            )
+        ) from error
     if done.returncode != 0:
         raise ReleaseError(f"{repository}: {done.stderr.strip() or 'git does not know it'}")
     return {"folder": str(repository), "tag": done.stdout.strip()}
@@ -167,7 +174,9 @@ def configuration(paths: Iterable[Path]) -> dict[str, bytes]:
         whole = Path(os.path.abspath(path))  # noqa: PTH100 - links stay: they are what is restored
         try:
             if whole.stat().st_size > _CONFIG_BYTES:
-                raise ReleaseError(f"{whole}: over 1 MiB, which is no configuration file")
+                raise ReleaseError(
+                    sentence("{whole}: over 1 MiB, which is no configuration file", whole=whole)
+                )
             found[str(whole)] = whole.read_bytes()
         except OSError as error:
             raise ReleaseError(f"{whole}: {error.strerror or error}") from error

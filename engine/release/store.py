@@ -27,6 +27,7 @@ from engine.release.rows import (
     pointer,
     write_log,
 )
+from engine.sentence import sentence
 
 
 class ReleaseStore:
@@ -64,12 +65,18 @@ class ReleaseStore:
                     return get_release(db, digest)
                 if version == release.version:
                     raise ReleaseError(
-                        f"version {version} exists with other content ({known[:12]}); a release "
-                        "never changes: choose another version name",
+                        sentence(
+                            "version {version} exists with other content ({known}); a "
+                            "release never changes: choose another version name",
+                            version=version,
+                            known=known[:12],
+                        ),
                         "refused",
                     )
                 if known == digest:
-                    raise ReleaseError(f"this is version {version} already", "refused")
+                    raise ReleaseError(
+                        sentence("this is version {version} already", version=version), "refused"
+                    )
             for file in (*release.weights, *release.lora):
                 db.execute(
                     "INSERT OR REPLACE INTO release_files VALUES (?, ?, ?, ?)",
@@ -190,8 +197,12 @@ class ReleaseStore:
             known = pointer(db, STABLE)
             if known is not None:
                 raise ReleaseError(
-                    f"{get_release(db, known).version} is stable; start a rollout instead: "
-                    f"avatop release start {release.version}",
+                    sentence(
+                        "{version} is stable; start a rollout instead: avatop release "
+                        "start {release}",
+                        version=get_release(db, known).version,
+                        release=release.version,
+                    ),
                     "refused",
                 )
             self._point(db, STABLE, release, by)
@@ -219,14 +230,20 @@ class ReleaseStore:
             stable, active = pointer(db, STABLE), get_rollout(db)
             if stable is None:
                 raise ReleaseError(
-                    "no version is stable: avatop release promote names the first", "refused"
+                    sentence("no version is stable: avatop release promote names the first"),
+                    "refused",
                 )
             if stable == digest:
-                raise ReleaseError(f"{release.version} is stable already", "refused")
+                raise ReleaseError(
+                    sentence("{version} is stable already", version=release.version), "refused"
+                )
             if active is not None and active.active:
                 other = get_release(db, active.candidate).version
                 raise ReleaseError(
-                    f"{other} is being rolled out; roll it back or promote it first", "refused"
+                    sentence(
+                        "{other} is being rolled out; roll it back or promote it first", other=other
+                    ),
+                    "refused",
                 )
             db.execute("UPDATE releases SET withdrawn = 0 WHERE digest = ?", (digest,))
             db.execute(
@@ -250,7 +267,9 @@ class ReleaseStore:
             if now is None or now.id != rollout.id or (now.state, now.stage) != (
                 rollout.state, rollout.stage
             ):  # fmt: skip
-                raise ReleaseError("the rollout was moved meanwhile; look at it again", "refused")
+                raise ReleaseError(
+                    sentence("the rollout was moved meanwhile; look at it again"), "refused"
+                )
             self._change(db, rollout.id, note=note, **changes)
             release = get_release(db, rollout.candidate)
             detail = {"note": note, **{k: v for k, v in changes.items() if k != "gates"}}
@@ -287,7 +306,7 @@ class ReleaseStore:
         with self.jobs.writing() as db:
             last = get_rollout(db)
             if last is None or last.state == "rolled_back":
-                raise ReleaseError("there is no rollout to take back", "refused")
+                raise ReleaseError(sentence("there is no rollout to take back"), "refused")
             bad, good = get_release(db, last.candidate), get_release(db, last.stable)
             db.execute("DELETE FROM release_pointers WHERE name = ?", (CANDIDATE,))
             if pointer(db, STABLE) != good.digest:

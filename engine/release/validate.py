@@ -25,6 +25,7 @@ from engine.release.model import Release
 from engine.release.player import Played, Player
 from engine.release.settings import Settings
 from engine.release.stats import ERROR, FAIL, FALSE_FAILS, INCONCLUSIVE, PASS
+from engine.sentence import joined, sentence
 
 #: Problems of a finished video, a clause each; empty when it is as it must be.
 Verify = Callable[[Path], Sequence[str]]
@@ -82,7 +83,7 @@ async def _as_added(release: Release) -> GateRow:
     changed = await asyncio.to_thread(release.changed)
     now = await asyncio.to_thread(snapshot.environment_now, release.environment)
     found = [changed] if changed else snapshot.differences(release.environment, now)
-    note = f"not as it was added: {'; '.join(found[:5])}" if found else ""
+    note = sentence("not as it was added: {found}", found=joined(found[:5])) if found else ""
     return check("as added", not found, note=note)
 
 
@@ -97,13 +98,16 @@ async def _clips(tools: Tools, release: Release, size: Sizes) -> list[GateRow]:
         value=took,
         allowed=limit,
         jobs=_job(played),
-        note="" if took is not None else f"it never began to work: {played.error}",
+        note=""
+        if took is not None
+        else sentence("it never began to work: {error}", error=played.error),
     )
     clips = size.clips["num_clip"]
     problems = await _problems(tools, played)
-    said = f"{clips} clips of {size.clips['size']}{_scaled(size)}"
-    output = check("clips", not problems, jobs=_job(played),
-                   note=f"{said}: {'; '.join(problems)}" if problems else said)  # fmt: skip
+    said = _scaled(sentence("{clips} clips of {size}", clips=clips, size=size.clips["size"]), size)
+    if problems:
+        said = sentence("{what}: {why}", what=said, why=joined(problems))
+    output = check("clips", not problems, jobs=_job(played), note=said)
     return [ready, output]
 
 
@@ -114,13 +118,13 @@ async def _round_trip(tools: Tools, release: Release, size: Sizes) -> GateRow:
     request = {**first.request(), **size.trip}
     if client is None:
         played = await tools.player.play(release, request, "check")
-        note = "through the engine's own client: it has no socket here"
+        note = sentence("through the engine's own client: it has no socket here")
     else:
         with contextlib.closing(client):
             played = await tools.player.through(client).play(release, request, "check")
-        note = "through the engine's socket"
+        note = sentence("through the engine's socket")
     problems = await _problems(tools, played)
-    text = "; ".join([note, *problems])
+    text = joined([note, *problems])
     return check("round trip", not problems, jobs=_job(played), note=text)
 
 
@@ -129,15 +133,21 @@ async def _high(tools: Tools, release: Release, size: Sizes) -> GateRow:
     played = await tools.player.play(release, {**first.request(), **size.high}, "check")
     cap = release.memory_cap or _usable(played)
     peak = played.row.peak_bytes if played.row else None
-    said = f"{size.high['size']}, {size.high['num_clip']} clips{_scaled(size)}"
+    told = sentence("{size}, {clips} clips", size=size.high["size"], clips=size.high["num_clip"])
+    said = _scaled(told, size)
     if not played.ok:
-        return check("high resolution", False, jobs=_job(played), note=f"{said}: {played.error}")
+        note = sentence("{what}: {why}", what=said, why=played.error)
+        return check("high resolution", False, jobs=_job(played), note=note)
     if cap is None or peak is None:
-        return check("high resolution", None, jobs=_job(played), value=peak, unit="B",
-                     note=f"{said}: no cap is set and no device tells its memory")  # fmt: skip
-    whose = "the release's cap" if release.memory_cap else "no cap is set: the device's memory"
+        note = sentence("{what}: no cap is set and no device tells its memory", what=said)
+        return check("high resolution", None, jobs=_job(played), value=peak, unit="B", note=note)
+    limit = (
+        sentence("limit: the release's cap")
+        if release.memory_cap
+        else sentence("limit: no cap is set: the device's memory")
+    )
     return check("high resolution", peak <= cap, unit="B", value=float(peak), allowed=float(cap),
-                 jobs=_job(played), note=f"{said}; limit: {whose}")  # fmt: skip
+                 jobs=_job(played), note=joined((said, limit)))  # fmt: skip
 
 
 async def _arm(tools: Tools, stable: Release, hardware: str, size: Sizes) -> list[GateRow]:
@@ -168,7 +178,9 @@ async def _arm(tools: Tools, stable: Release, hardware: str, size: Sizes) -> lis
             n=one.n,
             verdict=PASS if one.armed else INCONCLUSIVE,
             armed=one.armed,
-            note="how often noise alone fails it" if one.armed else "too few runs, or too noisy",
+            note=sentence("how often noise alone fails it")
+            if one.armed
+            else sentence("too few runs, or too noisy"),
         )
         for one in known.values()
     ]
@@ -225,5 +237,9 @@ def _job(played: Played) -> tuple[int, ...]:
     return () if played.row is None else (played.row.id,)
 
 
-def _scaled(size: Sizes) -> str:
-    return "" if size.scale == 1 else f", scaled to this checkpoint's width ({size.scale:.3f})"
+def _scaled(told: str, size: Sizes) -> str:
+    if size.scale == 1:
+        return told
+    return sentence(
+        "{what}, scaled to this checkpoint's width ({scale:.3f})", what=told, scale=size.scale
+    )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from engine.messages import DeviceReading
+from engine.sentence import sentence
 from engine.telemetry.host import HostSource
 from engine.telemetry.nvml import NvmlError, NvmlSource
 
@@ -67,22 +68,36 @@ def select_devices(
         return visible
     words = [word.strip() for word in gpus.split(",")]
     if not any(words):
-        raise DeviceSelectionError("--gpus names no device; give indices or UUIDs, e.g. --gpus 0,2")
+        raise DeviceSelectionError(
+            sentence("--gpus names no device; give indices or UUIDs, e.g. --gpus 0,2")
+        )
     if not there:
-        raise DeviceSelectionError(f"--gpus {gpus}: this host has no GPU that NVML can see")
+        raise DeviceSelectionError(
+            sentence("--gpus {gpus}: this host has no GPU that NVML can see", gpus=gpus)
+        )
     chosen: list[DeviceReading] = []
     for word in words:
         reading = _named(there, word)
         if reading is None:
             known = ", ".join(f"{r.index} ({r.uuid})" for r in there)
-            raise DeviceSelectionError(f"--gpus: no GPU is called {word!r}; there are {known}")
+            raise DeviceSelectionError(
+                sentence(
+                    "--gpus: no GPU is called {word!r}; there are {known}", word=word, known=known
+                )
+            )
         if reading not in visible:
             raise DeviceSelectionError(
-                f"--gpus: GPU {word} is hidden by CUDA_VISIBLE_DEVICES="
-                f"{env.get('CUDA_VISIBLE_DEVICES')}; change one of the two"
+                sentence(
+                    "--gpus: GPU {word} is hidden by "
+                    "CUDA_VISIBLE_DEVICES={cuda_visible_devices}; change one of the two",
+                    word=word,
+                    cuda_visible_devices=env.get("CUDA_VISIBLE_DEVICES"),
+                )
             )
         if reading in chosen:
-            raise DeviceSelectionError(f"--gpus: GPU {reading.index} is named twice")
+            raise DeviceSelectionError(
+                sentence("--gpus: GPU {index} is named twice", index=reading.index)
+            )
         chosen.append(reading)
     return chosen
 
@@ -110,5 +125,11 @@ def _named(there: Sequence[DeviceReading], word: str) -> DeviceReading | None:
         return None
     fitting = [r for r in there if r.uuid.lower().startswith(word.lower())]
     if len(fitting) > 1:
-        raise DeviceSelectionError(f"--gpus: {word!r} fits {len(fitting)} GPUs; give more of it")
+        raise DeviceSelectionError(
+            sentence(
+                "--gpus: {word!r} fits {fitting} GPUs; give more of it",
+                word=word,
+                fitting=len(fitting),
+            )
+        )
     return fitting[0] if fitting else None

@@ -14,6 +14,7 @@ import psutil
 
 from engine.guard.identity import read_stat
 from engine.messages import DeviceReading, ProcessReading
+from engine.sentence import sentence
 
 #: Shown as the state of a PID that the driver lists and ``/proc`` does not: it has ended, or it
 #: lives in another PID namespace (NVML tells the host's numbers).
@@ -26,11 +27,11 @@ _SERVER_MODULE: Final = "engine.ranks.onrank.forkserver"
 _FIRST_PID_NAMESPACE: Final = "pid:[4026531836]"
 _RANK_TITLE: Final = "avatop-rank"
 _STATES: Final = {
-    psutil.STATUS_ZOMBIE: ("defunct", "state Z: dead, its parent has not waited for it"),
-    psutil.STATUS_DEAD: ("defunct", "state X: dead"),
-    psutil.STATUS_DISK_SLEEP: ("uninterruptible", "state D: inside a kernel call"),
-    psutil.STATUS_STOPPED: ("stopped", "state T: stopped by a signal"),
-    psutil.STATUS_TRACING_STOP: ("stopped", "state t: held by a debugger"),
+    psutil.STATUS_ZOMBIE: ("defunct", sentence("state Z: dead, its parent has not waited for it")),
+    psutil.STATUS_DEAD: ("defunct", sentence("state X: dead")),
+    psutil.STATUS_DISK_SLEEP: ("uninterruptible", sentence("state D: inside a kernel call")),
+    psutil.STATUS_STOPPED: ("stopped", sentence("state T: stopped by a signal")),
+    psutil.STATUS_TRACING_STOP: ("stopped", sentence("state t: held by a debugger")),
 }
 
 
@@ -168,20 +169,32 @@ def survey(devices: Sequence[DeviceReading]) -> list[Seen]:
 def _judge(reading: ProcessReading) -> Seen:
     threads = _thread_count(reading.pid)
     if reading.state == INVALID:
-        return Seen(reading, "vanished", (f"the driver lists PID {reading.pid}, which is none",))
+        return Seen(
+            reading,
+            "vanished",
+            (sentence("the driver lists PID {pid}, which is none", pid=reading.pid),),
+        )
     if reading.state == UNSEEN:
         inside = _in_pid_namespace()
         kind = "foreign" if inside else "vanished"
-        text = "listed by the driver, not in /proc"
-        return Seen(reading, kind, (text + (" of this PID namespace" if inside else ""),))
+        text = (
+            sentence("listed by the driver, not in /proc of this PID namespace")
+            if inside
+            else sentence("listed by the driver, not in /proc")
+        )
+        return Seen(reading, kind, (text,))
     if reading.state in _STATES:
         kind, text = _STATES[reading.state]
         evidence: tuple[str, ...] = (text,)
         if kind == "defunct" and threads is not None and threads > 1:
-            evidence += (f"{threads - 1} of its threads still live and may hold memory",)
+            evidence += (
+                sentence(
+                    "{threads} of its threads still live and may hold memory", threads=threads - 1
+                ),
+            )
         return Seen(reading, kind, evidence, threads)
     if reading.rank is not None and reading.ppid is not None and not _has_server(reading.ppid):
-        text = f"a rank whose server is gone (its parent is {reading.ppid})"
+        text = sentence("a rank whose server is gone (its parent is {ppid})", ppid=reading.ppid)
         return Seen(reading, "orphan", (text,), threads)
     return Seen(reading, threads=threads)
 

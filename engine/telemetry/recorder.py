@@ -24,6 +24,7 @@ from typing import Final
 
 from engine.bus import Bus
 from engine.messages import BlockDone, Event, LogLine
+from engine.sentence import sentence
 from engine.telemetry.recorder_state import Present
 from engine.telemetry.recording_segment import (
     FORMAT,
@@ -75,7 +76,9 @@ class Limits:
                 if not 0 < value < float("inf"):
                     raise ValueError
             except ValueError:
-                wrong.append(f"{name}={text!r} is not a number above 0")
+                wrong.append(
+                    sentence("{name}={text!r} is not a number above 0", name=name, text=text)
+                )
                 continue
             if key == "total_bytes":
                 limits = dataclasses.replace(limits, total_bytes=int(value * factor))
@@ -261,7 +264,11 @@ class Recorder:
 
     def _gap(self, told: tuple[int, int]) -> LogLine:
         samples, others = told[0] - self._told[0], told[1] - self._told[1]
-        text = f"the recording leaves out {samples:,} samples and {others:,} other events here"
+        text = sentence(
+            "the recording leaves out {samples:,} samples and {others:,} other events here",
+            samples=samples,
+            others=others,
+        )
         return LogLine(level="WARNING", source="recorder", text=text, t=self._clock())
 
     def _thinned(self, at: float, event: Event) -> Event:
@@ -331,8 +338,12 @@ class Recorder:
         free = shutil.disk_usage(folder).free
         if free < self.limits.free_bytes:
             raise OSError(
-                f"{free / (1 << 20):,.0f} MiB are free there, and the last "
-                f"{self.limits.free_bytes / (1 << 20):,.0f} MiB are left to jobs"
+                sentence(
+                    "{free:,.0f} MiB are free there, and the last {free_bytes:,.0f} MiB "
+                    "are left to jobs",
+                    free=free / (1 << 20),
+                    free_bytes=self.limits.free_bytes / (1 << 20),
+                )
             )
 
     def _prune(self) -> None:
@@ -359,12 +370,16 @@ class Recorder:
         if self.paused is None:
             self._tell(
                 "WARNING",
-                f"recording pauses: {self.folder}: {reason}. Jobs go on; free disk space there, "
-                "or lower AVATOP_RECORD_MIB",
+                sentence(
+                    "recording pauses: {folder}: {reason}. Jobs go on; free disk space "
+                    "there, or lower AVATOP_RECORD_MIB",
+                    folder=self.folder,
+                    reason=reason,
+                ),
             )
         self.paused = reason
 
     def _resumed(self) -> None:
         if self.paused is not None:
             self.paused = None
-            self._tell("INFO", "recording goes on")
+            self._tell("INFO", sentence("recording goes on"))

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from engine.sentence import joined, sentence
 from engine.telemetry.recording_segment import (
     INDEX_SUFFIX,
     PREFIX,
@@ -137,12 +138,16 @@ def _read(segment: Segment, problems: list[str]) -> Contents:
     try:
         contents = read_segment(segment.load())
     except (OSError, zipfile.BadZipFile, RecordingError) as error:
-        contents = Contents(problems=[f"cannot be read: {error}"])
+        contents = Contents(problems=[sentence("cannot be read: {error}", error=error)])
     for problem in contents.problems:
         if (text := f"{segment.name}: {problem}") not in problems:
             problems.append(text)
     if contents.unknown:
-        text = f"{segment.name}: {contents.unknown:,} events of a newer avatop are left out"
+        text = sentence(
+            "{name}: {unknown:,} events of a newer avatop are left out",
+            name=segment.name,
+            unknown=contents.unknown,
+        )
         if text not in problems:
             problems.append(text)
     return contents
@@ -168,15 +173,21 @@ def open_recording(path: Path) -> Recording:
     segments = []
     for name, place in sorted(names.items()):
         if sizes[place] > PACKED_LIMIT:
-            problems.append(f"{name}: larger than any recorder writes; left out")
+            problems.append(
+                sentence("{name}: larger than any recorder writes; left out", name=name)
+            )
             continue
         segment = _segment(name, place, load, problems)
         if segment is not None:
             segments.append(segment)
     if not segments:
-        detail = f" ({'; '.join(problems[:3])})" if problems else ""
+        none = sentence(
+            "{path}: no recording here: no segments ({pattern}) with events",
+            path=path,
+            pattern=f"{PREFIX}*{SUFFIX}",
+        )
         raise RecordingError(
-            f"{path}: no recording here: no segments ({PREFIX}*{SUFFIX}) with events{detail}"
+            sentence("{what} ({why})", what=none, why=joined(problems[:3])) if problems else none
         )
     return Recording(path, segments, problems)
 
@@ -190,7 +201,7 @@ def _segment(name: str, place: str, load: _Loads, problems: list[str]) -> Segmen
         try:
             index = Index.from_json(load[beside]())
         except (OSError, ValueError, zipfile.BadZipFile):
-            problems.append(f"{name}: its index is damaged and was made anew")
+            problems.append(sentence("{name}: its index is damaged and was made anew", name=name))
         else:
             return Segment(name, index, load[place]) if index.start is not None else None
     bare = Segment(name, Index(), load[place])

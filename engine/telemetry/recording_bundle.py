@@ -21,6 +21,7 @@ from engine.messages import (
     PlanMade,
     from_dict,
 )
+from engine.sentence import sentence
 from engine.telemetry.csvlog import csv_lines
 from engine.telemetry.recorder_state import Present
 from engine.telemetry.recording import Recording
@@ -83,7 +84,7 @@ def redacted(event: Event, redactor: Redactor) -> Event:
         data["preview_width"] = data["preview_height"] = 0
     made = from_dict(data)
     if not isinstance(made, Event):
-        raise MessageError(f"{data.get('type')} is no event")
+        raise MessageError(sentence("{type} is no event", type=data.get("type")))
     return made
 
 
@@ -133,7 +134,11 @@ class Bundle:
         text = data.decode("utf-8", "replace")
         if size > LOG_BYTES:
             text = text.partition("\n")[2]
-            self.left_out.append(f"{name}: all but its last {LOG_BYTES >> 20} MiB")
+            self.left_out.append(
+                sentence(
+                    "{name}: all but its last {log_bytes} MiB", name=name, log_bytes=LOG_BYTES >> 20
+                )
+            )
         self.add_text(name, text)
 
     def add_slice(self, piece: Slice, header: Mapping[str, Any]) -> None:

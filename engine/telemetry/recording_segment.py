@@ -30,6 +30,7 @@ from engine.messages import (
     Spike,
     from_dict,
 )
+from engine.sentence import sentence
 
 FORMAT: Final = 1
 PREFIX: Final = "events-"
@@ -97,7 +98,7 @@ class Index:
             return Index(data["start"], data["end"], data["events"], data["jobs"], marks,
                          data["problems"])  # fmt: skip
         except (KeyError, TypeError) as error:
-            raise ValueError(f"not an index of a segment: {error}") from error
+            raise ValueError(sentence("not an index of a segment: {error}", error=error)) from error
 
 
 def _job(event: Event) -> int | None:
@@ -115,8 +116,13 @@ def mark_of(at: float, event: Event) -> Mark | None:
         case LogLine(level="ERROR" | "CRITICAL"):
             return Mark(at, "error", event.text[:_TEXT], event.job)
         case RankChanged(phase="died"):
-            reason = event.reason or "no reason known"
-            return Mark(at, "error", f"rank {event.rank} died: {reason}"[:_TEXT], event.job)
+            reason = event.reason or sentence("no reason known")
+            return Mark(
+                at,
+                "error",
+                sentence("rank {rank} died: {reason}", rank=event.rank, reason=reason)[:_TEXT],
+                event.job,
+            )
         case FindingRaised(role="root", resolved=False):
             return Mark(at, "error", event.cause[:_TEXT], event.job)
         case AlertChanged(state="firing"):
@@ -217,17 +223,20 @@ def unpack(data: bytes) -> Iterator[tuple[bytes, str | None]]:
                 at += len(chunk)
                 out += stream.decompress(chunk, MEMBER_LIMIT)
                 if len(out) >= MEMBER_LIMIT:
-                    problem = "unpacks to more than a recorder writes"
+                    problem = sentence("unpacks to more than a recorder writes")
         except zlib.error as error:
-            out, problem = bytearray(), f"is damaged ({error})"
+            out, problem = bytearray(), sentence("is damaged ({error})", error=error)
         if stream.eof:
             pos = at - len(stream.unused_data)
             yield bytes(out), None
             continue
         following = data.find(_MAGIC, pos + 1)
         lost = (following if following >= 0 else len(data)) - pos
-        problem = problem or "is cut short"
-        yield bytes(out[: out.rfind(b"\n") + 1]), f"{lost:,} bytes at {pos:,}: {problem}"
+        problem = problem or sentence("is cut short")
+        yield (
+            bytes(out[: out.rfind(b"\n") + 1]),
+            sentence("{lost:,} bytes at {pos:,}: {problem}", lost=lost, pos=pos, problem=problem),
+        )
         pos = following if following >= 0 else len(data)
 
 
@@ -263,7 +272,7 @@ def read_segment(data: bytes) -> Contents:
             if line.strip():
                 bad += not _take_line(contents, line)
     if bad:
-        contents.problems.append(f"{bad:,} lines are no events")
+        contents.problems.append(sentence("{bad:,} lines are no events", bad=bad))
     return contents
 
 

@@ -14,6 +14,7 @@ from typing import Final
 from engine.bus import Bus
 from engine.client import Listener
 from engine.messages import Command, Event, Reply, Snapshot
+from engine.sentence import sentence
 from engine.telemetry.recording import MARKS, Recording
 from engine.telemetry.recording_segment import Mark, Stamped
 
@@ -63,7 +64,9 @@ class ReplayClient:
         """Refused: what was recorded has happened."""
         future: Future[Reply] = Future()
         name = type(command).__name__
-        future.set_result(Reply(False, f"this is a recording; {name} needs a running engine"))
+        future.set_result(
+            Reply(False, sentence("this is a recording; {name} needs a running engine", name=name))
+        )
         return future
 
     def snapshot(self) -> Future[Snapshot]:
