@@ -23,6 +23,7 @@ from engine.alerts.notify import Notify, notify_of
 from engine.alerts.places import rules_file
 from engine.alerts.rules import Rule, RuleError, load_rules, read_toml
 from engine.messages import AlertChanged, Event, LogLine
+from engine.metrics.errors import ErrorTally
 from engine.metrics.facts import Facts
 from engine.metrics.textfile import write_textfile
 
@@ -71,7 +72,7 @@ class AlertWatch:
             read_rules, read_notify = self._read_files()
             rules, notify = rules or read_rules, notify or read_notify
         self.book = Book(state)
-        self.facts = Facts(host=socket.gethostname())
+        self.facts = Facts(host=socket.gethostname(), errors=ErrorTally(clock=clock))
         self._evaluator = Evaluator(rules, self.facts)
         self._courier = courier or Courier(notify, self.facts.host, self._tell)
         self._mail: queue.Queue[Event | None] = queue.Queue(_MAILBOX)

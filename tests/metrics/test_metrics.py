@@ -31,6 +31,7 @@ from engine.messages import (
     RankChanged,
     ReleaseChanged,
 )
+from engine.metrics.errors import ErrorTally
 from engine.metrics.facts import KEPT_JOBS, Facts
 from engine.metrics.server import MetricsServer
 from engine.metrics.text import render
@@ -208,3 +209,42 @@ def test_R8_errors_ends_and_shares_are_told_by_version() -> None:
         ({"host": "h", "version": "1.1", "role": "withdrawn"}, 0.0)
     ]
     assert samples["avatop_release_stops_total"] == [({"host": "h"}, 1.0)]
+
+
+_LOST_PEER = "RuntimeError: [gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]"
+_NCCL = "torch.distributed.DistBackendError: NCCL error in: NCCLUtils.cpp, unhandled system error"
+
+
+def _line(text: str, rank: int | None = 0, after: float = 0.0) -> LogLine:
+    source = "engine" if rank is None else "rank"
+    return LogLine(t=T + after, level="ERROR", source=source, text=text, job=7, rank=rank)
+
+
+@pytest.mark.parametrize(
+    ("lines", "kind", "count"),
+    [
+        ([_line(_LOST_PEER)], "nccl", 0),
+        ([_line(_NCCL), _line("rank 1 (process 9) was killed by SIGKILL (an operator)", 1, 1)],
+         "nccl", 0),
+        ([_line("OSError: [Errno 28] No space left on device", 1), _line(_NCCL, 0, 1)], "nccl", 0),
+        ([_line(_NCCL)], "nccl", 1),
+        # The watchdog's own SIGABRT does not hide what it found.
+        ([_line(_NCCL), _line("rank 0 (process 9) was killed by SIGABRT", 0, 1)], "nccl", 1),
+        # Nobody died before: the engine's own judgement of who failed first counts.
+        ([_line(_LOST_PEER), _line(f"interrupted: rank 0 failed (comm): {_LOST_PEER}", None, 1)],
+         "nccl", 1),
+        ([_line("failed: rank 1 failed (oom): out of memory: the cap allows 0.1 GiB", None)],
+         "oom", 1),
+    ],
+)  # fmt: skip
+def test_errors_of_communication_follow_causes_not_their_echoes(
+    lines: list[LogLine], kind: str, count: int
+) -> None:
+    now = T + 2
+    errors = ErrorTally(clock=lambda: now)
+    for line in lines:
+        errors.line(line)
+    early = errors.total(kind)
+    now = T + 30
+    assert errors.total(kind) == count
+    assert early <= count, "what may be explained yet waits"
