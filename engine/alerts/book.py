@@ -17,6 +17,7 @@ from typing import IO, Any, Final
 
 from engine.alerts.evaluate import Order, applied
 from engine.alerts.states import Alert
+from engine.sentence import sentence
 
 _BUSY_SECONDS: Final = 5.0
 _SCHEMA: Final = """
@@ -147,7 +148,10 @@ class Book:
                 raise
             aside = self.path.with_name(self.path.name + ".damaged")
             self.path.replace(aside)
-            self.notice = f"the alerts' file was damaged; it lies in {aside} and a new one is begun"
+            self.notice = sentence(
+                "the alerts' file was damaged; it lies in {aside} and a new one is begun",
+                aside=aside,
+            )
             return self._begin()
 
     def _begin(self) -> sqlite3.Connection:

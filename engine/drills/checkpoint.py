@@ -11,6 +11,7 @@ from engine.drills.compare import judge
 from engine.drills.report import DrillError, DrillReport
 from engine.drills.stage import Stage
 from engine.messages import JobChanged, RankChanged, Submit
+from engine.sentence import sentence
 
 
 def corrupt_ckpt(stage: Stage, report: DrillReport) -> None:
@@ -19,7 +20,7 @@ def corrupt_ckpt(stage: Stage, report: DrillReport) -> None:
     request = stage.request
     found = layouts.find(Path(str(request.ckpt_dir)), vae_path=request.vae_path)
     if not found.dit_files or found.vae is None:
-        raise DrillError("the checkpoint has no shard, or no VAE")
+        raise DrillError(sentence("the checkpoint has no shard, or no VAE"))
     copy = stage.places.state.parent / "ckpt"
     shard = min(found.dit_files, key=lambda path: path.stat().st_size)
     _share(found.root, copy, {shard})
@@ -34,18 +35,22 @@ def corrupt_ckpt(stage: Stage, report: DrillReport) -> None:
         flip(path, byte)
         if reply.ok:
             report.recovered = False
-            report.lost.append(f"the guard: a flipped bit in {path.name} was not noticed")
+            report.lost.append(
+                sentence("the guard: a flipped bit in {name} was not noticed", name=path.name)
+            )
             return
-        report.notes.append(f"refused: {reply.message}")
+        report.notes.append(sentence("refused: {message}", message=reply.message))
     begun = stage.find(lambda e: isinstance(e, JobChanged | RankChanged), mark)
     if begun is not None:
-        report.lost.append("the guard: a job was begun")
+        report.lost.append(sentence("the guard: a job was begun"))
     after = stage.end(stage.submit(damaged))
     judge(report, before, after)
     report.recovery_seconds = stage.next_block(after.row.id, fault, attempt=False)
     report.notes.append(
-        "bits inside a tensor's data change no header: `avatop ckpt verify` and a release's "
-        "digests find those"
+        sentence(
+            "bits inside a tensor's data change no header: `avatop ckpt verify` and a "
+            "release's digests find those"
+        )
     )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from engine.drills.report import DrillReport
 from engine.drills.stage import Made
+from engine.sentence import sentence
 
 
 def judge(report: DrillReport, before: Made, after: Made) -> None:
@@ -13,14 +14,18 @@ def judge(report: DrillReport, before: Made, after: Made) -> None:
     report.undisturbed_sha256, report.latents_sha256 = before.latents, after.latents
     report.recovered = after.done
     if not after.done:
-        report.lost.append(f"the job: {after.row.state}, {after.row.error}")
+        report.lost.append(
+            sentence("the job: {state}, {error}", state=after.row.state, error=after.row.error)
+        )
         return
     if after.latents != before.latents:
-        report.lost.append("latents: other bytes than without the fault")
+        report.lost.append(sentence("latents: other bytes than without the fault"))
     for clip, digest in enumerate(before.segments):
         if clip >= len(after.segments):
-            report.lost.append(f"clip {clip}: not committed")
+            report.lost.append(sentence("clip {clip}: not committed", clip=clip))
         elif after.segments[clip] != digest:
-            report.lost.append(f"clip {clip}: other bytes than without the fault")
+            report.lost.append(
+                sentence("clip {clip}: other bytes than without the fault", clip=clip)
+            )
     if after.row.output is None or not Path(after.row.output).is_file():
-        report.lost.append("the video")
+        report.lost.append(sentence("the video"))

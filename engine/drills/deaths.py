@@ -13,6 +13,7 @@ from engine.drills.report import DrillReport
 from engine.drills.stage import Made, Stage
 from engine.guard.limits import Limits
 from engine.messages import ClipCommitted, Event
+from engine.sentence import sentence
 
 #: Seconds after which a silent rank is given up in a drill (60 otherwise).
 SILENCE_SECONDS: Final = 5.0
@@ -35,12 +36,19 @@ def hang(stage: Stage, report: DrillReport) -> None:
     folders = sorted(stage.places.incidents.glob(f"job-{after.row.id:06d}-*"))
     told = [p.stem.removeprefix("stacks-") for f in folders for p in f.glob("stacks-rank*.txt")]
     if not folders:
-        report.lost.append("the evidence: no incident was kept")
+        report.lost.append(sentence("the evidence: no incident was kept"))
     elif told:
-        report.notes.append(f"Python stacks kept of {', '.join(sorted(told))}")
+        report.notes.append(sentence("Python stacks kept of {told}", told=", ".join(sorted(told))))
     else:
-        report.notes.append("an incident was kept without stacks: the only rank was stopped")
-    report.notes.append(f"a silent rank is given up after {SILENCE_SECONDS:.0f} s here, else 60")
+        report.notes.append(
+            sentence("an incident was kept without stacks: the only rank was stopped")
+        )
+    report.notes.append(
+        sentence(
+            "a silent rank is given up after {silence_seconds:.0f} s here, else 60",
+            silence_seconds=SILENCE_SECONDS,
+        )
+    )
 
 
 def _strike(
@@ -65,8 +73,14 @@ def _strike(
     judge(report, before, after)
     if struck and after.row.attempt > before.row.attempt:
         report.recovery_seconds = stage.next_block(after.row.id, struck[0])
-        report.notes.append(f"{number.name} for rank {rank} after the first committed clip")
+        report.notes.append(
+            sentence(
+                "{name} for rank {rank} after the first committed clip", name=number.name, rank=rank
+            )
+        )
     else:
         report.recovered = False
-        report.notes.append("the job was over before the fault could strike: give it more clips")
+        report.notes.append(
+            sentence("the job was over before the fault could strike: give it more clips")
+        )
     return after

@@ -16,6 +16,7 @@ from engine.drills.stage import Stage
 from engine.messages import ClipCommitted, Event, Resume
 from engine.parameters.request import Request
 from engine.preflight import DISK_RESERVE
+from engine.sentence import sentence
 
 _MIB: Final = 1 << 20
 #: Of the small file system, besides what preflight wants free.
@@ -32,7 +33,10 @@ def enter(folder: Path, request: Request) -> str:
     size = DISK_RESERVE + _SIZE + _PER_CLIP * (request.num_clip or 1)
     enter_mounts()
     mount_tmpfs(folder / "state" / "jobs", size)
-    return f"the disk is a tmpfs of {size // _MIB} MiB in a mount namespace of the drill's own"
+    return sentence(
+        "the disk is a tmpfs of {size} MiB in a mount namespace of the drill's own",
+        size=size // _MIB,
+    )
 
 
 def leave(folder: Path) -> None:
@@ -54,19 +58,30 @@ def disk_full(stage: Stage, report: DrillReport) -> None:
     if stopped.done:
         judge(report, before, stopped)
         report.recovered = False
-        report.notes.append("the job was over before the disk was full: give it more clips")
+        report.notes.append(
+            sentence("the job was over before the disk was full: give it more clips")
+        )
         return
-    clips = f"{len(stopped.segments)} of {len(before.segments)} clips committed"
-    report.notes.append(f"stopped: {stopped.row.state}, {clips}: {stopped.row.error}")
+    report.notes.append(
+        sentence(
+            "stopped: {state}, {clips} of {all} clips committed: {error}",
+            state=stopped.row.state,
+            clips=len(stopped.segments),
+            all=len(before.segments),
+            error=stopped.row.error,
+        )
+    )
     for clip, digest in enumerate(stopped.segments):
         if before.segments[clip : clip + 1] != (digest,):
-            report.lost.append(f"clip {clip}: other bytes than without the fault")
+            report.lost.append(
+                sentence("clip {clip}: other bytes than without the fault", clip=clip)
+            )
     ballast.unlink()
     roomy, mark = time.monotonic(), stage.mark()
     reply = stage.ask(Resume(job=job))
     if not reply.ok:
         report.recovered = False
-        report.lost.append(f"the job: {reply.message}")
+        report.lost.append(sentence("the job: {message}", message=reply.message))
         return
     after = stage.end(job, mark)
     judge(report, before, after)

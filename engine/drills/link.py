@@ -11,6 +11,7 @@ from engine.drills.namespace import enter_network
 from engine.drills.report import DrillReport, NotPermittedError
 from engine.drills.stage import Stage
 from engine.messages import ClipCommitted, Event, Relaunch
+from engine.sentence import sentence
 
 #: Queueing disciplines of the kernel, the best first: a delay with losses, or a narrow pipe.
 _SLOW: Final[dict[str, tuple[str, ...]]] = {
@@ -45,7 +46,11 @@ def slow_link(stage: Stage, report: DrillReport) -> None:
         return isinstance(event, ClipCommitted) and event.job != before.row.id and event.clip == 0
 
     def slow(event: Event) -> None:  # noqa: ARG001 - a deed hears what it was done for
-        report.notes.append(f"loopback of the group's own network namespace: {_slow_down()}")
+        report.notes.append(
+            sentence(
+                "loopback of the group's own network namespace: {slow_down}", slow_down=_slow_down()
+            )
+        )
         struck.append(time.monotonic())
 
     stage.when(first_clip, slow)
@@ -56,14 +61,24 @@ def slow_link(stage: Stage, report: DrillReport) -> None:
     judge(report, before, after)
     if not struck:
         report.recovered = False
-        report.notes.append("the job was over before the link became slow: give it more clips")
+        report.notes.append(
+            sentence("the job was over before the link became slow: give it more clips")
+        )
         return
     report.recovery_seconds = stage.next_block(after.row.id, struck[0], attempt=False)
     paces = [made.result["clips"][-1]["fps"] for made in (before, after) if made.result["clips"]]
     if len(paces) == 2:
-        report.notes.append(f"last clip at {paces[1]:.3g} fps, {paces[0]:.3g} fps undisturbed")
+        report.notes.append(
+            sentence(
+                "last clip at {slow:.3g} fps, {usual:.3g} fps undisturbed",
+                slow=paces[1],
+                usual=paces[0],
+            )
+        )
     if after.row.attempt > before.row.attempt + 1:
-        report.notes.append(f"attempt {after.row.attempt - before.row.attempt} ended well")
+        report.notes.append(
+            sentence("attempt {attempt} ended well", attempt=after.row.attempt - before.row.attempt)
+        )
 
 
 def _slow_down() -> str:
@@ -85,9 +100,13 @@ def _run(*command: str) -> None:
             command, capture_output=True, text=True, timeout=_SECONDS, check=False
         )
     except FileNotFoundError as error:
-        raise NotPermittedError(f"{command[0]} is not installed (package iproute2)") from error
+        raise NotPermittedError(
+            sentence("{command} is not installed (package iproute2)", command=command[0])
+        ) from error
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise NotPermittedError(f"{command[0]} cannot be run: {error}") from error
+        raise NotPermittedError(
+            sentence("{command} cannot be run: {error}", command=command[0], error=error)
+        ) from error
     if done.returncode:
         said = done.stderr.strip().splitlines()
         raise NotPermittedError(f"{' '.join(command[:6])}: {said[-1] if said else 'refused'}")

@@ -9,6 +9,7 @@ from engine.drills.report import DrillReport
 from engine.drills.stage import Stage
 from engine.messages import LogLine, Relaunch
 from engine.ranks.protocol import DRILL_CAP
+from engine.sentence import sentence
 
 #: Of what the plan gives to its fullest rank: the work cannot fit, another plan may.
 _SHARE: Final = 0.95
@@ -34,10 +35,12 @@ def oom(stage: Stage, report: DrillReport) -> None:
     fault = stage.find(
         lambda e: isinstance(e, LogLine) and e.job == job and "memory ran out" in e.text
     )
-    report.notes.append(f"cap {cap:,} bytes on every rank ({cap / 2**30:.3f} GiB)")
+    report.notes.append(
+        sentence("cap {cap:,} bytes on every rank ({gib:.3f} GiB)", cap=cap, gib=cap / 2**30)
+    )
     if fault is None:
         report.recovered = False
-        report.notes.append("memory did not run out: the job fits under the cap")
+        report.notes.append(sentence("memory did not run out: the job fits under the cap"))
         return
     report.recovery_seconds = stage.next_block(job, fault[0])
     report.notes += stage.lines(job, "memory ran out")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from engine.drills.report import NotPermittedError
+from engine.sentence import sentence
 
 _NEWNS: Final = 0x00020000
 _NEWUSER: Final = 0x10000000
@@ -34,9 +35,9 @@ def enter_mounts() -> None:
     Raises:
         NotPermittedError: the kernel or a container's profile forbids it.
     """
-    _unshare(_NEWNS, "a mount namespace")
+    _unshare(_NEWNS, sentence("a mount namespace"))
     flags = ctypes.c_ulong(_MS_REC | _MS_PRIVATE)
-    _check(_libc.mount(b"none", b"/", None, flags, None), "private mounts")
+    _check(_libc.mount(b"none", b"/", None, flags, None), sentence("private mounts"))
 
 
 def enter_network() -> None:
@@ -45,7 +46,7 @@ def enter_network() -> None:
     Raises:
         NotPermittedError: the kernel or a container's profile forbids it.
     """
-    _unshare(_NEWNET, "a network namespace")
+    _unshare(_NEWNET, sentence("a network namespace"))
     _let_programs_set_the_network()
 
 
@@ -59,7 +60,7 @@ def mount_tmpfs(folder: Path, size: int) -> None:
     options = f"size={size},mode=0700".encode()
     flags = ctypes.c_ulong(_MS_NOSUID_NODEV)
     made = _libc.mount(b"avatop-drill", os.fsencode(folder), b"tmpfs", flags, options)
-    _check(made, "mounting a tmpfs")
+    _check(made, sentence("mounting a tmpfs"))
 
 
 def unmount(folder: Path) -> None:
@@ -77,7 +78,9 @@ def _unshare(flag: int, what: str) -> None:
         Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
         Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
     except OSError as error:
-        raise NotPermittedError(f"{what} is not permitted here: {error.strerror}") from error
+        raise NotPermittedError(
+            sentence("{what} is not permitted here: {strerror}", what=what, strerror=error.strerror)
+        ) from error
 
 
 class _Header(ctypes.Structure):
@@ -95,14 +98,18 @@ class _Sets(ctypes.Structure):
 def _let_programs_set_the_network() -> None:
     """Without this ``exec`` takes the new namespace's capabilities from a user other than root."""
     header, sets = _Header(_CAPABILITY_VERSION_3, 0), (_Sets * 2)()
-    _check(_libc.capget(ctypes.byref(header), sets), "reading capabilities")
+    _check(_libc.capget(ctypes.byref(header), sets), sentence("reading capabilities"))
     sets[0].inheritable |= 1 << _NET_ADMIN
-    _check(_libc.capset(ctypes.byref(header), sets), "setting capabilities")
+    _check(_libc.capset(ctypes.byref(header), sets), sentence("setting capabilities"))
     raised = _libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, _NET_ADMIN, 0, 0)
-    _check(raised, "handing on CAP_NET_ADMIN")
+    _check(raised, sentence("handing on CAP_NET_ADMIN"))
 
 
 def _check(result: int, what: str) -> None:
     if result != 0:
         number = ctypes.get_errno()
-        raise NotPermittedError(f"{what} is not permitted here: {os.strerror(number)}")
+        raise NotPermittedError(
+            sentence(
+                "{what} is not permitted here: {number}", what=what, number=os.strerror(number)
+            )
+        )

@@ -12,6 +12,7 @@ from engine.drills.report import DrillReport, NotPermittedError
 from engine.drills.stage import Stage
 from engine.guard.limits import Limits
 from engine.parameters.request import Request
+from engine.sentence import sentence
 
 #: Attempts that a drill's job is given at least; to find a plan that fits may take some.
 _RETRIES: Final = 4
@@ -48,18 +49,31 @@ def _slow_network(folder: Path, request: Request) -> None:  # noqa: ARG001 - as 
 
 DRILLS: Final[dict[str, Drill]] = {
     "oom": Drill(
-        memory.oom, "A memory cap below the plan: the next fitting plan goes on.", flags=_SHARDED
+        memory.oom,
+        sentence("A memory cap below the plan: the next fitting plan goes on."),
+        flags=_SHARDED,
     ),
-    "sigkill": Drill(deaths.sigkill, "kill -9 for a rank after the first clip: it goes on."),
+    "sigkill": Drill(
+        deaths.sigkill, sentence("kill -9 for a rank after the first clip: it goes on.")
+    ),
     "hang": Drill(
-        deaths.hang, "A rank stands still: stacks are kept, it goes on.", limits=deaths.HASTY
+        deaths.hang,
+        sentence("A rank stands still: stacks are kept, it goes on."),
+        limits=deaths.HASTY,
     ),
-    "slow-link": Drill(link.slow_link, "The ranks' network becomes slow.", enter=_slow_network),
+    "slow-link": Drill(
+        link.slow_link, sentence("The ranks' network becomes slow."), enter=_slow_network
+    ),
     "disk-full": Drill(
-        disk.disk_full, "No byte is free: it goes on later.", enter=disk.enter, leave=disk.leave
+        disk.disk_full,
+        sentence("No byte is free: it goes on later."),
+        enter=disk.enter,
+        leave=disk.leave,
     ),
-    "corrupt-ckpt": Drill(checkpoint.corrupt_ckpt, "A flipped bit is refused before any rank."),
-    "port": Drill(port.port, "The rendezvous port is taken: another one at the retry."),
+    "corrupt-ckpt": Drill(
+        checkpoint.corrupt_ckpt, sentence("A flipped bit is refused before any rank.")
+    ),
+    "port": Drill(port.port, sentence("The rendezvous port is taken: another one at the retry.")),
 }
 
 
@@ -81,7 +95,7 @@ def play(name: str, request: Request, folder: Path) -> DrillReport:
         try:
             told = drill.enter(folder, request)
         except NotPermittedError as error:
-            report.notes.append(f"not played: {error}")
+            report.notes.append(sentence("not played: {error}", error=error))
             return report
         if told is not None:
             report.notes.append(told)

@@ -12,6 +12,7 @@ from typing import Final
 from engine.drills.compare import judge
 from engine.drills.report import DrillReport
 from engine.drills.stage import Stage
+from engine.sentence import sentence
 
 _POLL: Final = 0.001
 _SECONDS: Final = 60.0
@@ -21,7 +22,9 @@ def port(stage: Stage, report: DrillReport) -> None:
     """A listener on the group's port before its first rank gets there."""
     before = stage.undisturbed()
     if len(before.result["plan"]["devices"]) < 2:
-        report.notes.append("one rank needs no port: give the job two, e.g. --num_gpus_dit 2")
+        report.notes.append(
+            sentence("one rank needs no port: give the job two, e.g. --num_gpus_dit 2")
+        )
         report.recovered = False
         return
     with _Squatter() as squatter:
@@ -30,9 +33,13 @@ def port(stage: Stage, report: DrillReport) -> None:
     job = after.row.id
     if squatter.number is None or after.row.attempt == before.row.attempt:
         report.recovered = False
-        report.notes.append(f"the port was not taken in time{squatter.problem}")
+        late = sentence("the port was not taken in time")
+        why = squatter.problem
+        report.notes.append(sentence("{what}: {why}", what=late, why=why) if why else late)
         return
-    report.notes.append(f"port {squatter.number} was taken by a listener of the drill")
+    report.notes.append(
+        sentence("port {number} was taken by a listener of the drill", number=squatter.number)
+    )
     report.notes += stage.lines(job, "port was taken")
     report.recovery_seconds = stage.next_block(job, squatter.since)
 
@@ -72,7 +79,7 @@ class _Squatter:
                 listener.listen(8)
             except OSError as error:
                 listener.close()
-                self.problem = f": {error.strerror}"
+                self.problem = str(error.strerror)
             else:
                 self._listener, self.number, self.since = listener, number, time.monotonic()
             return

@@ -32,6 +32,7 @@ from engine.messages import (
 )
 from engine.outcome import read_result
 from engine.parameters.request import Request
+from engine.sentence import sentence
 
 #: Seconds that one job, or one answer, may take at most.
 PATIENCE: Final = 280.0
@@ -141,7 +142,9 @@ class Stage:
             DrillError: it was refused.
         """
         if not reply.ok or reply.job is None:
-            raise DrillError(f"the sample job was refused: {reply.message}")
+            raise DrillError(
+                sentence("the sample job was refused: {message}", message=reply.message)
+            )
         return reply.job
 
     def end(self, job: int, since: int = 0) -> Made:
@@ -164,7 +167,11 @@ class Stage:
         """
         made = self.end(self.submit())
         if not made.done:
-            raise DrillError(f"the sample job fails without a fault as well: {made.row.error}")
+            raise DrillError(
+                sentence(
+                    "the sample job fails without a fault as well: {error}", error=made.row.error
+                )
+            )
         return made
 
     # -- what was heard ------------------------------------------------------------------------
@@ -190,7 +197,12 @@ class Stage:
                 place = len(self._heard)
                 left = deadline - time.monotonic()
                 if left <= 0 or not self._more.wait(left):
-                    raise DrillError(f"what was waited for did not happen in {PATIENCE:.0f} s")
+                    raise DrillError(
+                        sentence(
+                            "what was waited for did not happen in {patience:.0f} s",
+                            patience=PATIENCE,
+                        )
+                    )
 
     def find(self, wanted: Wanted, since: int = 0) -> tuple[float, Event] | None:
         """The first such event that was heard, with its moment (``time.monotonic``)."""

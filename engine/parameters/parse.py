@@ -8,6 +8,7 @@ from typing import Any
 
 from engine.parameters.problems import closest
 from engine.parameters.table import Parameter
+from engine.sentence import sentence
 
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})
@@ -60,11 +61,15 @@ def parse_size(value: Any) -> tuple[int, int]:
     """
     match = _SIZE.fullmatch(str(value).strip())
     if match is None:
-        raise BadValueError("a size is width*height in pixels", "write it like 704*384 or 704x384")
+        raise BadValueError(
+            sentence("a size is width*height in pixels"),
+            sentence("write it like 704*384 or 704x384"),
+        )
     width, height = int(match[1]), int(match[2])
     if not (64 <= width <= 8192 and 64 <= height <= 8192):
         raise BadValueError(
-            "each side must be 64 to 8192 pixels", "use 384*256 for a preview, 704*384 for quality"
+            sentence("each side must be 64 to 8192 pixels"),
+            sentence("use 384*256 for a preview, 704*384 for quality"),
         )
     return width, height
 
@@ -79,7 +84,9 @@ def parse_bytes(value: Any) -> int:
         return value
     match = _BYTES.fullmatch(str(value).strip())
     if match is None:
-        raise BadValueError("not an amount of memory", "write it like 20GiB, 500MiB or 1000000")
+        raise BadValueError(
+            sentence("not an amount of memory"), sentence("write it like 20GiB, 500MiB or 1000000")
+        )
     unit = match[2].lower().removesuffix("b")
     base = 1024 if unit.endswith("i") else 1000
     factor: int = base ** _UNITS[unit.removesuffix("i")]
@@ -94,39 +101,39 @@ def _bool(value: Any) -> bool:
         return True
     if word in _FALSE:
         return False
-    raise BadValueError("not a truth value", "use True or False")
+    raise BadValueError(sentence("not a truth value"), sentence("use True or False"))
 
 
 def _int(value: Any) -> int:
     if isinstance(value, bool):
-        raise BadValueError("not a whole number")
+        raise BadValueError(sentence("not a whole number"))
     if isinstance(value, float) and value.is_integer():
         return int(value)
     try:
         return int(str(value).strip())
     except ValueError:
-        raise BadValueError("not a whole number") from None
+        raise BadValueError(sentence("not a whole number")) from None
 
 
 def _float(value: Any) -> float:
     if isinstance(value, bool):
-        raise BadValueError("not a number")
+        raise BadValueError(sentence("not a number"))
     try:
         number = float(value)
     except (TypeError, ValueError):
-        raise BadValueError("not a number") from None
+        raise BadValueError(sentence("not a number")) from None
     if not math.isfinite(number):
-        raise BadValueError("not a finite number")
+        raise BadValueError(sentence("not a finite number"))
     return number
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise BadValueError("not a text")
+        raise BadValueError(sentence("not a text"))
     if not value.strip():
-        raise BadValueError("is empty")
+        raise BadValueError(sentence("is empty"))
     if "\0" in value:
-        raise BadValueError("contains a NUL character")
+        raise BadValueError(sentence("contains a NUL character"))
     return value
 
 
@@ -137,12 +144,16 @@ def _choice(parameter: Parameter, value: Any) -> str:
             return choice
     if parameter.name == "sample_solver":
         raise BadValueError(
-            "the model is distilled for the Euler steps of its own schedule; another solver "
-            "would need steps it was not trained for",
-            "leave it out or use euler",
+            sentence(
+                "the model is distilled for the Euler steps of its own schedule; another "
+                "solver would need steps it was not trained for"
+            ),
+            sentence("leave it out or use euler"),
         )
     allowed = " or ".join(parameter.choices)
-    raise BadValueError(f"must be {allowed}", closest(word, parameter.choices))
+    raise BadValueError(
+        sentence("must be {allowed}", allowed=allowed), closest(word, parameter.choices)
+    )
 
 
 def _gpus(value: Any) -> str:
@@ -152,10 +163,11 @@ def _gpus(value: Any) -> str:
     for part in parts:
         if not (part.isdecimal() or _UUID.fullmatch(part)):
             raise BadValueError(
-                "devices are indices or UUIDs with commas between, or cpu", "write it like 0,2"
+                sentence("devices are indices or UUIDs with commas between, or cpu"),
+                sentence("write it like 0,2"),
             )
     if len(set(parts)) != len(parts):
-        raise BadValueError("names a device twice")
+        raise BadValueError(sentence("names a device twice"))
     return ",".join(parts)
 
 
@@ -164,13 +176,13 @@ def _ranged(parameter: Parameter, value: Any) -> Any:
     if step and (value % step or (low is not None and value < low)):
         below = max(int(low or step), value // step * step)
         near = f"{below}" if value <= below else f"{below} or {below + step}"
-        why = f"must be a multiple of {step}, the frames of one block"
+        why = sentence("must be a multiple of {step}, the frames of one block", step=step)
         raise BadValueError(why, f"use {near}")
     if low is not None and value < low:
         raise BadValueError(_low_text(parameter))
     if high is not None and value > high:
         limit = f"{high:g}" if high < 1e9 else str(int(high))
-        raise BadValueError(f"must be at most {limit}")
+        raise BadValueError(sentence("must be at most {limit}", limit=limit))
     return value
 
 
@@ -178,7 +190,7 @@ def _low_text(parameter: Parameter) -> str:
     low = parameter.minimum or 0
     if low > 1:
         told = f"{int(low) >> 20} MiB" if parameter.kind == "bytes" else f"{low:g}"
-        return f"must be at least {told}"
+        return sentence("must be at least {told}", told=told)
     if parameter.kind == "float" and low:
-        return "must be above 0"
-    return f"must be {low:g} or more"
+        return sentence("must be above 0")
+    return sentence("must be {low:g} or more", low=low)

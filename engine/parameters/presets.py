@@ -25,6 +25,7 @@ import platformdirs
 from engine.geometry import DEFAULT_FPS, predicted_frames
 from engine.parameters.problems import ParamError, Problem, closest
 from engine.parameters.request import DEFAULTS
+from engine.sentence import sentence
 
 
 @dataclass(frozen=True)
@@ -53,12 +54,18 @@ def _preset(name: str, purpose: str, **values: Any) -> Preset:
 
 _PRESETS = (
     _preset(
-        "quick", "see at once how inputs work out", size="384*256", num_clip=10, sample_steps=3
+        "quick",
+        sentence("see at once how inputs work out"),
+        size="384*256",
+        num_clip=10,
+        sample_steps=3,
     ),
-    _preset("standard", "a presentable video", size="688*368", num_clip=100, sample_steps=4),
+    _preset(
+        "standard", sentence("a presentable video"), size="688*368", num_clip=100, sample_steps=4
+    ),
     _preset(
         "long",
-        "lectures and courses",
+        sentence("lectures and courses"),
         size="688*368",
         num_clip=1000,
         sample_steps=4,
@@ -66,7 +73,7 @@ _PRESETS = (
     ),
     _preset(
         "high",
-        "the highest resolution of the articles",
+        sentence("the highest resolution of the articles"),
         size="704*384",
         num_clip=50,
         sample_steps=4,
@@ -98,13 +105,16 @@ def own_presets(file: Path) -> tuple[list[Preset], list[str]]:
     try:
         tables = _tables(file)
     except (OSError, ValueError) as error:
-        return [], [f"{file} cannot be read: {error}"]
-    found, problems = [], []
+        return [], [sentence("{file} cannot be read: {error}", file=file, error=error)]
+    found: list[Preset] = []
+    problems: list[str] = []
     for name, table in tables.items():
         try:
             found.append(_checked(name, table))
         except ParamError as error:
-            problems.append(f"preset {name} in {file.name}: {error}")
+            problems.append(
+                sentence("preset {name} in {file}: {error}", name=name, file=file.name, error=error)
+            )
     return sorted(found, key=lambda preset: preset.name), problems
 
 
@@ -136,7 +146,7 @@ def _tables(file: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     if len(raw) > _LARGEST:
-        raise ValueError("it is over 1 MiB, no file of presets")
+        raise ValueError(sentence("it is over 1 MiB, no file of presets"))
     return tomllib.loads(raw.decode())
 
 
@@ -150,12 +160,18 @@ def _checked(name: str, table: Any) -> Preset:
     from engine.parameters.table import BY_NAME
 
     if _NAME.fullmatch(name) is None:
-        why = "is no name of a preset"
-        raise ParamError([Problem("preset", name, why, "use a-z, 0-9, - and _")])
+        why = sentence("is no name of a preset")
+        raise ParamError([Problem("preset", name, why, sentence("use a-z, 0-9, - and _"))])
     if name in {preset.name for preset in _PRESETS}:
-        raise ParamError([Problem("preset", name, "is a shipped preset", "choose another name")])
+        raise ParamError(
+            [
+                Problem(
+                    "preset", name, sentence("is a shipped preset"), sentence("choose another name")
+                )
+            ]
+        )
     if not isinstance(table, dict):
-        raise ParamError([Problem("preset", name, "is not a table")])
+        raise ParamError([Problem("preset", name, sentence("is not a table"))])
     values: dict[str, Any] = {key: DEFAULTS[key] for key in _ALWAYS}
     problems: list[Problem] = []
     for key, value in table.items():
@@ -163,7 +179,9 @@ def _checked(name: str, table: Any) -> Preset:
         if key == "purpose":
             continue
         if parameter is None or key not in DEFAULTS:
-            problems.append(Problem(key, None, "is not a parameter", closest(key, BY_NAME)))
+            problems.append(
+                Problem(key, None, sentence("is not a parameter"), closest(key, BY_NAME))
+            )
             continue
         try:
             values[key] = parse(parameter, value)
@@ -189,5 +207,7 @@ def find_preset(name: str) -> Preset:
         if preset.name == name.strip().lower():
             return preset
     names = [preset.name for preset in known]
-    advice = closest(name, names) or f"use {', '.join(names[:-1])} or {names[-1]}"
-    raise ParamError([Problem("--preset", name, "is not a preset", advice)])
+    advice = closest(name, names) or sentence(
+        "use {names} or {last}", names=names[:-1], last=names[-1]
+    )
+    raise ParamError([Problem("--preset", name, sentence("is not a preset"), advice)])

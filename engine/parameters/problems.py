@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+from engine.sentence import joined, sentence
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -23,11 +25,16 @@ class Problem:
 
     @property
     def text(self) -> str:
-        given = f"{self.parameter} {self.value}" if self.value is not None else self.parameter
+        given = self.parameter
+        if self.value is not None:
+            given = sentence("{parameter} {value}", parameter=given, value=self.value)
+        told = sentence("{what}: {why}.", what=given, why=self.reason)
         if not self.suggestion:
-            return f"{given}: {self.reason}."
-        stop = "" if self.suggestion.endswith("?") else "."
-        return f"{given}: {self.reason}. {self.suggestion[0].upper()}{self.suggestion[1:]}{stop}"
+            return told
+        hint = f"{self.suggestion[0].upper()}{self.suggestion[1:]}"
+        if not hint.endswith("?"):
+            hint = sentence("{hint}.", hint=hint)
+        return joined((told, hint), " ")
 
 
 class ParamError(ValueError):
@@ -35,10 +42,10 @@ class ParamError(ValueError):
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
-        super().__init__("\n".join(problem.text for problem in self.problems))
+        super().__init__(joined([problem.text for problem in self.problems], "\n"))
 
 
 def closest(name: str, known: Iterable[str]) -> str:
     """``did you mean X``, or an empty string where nothing is near."""
     near = get_close_matches(name.lower(), sorted(known), n=1, cutoff=0.7)
-    return f"did you mean {near[0]}?" if near else ""
+    return sentence("did you mean {near}?", near=near[0]) if near else ""

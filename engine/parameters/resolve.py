@@ -18,6 +18,7 @@ from engine.parameters.problems import ParamError, Problem, closest
 from engine.parameters.request import DEFAULTS, Request
 from engine.parameters.table import MODES_NOW, PARAMETERS, SPELLINGS, Parameter, find
 from engine.parameters.validate import refusals, shown
+from engine.sentence import sentence
 
 #: Inputs without which there is no job.
 REQUIRED = ("image", "audio", "ckpt_dir")
@@ -103,7 +104,13 @@ def resolve(
             )
             continue
         if parameter.no_effect:
-            remarks.append(f"{parameter.flag} has no effect: {parameter.no_effect}.")
+            remarks.append(
+                sentence(
+                    "{flag} has no effect: {no_effect}.",
+                    flag=parameter.flag,
+                    no_effect=parameter.no_effect,
+                )
+            )
         else:
             values[name] = value
     if "command" in values or "profile" in values:
@@ -133,7 +140,9 @@ def _read_flags(flags: Mapping[str, Any], here: Path, problems: list[Problem]) -
         parameter = find(spelling)
         if parameter is None:
             bare = spelling.lstrip("-").replace("-", "_")
-            problems.append(Problem(f"--{bare}", None, "is not a flag", closest(bare, SPELLINGS)))
+            problems.append(
+                Problem(f"--{bare}", None, sentence("is not a flag"), closest(bare, SPELLINGS))
+            )
             continue
         known = given.get(parameter.name)
         if known is not None and str(known.value) != str(value):
@@ -141,9 +150,12 @@ def _read_flags(flags: Mapping[str, Any], here: Path, problems: list[Problem]) -
                 Problem(
                     f"{known.label} and --{spelling.lstrip('-')}",
                     None,
-                    f"are the same parameter with different values, {shown(known.value)} and "
-                    f"{shown(value)}",
-                    "give it once",
+                    sentence(
+                        "are the same parameter with different values, {value} and {other}",
+                        value=shown(known.value),
+                        other=shown(value),
+                    ),
+                    sentence("give it once"),
                 )
             )
         given[parameter.name] = _Given(value, "flag", parameter.flag, here)
@@ -169,7 +181,12 @@ def _read_env(
         if len({_comparable(parameter, value) for _, value in found}) > 1:
             said = " and ".join(f"{name}={shown(value)}" for name, value in found)
             problems.append(
-                Problem(said, None, f"both mean {parameter.name} and differ", "unset one of them")
+                Problem(
+                    said,
+                    None,
+                    sentence("both mean {name} and differ", name=parameter.name),
+                    sentence("unset one of them"),
+                )
             )
             continue
         name, value = found[0]
@@ -181,7 +198,13 @@ def _read_env(
         if name.startswith("AVATOP_") and name not in names | other:
             near = get_close_matches(name, sorted(names), n=1, cutoff=0.8)
             if near:
-                remarks.append(f"{name} is no parameter and was ignored; {near[0]} is one.")
+                remarks.append(
+                    sentence(
+                        "{name} is no parameter and was ignored; {near} is one.",
+                        name=name,
+                        near=near[0],
+                    )
+                )
     return given
 
 
@@ -197,24 +220,39 @@ def _read_file(path: Path, problems: list[Problem]) -> tuple[dict[str, _Given], 
         with path.open("rb") as stream:
             raw = stream.read(_MAX_TOML + 1)
         if len(raw) > _MAX_TOML:
-            raise ParamError([Problem(str(path), None, "is over 1 MiB, no parameter file")])
+            raise ParamError(
+                [Problem(str(path), None, sentence("is over 1 MiB, no parameter file"))]
+            )
         data = tomllib.loads(raw.decode())
     except OSError as error:
-        reason = f"cannot be read, {error.strerror or error}"
+        reason = sentence("cannot be read, {strerror}", strerror=error.strerror or error)
         raise ParamError([Problem(str(path), None, reason)]) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ParamError([Problem(str(path), None, f"is not valid TOML, {error}")]) from error
+        raise ParamError(
+            [Problem(str(path), None, sentence("is not valid TOML, {error}", error=error))]
+        ) from error
     given: dict[str, _Given] = {}
     preset = data.pop("preset", None)
     if preset is not None and not isinstance(preset, str):
-        problems.append(Problem(f"preset in {path.name}", shown(preset), "is not a text"))
+        problems.append(
+            Problem(
+                sentence("preset in {name}", name=path.name),
+                shown(preset),
+                sentence("is not a text"),
+            )
+        )
         preset = None
     for key, value in data.items():
         parameter = find(key)
         label = f"{key} in {path.name}"
         if parameter is None:
             problems.append(
-                Problem(label, None, "is not a parameter", closest(key, [*SPELLINGS, "preset"]))
+                Problem(
+                    label,
+                    None,
+                    sentence("is not a parameter"),
+                    closest(key, [*SPELLINGS, "preset"]),
+                )
             )
         else:
             source = f"file {path.name}"
@@ -245,25 +283,31 @@ def _path(parameter: Parameter, value: str, base: Path, check: bool) -> str:
         path = Path(os.path.abspath(base / Path(value).expanduser()))  # noqa: PTH100 (no symlinks)
         exists = path.exists()
     except (OSError, RuntimeError) as error:
-        raise BadValueError(f"cannot be looked up, {error}") from error
+        raise BadValueError(sentence("cannot be looked up, {error}", error=error)) from error
     if parameter.hub and not exists and _HUB_ID.fullmatch(value):
         return value
     if parameter.name == "output":
         return _output(path, value)
     if parameter.name == "dump_latents":
         if path.suffix != ".safetensors":
-            raise BadValueError("latents are written as .safetensors", "name the file so")
+            raise BadValueError(
+                sentence("latents are written as .safetensors"), sentence("name the file so")
+            )
         return str(path)
     if not check:
         return str(path)
     if not exists:
-        raise BadValueError("does not exist", _hint(path))
+        raise BadValueError(sentence("does not exist"), _hint(path))
     if parameter.kind == "file" and not path.is_file():
-        raise BadValueError("is not a file")
+        raise BadValueError(sentence("is not a file"))
     if parameter.name == "ckpt_dir" and not path.is_dir():
-        raise BadValueError("is not a folder", "name the folder that holds the checkpoint")
+        raise BadValueError(
+            sentence("is not a folder"), sentence("name the folder that holds the checkpoint")
+        )
     if not os.access(path, os.R_OK):
-        raise BadValueError("may not be read by this user", "check its permissions")
+        raise BadValueError(
+            sentence("may not be read by this user"), sentence("check its permissions")
+        )
     return str(path)
 
 
@@ -271,10 +315,15 @@ def _output(path: Path, value: str) -> str:
     if path.is_dir() or value.endswith("/"):
         return str(path) + "/"
     if path.suffix.lower() != ".mp4":
-        raise BadValueError("the output is an .mp4 file or an existing folder", "end it in .mp4")
+        raise BadValueError(
+            sentence("the output is an .mp4 file or an existing folder"), sentence("end it in .mp4")
+        )
     parent = next(p for p in path.parents if p.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise BadValueError(f"{parent} cannot be written to", "choose another folder")
+        raise BadValueError(
+            sentence("{parent} cannot be written to", parent=parent),
+            sentence("choose another folder"),
+        )
     return str(path)
 
 
@@ -283,7 +332,7 @@ def _hint(path: Path) -> str:
     parent = path.parent
     if not parent.is_dir():
         missing = next(p for p in reversed(path.parents) if not p.exists())
-        return f"its folder {missing} does not exist either"
+        return sentence("its folder {missing} does not exist either", missing=missing)
     try:
         names = [entry.name for _, entry in zip(range(1000), parent.iterdir(), strict=False)]
     except OSError:
@@ -296,17 +345,24 @@ def _missing(name: str) -> Problem:
     assert parameter is not None
     names = " or ".join(parameter.env_names[1:] or parameter.env_names)
     return Problem(
-        parameter.flag, None, "is required", f"give the flag or set {names}; `avatop demo` has all"
+        parameter.flag,
+        None,
+        sentence("is required"),
+        sentence("give the flag or set {names}; `avatop demo` has all", names=names),
     )
 
 
 def _with_lora(request: Request, remarks: list[str]) -> Request:
     if request.load_lora and request.lora_path_dmd is None:
-        remarks.append(f"load_lora without lora_path_dmd reads {DEFAULT_LORA}.")
+        remarks.append(
+            sentence(
+                "load_lora without lora_path_dmd reads {default_lora}.", default_lora=DEFAULT_LORA
+            )
+        )
         values = {**request.to_dict(), "lora_path_dmd": DEFAULT_LORA}
         return Request(**values)
     if request.lora_path_dmd is not None and not request.load_lora:
-        remarks.append("lora_path_dmd has no effect without load_lora; add --load_lora.")
+        remarks.append(sentence("lora_path_dmd has no effect without load_lora; add --load_lora."))
     return request
 
 
@@ -316,18 +372,26 @@ def _source_remarks(sources: Mapping[str, str]) -> list[str]:
         for name, source in sources.items()
         if source.startswith("environment ")
     ]
-    return [f"Taken from the environment: {', '.join(pairs)}."] if pairs else []
+    return (
+        [sentence("Taken from the environment: {pairs}.", pairs=", ".join(pairs))] if pairs else []
+    )
 
 
 def _effect_remarks(request: Request, sources: Mapping[str, str]) -> list[str]:
-    remarks = []
+    remarks: list[str] = []
     asked = sources["enable_online_decode"]
     if asked != "default" and not asked.startswith("preset"):
         remarks.append(
-            "enable_online_decode has no effect: every block is decoded as soon as it is done."
+            sentence(
+                "enable_online_decode has no effect: every block is decoded as soon as it is done."
+            )
         )
     if sources["prompt"] == "default":
-        remarks.append(f'No prompt was given; the default is used: "{DEFAULTS["prompt"]}"')
+        remarks.append(
+            sentence(
+                'No prompt was given; the default is used: "{prompt}"', prompt=DEFAULTS["prompt"]
+            )
+        )
     if request.dtype == "fp32" and request.gpus != "cpu":
-        remarks.append("dtype fp32 takes twice the memory of bf16.")
+        remarks.append(sentence("dtype fp32 takes twice the memory of bf16."))
     return remarks

@@ -10,6 +10,7 @@ from engine.parameters.parse import BadValueError, parse
 from engine.parameters.problems import ParamError, Problem, closest
 from engine.parameters.request import DEFAULTS, Request
 from engine.parameters.table import BY_NAME
+from engine.sentence import sentence
 
 
 def request_from(data: Mapping[str, Any]) -> Request:
@@ -23,7 +24,9 @@ def request_from(data: Mapping[str, Any]) -> Request:
     for name, value in data.items():
         if name not in DEFAULTS:
             problems.append(
-                Problem(name, None, "is not a parameter of a request", closest(name, DEFAULTS))
+                Problem(
+                    name, None, sentence("is not a parameter of a request"), closest(name, DEFAULTS)
+                )
             )
         elif value is not None:
             try:
@@ -47,9 +50,13 @@ def refusals(request: Request) -> list[Problem]:
             Problem(
                 "--sample_guide_scale",
                 f"{request.sample_guide_scale:g}",
-                "the model is distilled to run without guidance, and this version has no "
-                "unconditional pass to guide against",
-                "leave it out or use 0; sample_steps 5 or 6 follow the prompt more closely",
+                sentence(
+                    "the model is distilled to run without guidance, and this version "
+                    "has no unconditional pass to guide against"
+                ),
+                sentence(
+                    "leave it out or use 0; sample_steps 5 or 6 follow the prompt more closely"
+                ),
             )
         )
     return problems

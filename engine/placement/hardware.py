@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from engine.sentence import sentence
+
 #: The first compute capability whose tensor cores multiply fp8.
 FP8_CAPABILITY: Final = (8, 9)
 
@@ -48,7 +50,7 @@ def hypothetical(
         ValueError: fewer than one device.
     """
     if count < 1:
-        raise ValueError("a plan needs at least one device")
+        raise ValueError(sentence("a plan needs at least one device"))
     return [
         DeviceOffer(
             f"cuda:{n}",
@@ -69,5 +71,7 @@ def parse_capability(text: str) -> tuple[int, int]:
     """
     found = re.fullmatch(r"(?:sm_?)?(\d{1,2})\.?(\d)a?", text.strip().lower())
     if found is None:
-        raise ValueError(f"{text[:20]!r} is no compute capability; write it as 8.9 or sm_89")
+        raise ValueError(
+            sentence("{text!r} is no compute capability; write it as 8.9 or sm_89", text=text[:20])
+        )
     return int(found[1]), int(found[2])

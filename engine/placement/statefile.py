@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
+from engine.sentence import sentence
+
 _PAGE: Final = 4096
 _TAGS: Final = "tags"
 _TAG: Final = struct.Struct("<q")
@@ -142,7 +144,9 @@ class StateFile:
         """Put bytes into a slot of a tensor (between two calls of ``tag``)."""
         offset, size = self.place(name, slot)
         if data.nbytes != size:
-            raise ValueError(f"{data.nbytes} bytes for a slot of {size}")
+            raise ValueError(
+                sentence("{nbytes} bytes for a slot of {size}", nbytes=data.nbytes, size=size)
+            )
         done = 0
         while done < size:
             done += os.pwrite(self.descriptor, data[done:], offset + done)
@@ -155,12 +159,16 @@ class StateFile:
         """
         offset, size = self.place(name, slot)
         if into.nbytes != size:
-            raise ValueError(f"{into.nbytes} bytes for a slot of {size}")
+            raise ValueError(
+                sentence("{nbytes} bytes for a slot of {size}", nbytes=into.nbytes, size=size)
+            )
         done = 0
         while done < size:
             got = os.preadv(self.descriptor, [into[done:]], offset + done)
             if not got:
-                raise StateFileError(f"{self.path} ends within {name}")
+                raise StateFileError(
+                    sentence("{path} ends within {name}", path=self.path, name=name)
+                )
             done += got
 
     def close(self) -> None:
@@ -212,13 +220,17 @@ def _read_header(path: Path, descriptor: int) -> tuple[dict[str, Entry], dict[st
     try:
         (length,) = struct.unpack("<Q", os.pread(descriptor, 8, 0))
         if length > _HEADER_LIMIT:
-            raise StateFileError(f"{path} is no state of a job")
+            raise StateFileError(sentence("{path} is no state of a job", path=path))
         described = json.loads(os.pread(descriptor, length, 8))
         entries = _entries(described, 8 + length)
         metadata = {str(k): str(v) for k, v in described.get("__metadata__", {}).items()}
         tags, end = entries[_TAGS], max(e.offset + e.nbytes for e in entries.values())
     except (struct.error, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-        raise StateFileError(f"{path} is no state of a job: {error}") from error
+        raise StateFileError(
+            sentence("{path} is no state of a job: {error}", path=path, error=error)
+        ) from error
     if tags.nbytes != _TAG.size * tags.shape[0] or os.fstat(descriptor).st_size < end:
-        raise StateFileError(f"{path} is damaged: it is shorter than its header says")
+        raise StateFileError(
+            sentence("{path} is damaged: it is shorter than its header says", path=path)
+        )
     return entries, metadata

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from engine.parameters.modes import ModeReading, is_articles_line
 from engine.placement.place import Question
+from engine.sentence import joined, sentence
 
 
 def ulysses_refusal(question: Question, reading: ModeReading) -> str | None:
@@ -15,18 +16,42 @@ def ulysses_refusal(question: Question, reading: ModeReading) -> str | None:
     asked = question.request.ulysses_size
     if asked == 1 or is_articles_line(question.request):
         return None
-    heads, needed = question.shape.num_heads, asked * reading.dit_ranks
-    divides = "divide" if heads % asked == 0 else "do not divide"
-    have = "" if question.kind == "cpu" else f" ({len(question.devices)} can be used)"
+    needed = asked * reading.dit_ranks
     devices = needed if question.kind == "cpu" else min(needed, len(question.devices))
     near = (
         f"--mode tpp --variant balanced --num_gpus_dit {devices}"
         if devices > 1
         else "--mode single"
     )
-    return (
-        f"--ulysses_size {asked} splits the attention of every step over {asked} devices: the "
-        f"model's {heads} heads {divides} by {asked}, it takes {needed} GPUs{have}, and it is not "
-        f"built in this version; {near} spreads the same work over {devices} by cutting through "
-        "steps and layers"
+    return joined(
+        (
+            sentence(
+                "--ulysses_size {asked} splits the attention of every step over {asked} devices: "
+                "{heads}, it takes {needed}, and it is not built in this version",
+                asked=asked,
+                heads=_heads(question.shape.num_heads, asked),
+                needed=_gpus(question, needed),
+            ),
+            sentence(
+                "{near} spreads the same work over {devices} by cutting through steps and layers",
+                near=near,
+                devices=devices,
+            ),
+        )
+    )
+
+
+def _heads(heads: int, asked: int) -> str:
+    if heads % asked:
+        return sentence(
+            "the model's {heads} heads do not divide by {asked}", heads=heads, asked=asked
+        )
+    return sentence("the model's {heads} heads divide by {asked}", heads=heads, asked=asked)
+
+
+def _gpus(question: Question, needed: int) -> str:
+    if question.kind == "cpu":
+        return sentence("{needed} GPUs", needed=needed)
+    return sentence(
+        "{needed} GPUs ({count} can be used)", needed=needed, count=len(question.devices)
     )

@@ -15,6 +15,7 @@ from difflib import get_close_matches
 from typing import Final
 
 from engine.messages import LOG_LEVELS
+from engine.sentence import sentence
 from engine.triage.records import Record
 
 Predicate = Callable[[Record], bool]
@@ -51,7 +52,9 @@ class QueryError(ValueError):
 
     def __init__(self, message: str, column: int) -> None:
         self.column = column
-        super().__init__(f"{message} (at character {column + 1})")
+        super().__init__(
+            sentence("{message} (at character {column})", message=message, column=column + 1)
+        )
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,7 @@ def _tokens(query: str) -> list[_Token]:
     while place < len(query):
         found = _TOKEN.match(query, place)
         if found is None:
-            raise QueryError(f"the quote {query[place]} is not closed", place)
+            raise QueryError(sentence("the quote {query} is not closed", query=query[place]), place)
         piece = found[0]
         if piece.isspace() or (piece == "," and not _inside_list(parts, query, found.end())):
             close()
@@ -141,17 +144,37 @@ def _condition(token: _Token, now: float) -> Predicate:
     field = field.lower()
     if field not in FIELDS:
         close = get_close_matches(field, FIELDS, 1)
-        hint = f"did you mean {close[0]}?" if close else f"fields are {', '.join(FIELDS)}"
-        raise QueryError(f"there is no field {field!r}; {hint}", token.column)
+        hint = (
+            sentence("did you mean {close}?", close=close[0])
+            if close
+            else sentence("fields are {fields}", fields=", ".join(FIELDS))
+        )
+        raise QueryError(
+            sentence("there is no field {field!r}; {hint}", field=field, hint=hint), token.column
+        )
     if operator not in FIELDS[field]:
         raise QueryError(
-            f"{field} does not take {operator}; it takes {' '.join(FIELDS[field])}", token.column
+            sentence(
+                "{field} does not take {operator}; it takes {fields}",
+                field=field,
+                operator=operator,
+                fields=" ".join(FIELDS[field]),
+            ),
+            token.column,
         )
     values = token.values(found.start(4))
     if not values:
-        raise QueryError(f"{field}{operator} has no value", token.column + len(text))
+        raise QueryError(
+            sentence("{field}{operator} has no value", field=field, operator=operator),
+            token.column + len(text),
+        )
     if operator in _ORDERED and len(values) > 1:
-        raise QueryError(f"{field}{operator} takes one value, not a list", token.column)
+        raise QueryError(
+            sentence(
+                "{field}{operator} takes one value, not a list", field=field, operator=operator
+            ),
+            token.column,
+        )
     column = token.column + len(text) - len(value)
     predicate = _made(field, operator, values, now, column)
     return (lambda record: not predicate(record)) if turned else predicate
@@ -161,7 +184,7 @@ def _word(token: _Token, text: str, quoted: bool) -> Predicate:
     turned = not quoted and text.startswith("!")
     wanted = (text[1:] if turned else text).casefold()
     if not wanted:
-        raise QueryError("a ! stands alone", token.column)
+        raise QueryError(sentence("a ! stands alone"), token.column)
     if turned:
         return lambda record: wanted not in record.text.casefold()
     return lambda record: wanted in record.text.casefold()
@@ -170,7 +193,7 @@ def _word(token: _Token, text: str, quoted: bool) -> Predicate:
 def _made(field: str, operator: str, values: list[str], now: float, column: int) -> Predicate:
     if field in ("since", "until"):
         if len(values) > 1:
-            raise QueryError(f"{field} takes one moment", column)
+            raise QueryError(sentence("{field} takes one moment", field=field), column)
         limit = _moment(values[0], now, column)
         if field == "since":
             return lambda record: record.t is not None and record.t >= limit
@@ -228,13 +251,17 @@ def _level(value: str, column: int) -> int:
     number = _LEVEL_NAMES.get(value.lower())
     if number is None:
         names = ", ".join(name.lower() for name in LOG_LEVELS)
-        raise QueryError(f"{value!r} is no level; levels are {names}", column)
+        raise QueryError(
+            sentence("{value!r} is no level; levels are {names}", value=value, names=names), column
+        )
     return number
 
 
 def _integer(field: str, value: str, column: int) -> int:
     if not value.isascii() or not value.isdigit():
-        raise QueryError(f"{field} is a number, not {value!r}", column)
+        raise QueryError(
+            sentence("{field} is a number, not {value!r}", field=field, value=value), column
+        )
     return int(value)
 
 
@@ -242,7 +269,10 @@ def _pattern(value: str, column: int) -> re.Pattern[str]:
     try:
         return re.compile(value, re.IGNORECASE)
     except re.error as error:
-        raise QueryError(f"{value!r} is not a regular expression: {error}", column) from error
+        raise QueryError(
+            sentence("{value!r} is not a regular expression: {error}", value=value, error=error),
+            column,
+        ) from error
 
 
 def _moment(value: str, now: float, column: int) -> float:
@@ -263,4 +293,9 @@ def _moment(value: str, now: float, column: int) -> float:
             return time.mktime(time.strptime(candidate, form))
         except (ValueError, OverflowError):
             continue
-    raise QueryError(f"{value!r} is no moment; write 10m, 2h, 10:30 or 2025-12-25T10:30:22", column)
+    raise QueryError(
+        sentence(
+            "{value!r} is no moment; write 10m, 2h, 10:30 or 2025-12-25T10:30:22", value=value
+        ),
+        column,
+    )
