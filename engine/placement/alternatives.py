@@ -17,6 +17,7 @@ from engine.placement.hardware import FP8_CAPABILITY
 from engine.placement.place import Question, default_dtype, place, wrap_of
 from engine.placement.plan import DType, Mode, Plan, Variant
 from engine.placement.presets import VAE_STEPS, Choice
+from engine.sentence import joined, sentence
 
 #: How many are told, and how many of those change the output in the same way.
 _MOST: Final = 8
@@ -125,37 +126,42 @@ def choose(question: Question) -> Plan:
         plan = place(question, choice)
         if missing := unbuilt(plan):
             if plan.fits:
-                passed.append(f"{title(plan)} would fit and be faster, but is not built yet")
+                passed.append(
+                    sentence(
+                        "{plan} would fit and be faster, but is not built yet", plan=title(plan)
+                    )
+                )
             misfits.append(dataclasses.replace(plan, fits=False, reasons=missing + plan.reasons))
             continue
         if plan.fits:
-            why = f"Mode auto picked {title(plan)}: the fastest that fits and runs here."
-            told = [f"{line}." for line in passed[:3]]
+            why = sentence(
+                "Mode auto picked {plan}: the fastest that fits and runs here.", plan=title(plan)
+            )
+            told = [sentence("{what}.", what=line) for line in passed[:3]]
             return dataclasses.replace(plan, remarks=(why, *told, *plan.remarks))
-        passed.append(f"{title(plan)} does not fit: {plan.reasons[0]}")
+        passed.append(sentence("{plan} does not fit: {why}", plan=title(plan), why=plan.reasons[0]))
         misfits.append(plan)
     runs = [plan for plan in misfits if not unbuilt(plan)] or misfits
     nearest = min(runs, key=_excess)
-    why = f"Mode auto found nothing that fits; the nearest is {title(nearest)}."
+    why = sentence("Mode auto found nothing that fits; the nearest is {plan}.", plan=title(nearest))
     return dataclasses.replace(nearest, remarks=(why, *nearest.remarks))
 
 
 def title(plan: Plan) -> str:
     """A plan's placement in a few words."""
-    name = f"{plan.mode} {plan.variant}".strip()
-    ranks = f" on {plan.world_size} devices" if plan.world_size > 1 else ""
-    walkers = {stage.rank for stage in plan.stages}
-    own = ", one for the VAE" if plan.vae_rank not in walkers else ""
-    extra = "".join(
-        f", {text}"
-        for text, said in (
-            ("fp8", plan.dtype == "fp8"),
-            ("KV in fp8", plan.kv_dtype == "fp8"),
-            ("KV on the host", plan.kv == "host"),
-        )
-        if said
-    )
-    return f"{name}{ranks}{own}{extra}"
+    name: str = f"{plan.mode} {plan.variant}".strip()
+    if plan.world_size > 1:
+        name = sentence("{mode} on {count} devices", mode=name, count=plan.world_size)
+    parts = [name]
+    if plan.vae_rank not in {stage.rank for stage in plan.stages}:
+        parts.append(sentence("one for the VAE"))
+    if plan.dtype == "fp8":
+        parts.append("fp8")
+    if plan.kv_dtype == "fp8":
+        parts.append(sentence("KV in fp8"))
+    if plan.kv == "host":
+        parts.append(sentence("KV on the host"))
+    return joined(parts, ", ")
 
 
 def flags_of(choice: Choice, size: tuple[int, int] | None = None) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from engine.placement.plan import Plan
+from engine.sentence import sentence
 
 #: Modes with their named variants; ``""`` is the mode itself.
 MODES: Final[dict[str, tuple[str, ...]]] = {
@@ -26,24 +27,38 @@ ENCODERS: Final = ("device", "host")
 
 def unbuilt(plan: Plan) -> tuple[str, ...]:
     """Reasons why no executor of this version walks ``plan``; none if one does."""
-    reasons = []
+    reasons: list[str] = []
     if plan.mode not in MODES:
         reasons.append(
-            f"mode {plan.mode} is not built in this version; {' and '.join(MODES)} give the same "
-            "latents"
+            sentence(
+                "mode {mode} is not built in this version; {modes} give the same latents",
+                mode=plan.mode,
+                modes=" and ".join(MODES),
+            )
         )
     elif plan.variant not in MODES[plan.mode]:
         reasons.append(
-            f"variant {plan.variant} of mode {plan.mode} is not built in this version; built: "
-            + ", ".join(v or f"plain {plan.mode}" for v in MODES[plan.mode])
+            sentence(
+                "variant {variant} of mode {mode} is not built in this version; built: {built}",
+                variant=plan.variant,
+                mode=plan.mode,
+                built=[v or f"plain {plan.mode}" for v in MODES[plan.mode]],
+            )
         )
     if plan.dtype not in DTYPES:
-        reasons.append(f"{plan.dtype} is not built in this version; leave out --fp8")
+        reasons.append(
+            sentence("{dtype} is not built in this version; leave out --fp8", dtype=plan.dtype)
+        )
     computed = "bf16" if plan.dtype == "fp8" else plan.dtype
     if plan.kv_dtype not in (computed, *KV_DTYPES):
-        reasons.append(f"keys and values in {plan.kv_dtype} are not built; leave out --kv_dtype")
+        reasons.append(
+            sentence(
+                "keys and values in {dtype} are not built; leave out --kv_dtype",
+                dtype=plan.kv_dtype,
+            )
+        )
     if plan.kv not in KV_HOMES:
-        reasons.append("keys and values on the host are not built; leave out --kv_home")
+        reasons.append(sentence("keys and values on the host are not built; leave out --kv_home"))
     if plan.encoder_device not in ENCODERS:
-        reasons.append("encoders on the host are not built; leave out --t5_cpu")
+        reasons.append(sentence("encoders on the host are not built; leave out --t5_cpu"))
     return tuple(reasons)

@@ -8,6 +8,7 @@ from engine.placement.hardware import FP8_CAPABILITY, DeviceOffer
 from engine.placement.plan import DevicePlan, HostPlan
 from engine.placement.presets import Choice
 from engine.placement.units import DTYPE_BYTES
+from engine.sentence import joined, sentence
 
 
 def gib(size: int | float | None) -> str:
@@ -17,24 +18,39 @@ def gib(size: int | float | None) -> str:
 
 def structural(choice: Choice, devices: Sequence[DeviceOffer], layers: int) -> list[str]:
     """What cannot run however much memory there is."""
-    kind, world, reasons = devices[0].kind, choice.world, []
+    kind, world = devices[0].kind, choice.world
+    reasons: list[str] = []
     if choice.mode == "fsdp" and choice.dit_ranks < 2:
-        reasons.append("fsdp shards the weights over 2 or more ranks; use --mode single")
+        reasons.append(sentence("fsdp shards the weights over 2 or more ranks; use --mode single"))
     if any(device.kind != kind for device in devices):
-        reasons.append("the devices mix GPUs and CPU; a job runs on one kind")
+        reasons.append(sentence("the devices mix GPUs and CPU; a job runs on one kind"))
     if kind == "cuda" and world > len(devices):
-        reasons.append(f"the plan needs {world} GPUs, {len(devices)} can be used")
+        reasons.append(
+            sentence(
+                "the plan needs {needed} GPUs, {count} can be used",
+                needed=world,
+                count=len(devices),
+            )
+        )
     if not layers:
-        reasons.append("the checkpoint's DiT has no layers")
+        reasons.append(sentence("the checkpoint's DiT has no layers"))
     if layers and (choice.resident_layers or 0) > layers:
         reasons.append(
-            f"{choice.resident_layers} layers cannot stay on the device, the model has {layers}; "
-            f"use --resident_layers {layers} or fewer"
+            sentence(
+                "{asked} layers cannot stay on the device, the model has {layers}; use "
+                "--resident_layers {layers} or fewer",
+                asked=choice.resident_layers,
+                layers=layers,
+            )
         )
     if choice.variant == "ring" and choice.dit_ranks > layers > 0:
         reasons.append(
-            f"a ring gives every rank at least one of {layers} layers, {choice.dit_ranks} ranks "
-            f"are too many; use --num_gpus_dit {layers}"
+            sentence(
+                "a ring gives every rank at least one of {layers} layers, {ranks} ranks are too "
+                "many; use --num_gpus_dit {layers}",
+                layers=layers,
+                ranks=choice.dit_ranks,
+            )
         )
     return reasons
 
@@ -47,14 +63,20 @@ def fp8_misfits(choice: Choice, devices: Sequence[DeviceOffer]) -> list[str]:
     """
     if "fp8" not in (choice.dtype, choice.kv_dtype):
         return []
-    reasons = []
+    reasons: list[str] = []
     least = ".".join(map(str, FP8_CAPABILITY))
     for device in devices:
         have = device.capability
         if have is not None and have < FP8_CAPABILITY:
             reasons.append(
-                f"{device.device} has compute capability {have[0]}.{have[1]} "
-                f"(sm_{have[0]}{have[1]}): fp8 needs {least} or newer; use bf16"
+                sentence(
+                    "{device} has compute capability {major}.{minor} (sm_{major}{minor}): fp8 "
+                    "needs {least} or newer; use bf16",
+                    device=device.device,
+                    major=have[0],
+                    minor=have[1],
+                    least=least,
+                )
             )
             break
     return reasons
@@ -68,11 +90,17 @@ def memory_misfits(planned: Sequence[DevicePlan], kind: str) -> list[str]:
         margin = sum(device.margin_bytes for device in planned)
         if usable is None or needed + margin <= usable:
             return []
-        ranks = "1 CPU rank needs" if len(planned) == 1 else f"{len(planned)} CPU ranks need"
-        return [
-            f"{ranks} {gib(needed)}, the host has {gib(usable)} free"
-            + (f" (and a margin of {gib(margin)} is kept)" if needed <= usable else "")
-        ]
+        figures = {"needed": gib(needed), "usable": gib(usable)}
+        told: str = (
+            sentence("1 CPU rank needs {needed}, the host has {usable} free", **figures)
+            if len(planned) == 1
+            else sentence(
+                "{ranks} CPU ranks need {needed}, the host has {usable} free",
+                ranks=len(planned),
+                **figures,
+            )
+        )
+        return [_with_margin(told, margin) if needed <= usable else told]
     short = [
         device
         for device in planned
@@ -89,12 +117,28 @@ def memory_misfits(planned: Sequence[DevicePlan], kind: str) -> list[str]:
 def _misfit(devices: Sequence[DevicePlan]) -> str:
     device, others = devices[0], [str(one.rank) for one in devices[1:]]
     kept = device.usable_bytes is not None and device.predicted_bytes <= device.usable_bytes
-    return (
-        f"rank {device.rank} on {device.device} needs {gib(device.predicted_bytes)} "
-        f"({largest(device)}), {gib(device.usable_bytes)} can be used"
-        + (f" (and a margin of {gib(device.margin_bytes)} is kept)" if kept else "")
-        + (f"; rank{'s' * (len(others) > 1)} {', '.join(others)} the same" if others else "")
+    told: str = sentence(
+        "rank {rank} on {device} needs {needed} ({largest}), {usable} can be used",
+        rank=device.rank,
+        device=device.device,
+        needed=gib(device.predicted_bytes),
+        largest=largest(device),
+        usable=gib(device.usable_bytes),
     )
+    if kept:
+        told = _with_margin(told, device.margin_bytes)
+    if not others:
+        return told
+    same = (
+        sentence("ranks {ranks} the same", ranks=others)
+        if len(others) > 1
+        else sentence("rank {rank} the same", rank=others[0])
+    )
+    return joined((told, same))
+
+
+def _with_margin(told: str, margin: int) -> str:
+    return sentence("{what} (and a margin of {margin} is kept)", what=told, margin=gib(margin))
 
 
 def encoder_misfit(
@@ -109,33 +153,58 @@ def encoder_misfit(
         if host.available_bytes is None or needed <= host.available_bytes:
             return []
         return [
-            f"the text and speech encoders need {gib(needed)} of host memory, "
-            f"{gib(host.available_bytes)} are available"
+            sentence(
+                "the text and speech encoders need {needed} of host memory, {free} are available",
+                needed=gib(needed),
+                free=gib(host.available_bytes),
+            )
         ]
     needed += device.by_owner.get("context", 0)
     if device.usable_bytes is None or needed <= device.usable_bytes:
         return []
-    return [
-        f"the text and speech encoders need {gib(needed)} on rank {device.rank}, "
-        f"{gib(device.usable_bytes)} can be used"
-        + ("" if device.device == "cpu" else "; --t5_cpu runs them on the host")
-    ]
+    told = sentence(
+        "the text and speech encoders need {needed} on rank {rank}, {usable} can be used",
+        needed=gib(needed),
+        rank=device.rank,
+        usable=gib(device.usable_bytes),
+    )
+    if device.device == "cpu":
+        return [told]
+    return [joined((told, sentence("--t5_cpu runs them on the host")))]
 
 
 def host_misfits(host: HostPlan, disk_available: int | None) -> list[str]:
     """A launch that would bring the host down."""
-    reasons = []
+    reasons: list[str] = []
     needed = host.pinned_bytes + host.process_bytes + host.mirror_bytes
     if host.available_bytes is not None and needed > host.available_bytes:
-        mirror = f", {gib(host.mirror_bytes)} for the mirror" if host.mirror_bytes else ""
+        figures = {
+            "needed": gib(needed),
+            "pinned": gib(host.pinned_bytes),
+            "ranks": gib(host.process_bytes),
+            "free": gib(host.available_bytes),
+        }
         reasons.append(
-            f"the host would need {gib(needed)} of memory ({gib(host.pinned_bytes)} pinned, "
-            f"{gib(host.process_bytes)} for the ranks{mirror}), {gib(host.available_bytes)} are "
-            "available"
+            sentence(
+                "the host would need {needed} of memory ({pinned} pinned, {ranks} for the ranks, "
+                "{mirror} for the mirror), {free} are available",
+                mirror=gib(host.mirror_bytes),
+                **figures,
+            )
+            if host.mirror_bytes
+            else sentence(
+                "the host would need {needed} of memory ({pinned} pinned, {ranks} for the ranks), "
+                "{free} are available",
+                **figures,
+            )
         )
     if disk_available is not None and host.disk_bytes > disk_available:
         reasons.append(
-            f"the video may take {gib(host.disk_bytes)} of disk, {gib(disk_available)} are free"
+            sentence(
+                "the video may take {size} of disk, {free} are free",
+                size=gib(host.disk_bytes),
+                free=gib(disk_available),
+            )
         )
     return reasons
 
@@ -147,13 +216,23 @@ def measured_misfit(steady: int, root_unit: int, usable: int | None) -> tuple[bo
     """
     total = steady + root_unit
     sum_ = f"{steady / 2**30:.2f} + {root_unit / 2**30:.2f} = {total / 2**30:.2f}"
-    text = "a measured steady state and the root unit, gathered: "
     if usable is None:
-        return True, f"{text}{sum_} GiB; the capacity is not known"
-    fits = total <= usable
-    return fits, (
-        f"{text}{sum_} {'<=' if fits else '>'} {usable / 2**30:.2f} GiB usable: "
-        f"{'fits' if fits else 'does not fit'}"
+        return True, sentence(
+            "a measured steady state and the root unit, gathered: {sum} GiB; the capacity is not "
+            "known",
+            sum=sum_,
+        )
+    figures = {"sum": sum_, "usable": f"{usable / 2**30:.2f}"}
+    if total <= usable:
+        return True, sentence(
+            "a measured steady state and the root unit, gathered: {sum} <= {usable} GiB usable: "
+            "fits",
+            **figures,
+        )
+    return False, sentence(
+        "a measured steady state and the root unit, gathered: {sum} > {usable} GiB usable: does "
+        "not fit",
+        **figures,
     )
 
 
