@@ -20,15 +20,13 @@ def rank_specs(
 ) -> list[RankSpec]:
     """One specification per rank of the plan."""
     plan = prepared.plan
-    # Ranks whose weights stay talk through host memory alone: a communicator costs device memory.
-    nccl = plan.devices[0].device.startswith("cuda") and plan.weights.kind != "resident"
     return [
         RankSpec(
             job=job,
             rank=device.rank,
             world_size=plan.world_size,
             device=device.device,
-            backend="nccl" if nccl else "gloo",
+            backend="nccl" if plan.needs_nccl else "gloo",
             master_addr="127.0.0.1",
             master_port=0 if place.port is None else place.port.number,
             request=prepared.request.to_dict(),

@@ -21,10 +21,10 @@ from engine.placement.units import COMPUTE_BYTES, DTYPE_BYTES, held_units
 #: Assumed before a rank has measured its own: a CUDA context, or the libraries of a CPU rank.
 CONTEXT_BYTES: Final[dict[str, int]] = {"cuda": 600 << 20, "cpu": 293 << 20}
 
-#: Assumed likewise on a GPU: kernels loaded late, and NCCL's buffers where ranks talk. Both as
-#: measured on two H200s that gathered weights; that hops take as much is not measured.
+#: Assumed likewise on a GPU: kernels loaded late, and NCCL's buffers where ranks gather weights.
+#: Both as measured on two H200s.
 KERNEL_BYTES: Final = 84 << 20
-NCCL_BYTES: Final[dict[str, int]] = {"gathers": 1290 << 20, "hops": 1290 << 20}
+NCCL_BYTES: Final = 1290 << 20
 
 #: Owners that are estimated or assumed, and how far off they may be.
 ESTIMATED: Final = frozenset({"activations", "vae", "context", "slack", "other"})
@@ -80,7 +80,7 @@ class RankLoad:
     kv_on_host: bool = False
     prefetch: int = 1  # units gathered ahead
     items: int = 1  # work items that walk the layers together
-    talks: str = ""  # "hops" or "gathers" with other ranks, or not at all
+    gathers: bool = False  # weights from other ranks, by a collective
     encodes: bool = False
     several_clips: bool = False
     epochs: int = 1  # conditioning epochs alive at once, while clip 1 enters
@@ -306,7 +306,7 @@ def slack_bytes(shapes: Shapes, load: RankLoad) -> int:
     size = _CPU_HEAP
     if load.encodes:
         size += _CPU_ENCODERS
-    if load.talks == "gathers":
+    if load.gathers:
         # What the collective copies, and the heap keeps of it.
         size += _CPU_GATHERS + 5 * gathered_bytes(shapes, load) // 2
     if load.vae and load.several_clips:
@@ -318,7 +318,7 @@ def outside_bytes(load: RankLoad) -> int:
     """What lies on a GPU beyond allocator and context."""
     if load.device != "cuda":
         return 0
-    return KERNEL_BYTES + NCCL_BYTES.get(load.talks, 0)
+    return KERNEL_BYTES + (NCCL_BYTES if load.gathers else 0)
 
 
 def by_owner(shapes: Shapes, load: RankLoad) -> dict[str, int]:

@@ -264,9 +264,6 @@ def _plan(question: Question, choice: Choice, shapes: Shapes) -> Plan:
 def _loads(question: Question, choice: Choice, layout: Layout) -> list[RankLoad]:
     request, kind, sharded = question.request, question.kind, choice.mode == "fsdp"
     everything = tuple(range(question.shape.num_layers))
-    # Ranks whose weights stay hand over through host memory; the others walk in lock step.
-    lockstep = "gathers" if sharded else "hops" if choice.streams else ""
-    talks = "" if choice.world == 1 else lockstep
     loads = []
     for rank in range(choice.world):
         steps = sum(s.steps[1] - s.steps[0] for s in layout.stages if s.rank == rank)
@@ -287,7 +284,7 @@ def _loads(question: Question, choice: Choice, layout: Layout) -> list[RankLoad]
                 kv_on_host=choice.kv == "host",
                 prefetch=prefetch_of(question),
                 items=max(1, steps) if sharded or choice.mode == "offload" else 1,
-                talks=talks,
+                gathers=sharded and choice.world > 1,
                 encodes=rank == layout.encoder_rank and not (request.t5_cpu and kind == "cuda"),
                 several_clips=question.clips > 1,
                 epochs=epochs(request, choice, layout, rank, several_clips=question.clips > 1),

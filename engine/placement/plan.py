@@ -148,6 +148,16 @@ class Plan:
     def world_size(self) -> int:
         return len(self.devices)
 
+    @property
+    def needs_nccl(self) -> bool:
+        """Whether GPUs gather weights from each other. All else goes through host memory: a
+        communicator takes device memory (``wire``)."""
+        return (
+            self.world_size > 1
+            and self.devices[0].device.startswith("cuda")
+            and self.weights.kind == "peer_gather"
+        )
+
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 

@@ -73,7 +73,7 @@ class Desk:
             attempt=tries,
             retries=request.retries,
             environment=row.environment,
-            nccl=_nccl(prepared),
+            nccl=prepared.plan.needs_nccl,
             resumable=row.clip == 0 or row.resumable is not None,
         )
         if found.action == "none":
@@ -141,8 +141,3 @@ def _again(row: JobRow, request: Request, found: Decision, following: Next | Non
         change=" ".join(parts) or "Nothing else is changed.",
         changes=changes,
     )
-
-
-def _nccl(prepared: Prepared) -> bool:
-    devices = prepared.plan.devices
-    return len(devices) > 1 and devices[0].device.startswith("cuda")

@@ -8,25 +8,35 @@ them next.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from engine.model.dit import Item
 from engine.placement.onrank.clock import Clock
 from engine.placement.onrank.groups import dit_ranks
-from engine.placement.onrank.hop import Hop, Transfer
 from engine.placement.onrank.observe import Duty, Finished
 from engine.placement.onrank.schedule import Tick, Timetable, Work
-from engine.placement.onrank.wire import FINAL, Label, Wire
+from engine.placement.onrank.wire import FINAL, LATENT, Label, Wire
 from engine.placement.plan import Plan
 
-#: Finished blocks that may be on their way to a VAE rank of its own: then its slowness is felt.
+#: Ticks whose latents may be on their way from one rank to another: then its slowness is felt.
 _UNDER_WAY = 2
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """One latent at ``step`` of ``block`` from rank ``src`` to rank ``dst``."""
+
+    step: int
+    block: int
+    src: int
+    dst: int
 
 
 class Lockstep:
     """One rank's part in one video.
 
     Raises (from ``run``):
-        HopError, RuntimeError: a latent did not come in time, or not the right one.
+        WireError, RuntimeError: a latent was lost, or its sender.
     """
 
     def __init__(self, duty: Duty) -> None:
@@ -46,11 +56,8 @@ class Lockstep:
         self._last = self._owner[-1]
         self._own_vae = plan.vae_rank not in dit_ranks(plan)
         self._latent = duty.latent
-        self._hop = Hop(rank, self._latent, generation.dtype, generation.device)
         self._clock = Clock(generation.device)
-        self._wire: Wire | None = None
-        if self._own_vae and rank in (self._last, plan.vae_rank):
-            self._wire = Wire(duty.groups, generation.dtype, generation.device, window=_UNDER_WAY)
+        self._wire = Wire(duty.groups, generation.dtype, generation.device, window=_UNDER_WAY)
 
     @property
     def clips(self) -> int:
@@ -73,19 +80,18 @@ class Lockstep:
             self._walk(tick)
             yield from self._hand_on(tick)
         self._clock.settle()
-        self._hop.settle()
-        if self._wire is not None:
+        if self._own_vae and self.rank == self._last:
             self._wire.tell(self.plan.vae_rank, 0)
-            self._wire.close()
+        self._wire.close()
 
     def _receive_all(self) -> Iterator[Finished]:
-        assert self._wire is not None
         steps, block = self.generation.steps, self.generation.start[-1]
         # A word goes before each block: 1, or 0 when none follows.
         while self._wire.hear(self._last):
             label = Label(FINAL, steps, block, 0)
             yield Finished(block, self._wire.receive(self._last, label, self._latent))
             block += 1
+        self._wire.close()
         self.timetable.clips = block // self.generation.blocks_per_clip
 
     def _walk(self, tick: Tick) -> None:
@@ -129,8 +135,13 @@ class Lockstep:
             for t in transfers
             if t.src == self.rank != t.dst
         }
-        for (step, block), latent in self._hop.exchange(transfers, sent).items():
-            generation.receive(step, block, latent)
+        for t in transfers:
+            if t.src == self.rank != t.dst:
+                self._wire.send(t.dst, _label(t), sent[t.step, t.block])
+        for t in transfers:
+            if t.dst == self.rank != t.src:
+                latent = self._wire.receive(t.src, _label(t), self._latent)
+                generation.receive(t.step, t.block, latent)
         for step, block in sent:
             if step < steps:
                 generation.release(block)
@@ -153,13 +164,17 @@ class Lockstep:
         latent = self.generation.finished(block)
         if latent is None:
             return  # finished elsewhere, of no use here
-        if self.rank == self._last and self._wire is not None:
+        if self._own_vae and self.rank == self._last:
             self._wire.tell(self.plan.vae_rank, 1)
             label = Label(FINAL, self.generation.steps, block, 0)
             self._wire.send(self.plan.vae_rank, label, latent)
         self.generation.release(block)
         if self.rank == self.plan.vae_rank:
             yield Finished(block, latent)
+
+
+def _label(transfer: Transfer) -> Label:
+    return Label(LATENT, transfer.step, transfer.block, 0)
 
 
 def owners(plan: Plan) -> list[int]:

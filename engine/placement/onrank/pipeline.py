@@ -28,7 +28,7 @@ class Pipeline:
     """One rank's part in one video.
 
     Raises (from ``run``):
-        HopError, RuntimeError: a message was lost, or its sender.
+        WireError, RuntimeError: a message was lost, or its sender.
     """
 
     def __init__(self, duty: Duty) -> None:

@@ -1,4 +1,4 @@
-"""Tensors between ranks that do not walk in lock step.
+"""Tensors from rank to rank: hidden states and latents, whichever executor walks.
 
 Each message has a header, sent over a socket, and a body, which goes through a mailbox in pinned
 host memory (``mailbox``). A receiver waits for the header on its host: as long as it takes, holding
@@ -17,7 +17,6 @@ import torch.distributed as dist
 from torch import Tensor
 
 from engine.placement.onrank.groups import Groups
-from engine.placement.onrank.hop import HopError
 from engine.placement.onrank.mailbox import Address, Mailbox
 
 _HEADER_TAG: Final = 1
@@ -31,6 +30,12 @@ _WORDS: Final = 4
 _SPARE: Final = 4
 #: Seconds until a sender gives up on a peer that takes nothing.
 _FULL_SECONDS: Final = 1800.0
+
+
+class WireError(RuntimeError):
+    """A message was lost, or is not the one that was due."""
+
+    kind = "comm"
 
 
 class Label(NamedTuple):
@@ -88,7 +93,7 @@ class Wire:
         """Send ``body`` to rank ``dst``. Returns at once; the body must not change afterwards.
 
         Raises:
-            MailboxFullError: the peer takes nothing. HopError: an earlier header was not sent.
+            MailboxFullError: the peer takes nothing. WireError: an earlier header was not sent.
         """
         self._look_after()
         number = self._sent.get(dst, 0)
@@ -124,14 +129,14 @@ class Wire:
         """The message ``label`` from rank ``src``, on this rank's device.
 
         Raises:
-            HopError: a message was lost, or is not of ``shape``.
+            WireError: a message was lost, or is not of ``shape``.
             RuntimeError: the backend's, when the peer is gone.
         """
         while (src, label) not in self._kept:
             self._read(src)
         body = self._kept.pop((src, label))
         if tuple(body.shape) != tuple(shape):
-            raise HopError(
+            raise WireError(
                 f"rank {self.groups.rank} expected {tuple(shape)} from rank {src} for {label}, "
                 f"got {tuple(body.shape)}"
             )
@@ -145,7 +150,7 @@ class Wire:
         due = self._received.get(src, 0)
         self._received[src] = due + 1
         if number != due:
-            raise HopError(
+            raise WireError(
                 f"rank {self.groups.rank} expected message {due} from rank {src}, got {number}"
             )
         if (src, address) not in self._in:
