@@ -30,6 +30,7 @@ from console.notices import Notice, Notices
 from console.replaying import Replaying
 from console.screens.base import Page
 from console.screens.overview import Overview
+from console.spoken import spoken
 from console.state import Model
 from console.terminal import shows_unicode
 from console.widgets.bars import Place
@@ -156,7 +157,7 @@ class AvatopApp(Replaying):
         try:
             self.set_look(self._look_name)
         except themes.ThemeError as error:
-            self.say(str(error), "state.watch")
+            self.say(spoken(error), "state.watch")
 
     def _join(self, client: EngineClient) -> None:
         self.client = client
@@ -308,7 +309,9 @@ class AvatopApp(Replaying):
 
     def said(self, reply: Reply, done: str = "") -> None:
         """An engine's answer as a sentence."""
-        self.say(reply.message or done, "state.good" if reply.ok else "state.act")
+        self.say(
+            spoken(reply.message, self.model) or done, "state.good" if reply.ok else "state.act"
+        )
 
     def ask(self, command: Command, answered: Callable[[Reply], object]) -> None:
         """Send a command; ``answered`` gets the reply in the console's own time.
@@ -328,7 +331,7 @@ class AvatopApp(Replaying):
         def deliver(future: Future[Reply]) -> None:
             error = future.exception()
             if error is not None:
-                sentence = t("The engine did not take it: {why}", why=error)
+                sentence = t("The engine did not take it: {why}", why=spoken(error))
                 answered(Reply(ok=False, message=sentence))
             else:
                 answered(future.result())

@@ -63,14 +63,16 @@ def cancel(app: AvatopApp) -> None:
 
 
 def acknowledge(app: AvatopApp) -> None:
-    """Say that the gravest alert is seen."""
+    """Say that the gravest alert is seen; with none, the newest cause."""
     if app.refuses():
         return
-    firing = app.model.trouble.firing()
-    if not firing:
-        app.say(t("No alert is waiting to be acknowledged."), "soft")
+    trouble = app.model.trouble
+    causes = [found for found in trouble.open_findings() if found.role == "root"]
+    wrong = [alert.id for alert in trouble.firing()] + [found.id for found in causes]
+    if not wrong:
+        app.say(t("There is nothing to acknowledge."), "soft")
         return
-    app.command(Acknowledge(alert=firing[0].id, by=user()), t("Acknowledged."))
+    app.command(Acknowledge(alert=wrong[0], by=user()), t("Acknowledged."))
 
 
 def threshold(app: AvatopApp) -> None:

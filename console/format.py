@@ -158,6 +158,13 @@ def clock(t: float) -> str:
     return time.strftime("%H:%M:%S", time.localtime(t))
 
 
+def moment(t: float, now: float) -> str:
+    """Local wall-clock time; of another day MM-DD HH:MM."""
+    there = time.localtime(t)
+    today = there[:3] == time.localtime(now)[:3]
+    return time.strftime("%H:%M:%S" if today else "%m-%d %H:%M", there)
+
+
 def fraction(part: int | None, whole: int | None) -> str:
     """Progress such as 12/50; 0 of an unknown whole is 12/?."""
     if part is None:

@@ -10,6 +10,7 @@ from textual.widgets import Input
 
 from console.i18n import t
 from console.screens.form import Form, Pick, entry
+from console.spoken import spoken
 from console.state import Model
 from console.widgets.paint import Paint
 from engine import params
@@ -100,7 +101,7 @@ class BatchForm(Form):
             spec, _remarks = spec_of(self.arguments())
         except (click.ClickException, ValueError) as error:
             text = error.format_message() if isinstance(error, click.ClickException) else str(error)
-            self._problem(text)
+            self._problem(spoken(text))
         except click.exceptions.Exit:
             self._problem(t("All flags are told by: avatop batch start --help"))
         else:

@@ -18,6 +18,7 @@ from console.screens.base import Page
 from console.screens.dialog import Choice, Dialog
 from console.screens.form import Form, Pick, entry
 from console.screens.working import Outcome, Report, Working
+from console.spoken import spoken
 from console.state import Model
 from console.weights import Place, Weights, changed, known, read
 from console.widgets.checkpoint import CheckpointDetails, Tensors
@@ -164,7 +165,7 @@ class CheckpointPage(Page):
                 app.say(t("Cancelled; nothing is known of the rest."), "soft")
                 return
             if outcome.error is not None:
-                app.say(fmt.inert(str(outcome.error)), "state.act")
+                app.say(fmt.inert(spoken(outcome.error)), "state.act")
                 return
             verdict: Verdict = outcome.value
             self.details.verdict = (verdict, deep, self.model.now)

@@ -105,15 +105,18 @@ class IncidentsPage(Page):
         chosen = [item for item in self.table.selected() if not item.over]
         alerts = [item.alert for item in chosen if item.alert is not None]
         if not alerts:
-            self.console_app.say(t("Only alerts are acknowledged or silenced."), "soft")
+            self.console_app.say(t("Only alerts are silenced."), "soft")
         return alerts
 
     def action_acknowledge(self) -> None:
         app = self.console_app
         if app.refuses():
             return
-        for alert in self._alerts():
-            app.command(Acknowledge(alert=alert.id, by=deeds.user()), t("Acknowledged."))
+        chosen = [item.what.id for item in self.table.selected() if not item.over]
+        if not chosen:
+            app.say(t("There is nothing to acknowledge."), "soft")
+        for name in chosen:
+            app.command(Acknowledge(alert=name, by=deeds.user()), t("Acknowledged."))
         self.table.marked.clear()
 
     def action_silence(self) -> None:

@@ -11,6 +11,7 @@ from console.i18n import t
 from console.incidents import Incident
 from console.screens.dialog import Choice, Dialog
 from console.screens.working import Outcome, Report, Working
+from console.spoken import spoken
 from engine.jobs.paths import Places
 from engine.telemetry.recording import Recording, RecordingError, open_recording
 
@@ -73,7 +74,7 @@ def _write(app: AvatopApp, path: Path, first: float, last: float) -> None:
         if outcome is None or isinstance(outcome.error, Cancelled):
             app.say(t("Cancelled; no bundle was written."), "soft")
         elif outcome.error is not None:
-            app.say(t("No bundle was written: {why}", why=outcome.error), "state.act")
+            app.say(t("No bundle was written: {why}", why=spoken(outcome.error)), "state.act")
         else:
             size = outcome.value["bytes"] / (1 << 20)
             said = t("Written: {path} ({size} MiB).", path=path, size=fmt.significant(size))

@@ -8,6 +8,7 @@ from console import format as fmt
 from console.i18n import n, t
 from console.replanning import Way
 from console.screens.dialog import Choice, Dialog
+from console.spoken import spoken
 from console.state import Model
 from console.widgets.paint import Paint
 from engine.messages import DeviceReading, JobRow
@@ -71,11 +72,11 @@ def way_words(way: Way) -> str:
     if fullest.usable_bytes:
         full += f" / {fmt.gib(fullest.usable_bytes)}"
     changed = (
-        t("alters {what}", what=", ".join(way.alters_output))
+        t("alters {what}", what=", ".join(t(name) for name in way.alters_output))
         if way.alters_output
         else t("output unchanged")
     )
-    return f"{way.title}: {full} GiB · {changed}"
+    return f"{spoken(way.title)}: {full} GiB · {changed}"
 
 
 def relaunch(
@@ -89,7 +90,7 @@ def relaunch(
     """
     said = [t("It goes on as a new job, or as itself where it was interrupted.")]
     if problem:
-        said.append(t("No plan could be looked for here: {why}", why=problem))
+        said.append(t("No plan could be looked for here: {why}", why=spoken(problem)))
     elif not ways:
         said.append(t("No other plan fits these devices."))
     choices = [

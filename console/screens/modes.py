@@ -15,6 +15,7 @@ from textual.worker import Worker, WorkerState
 from console import format as fmt
 from console.i18n import n, t
 from console.replanning import Way
+from console.spoken import spoken
 from console.state import Model
 from console.widgets import plot
 from console.widgets.jobfigures import held_of
@@ -82,7 +83,7 @@ class ModesBody(Lines):
 
     def _columns(self, width: int) -> tuple[int, bool, bool]:
         """Cells for the name, and whether there is room for bars and the host's column."""
-        titles = [fmt.cells(way.title) for way in self.ways or ()]
+        titles = [fmt.cells(spoken(way.title)) for way in self.ways or ()]
         bars, host = width >= 92, width >= 104
         fixed = 3 + 17 + 9 + 12 + (_BAR + 1 if bars else 0) + (11 if host else 0)
         return min(max(titles, default=8) + 2, max(width - fixed, 14)), bars, host
@@ -104,7 +105,9 @@ class ModesBody(Lines):
         name, bars, host = self._columns(width)
         row = paint.row(width, cursor=here).put(" ▌ " if here else "   ", "accent")
         role = "text" if way.usable else "soft"
-        row.put(fmt.fit(way.title, name - 1), "accent" if way.title == self.now else role).put(" ")
+        row.put(
+            fmt.fit(spoken(way.title), name - 1), "accent" if way.title == self.now else role
+        ).put(" ")
         over = not way.plan.fits
         row.raw(fmt.gib(fullest.predicted_bytes).rjust(5), "over" if over else "text")
         row.put(" / ", "unit").raw(fmt.gib(fullest.usable_bytes).ljust(4), "soft")
@@ -140,7 +143,7 @@ class ModesBody(Lines):
         if way.usable:
             lines += self._said(t("The output stays as it is, bit by bit."), "state.good", width)
         for reason in (*way.plan.reasons[:2], *way.unbuilt[:1]):
-            lines += self._said(reason + ".", "state.act", width)
+            lines += self._said(spoken(f"{reason}."), "state.act", width)
         if way.plan.seconds_per_block is None and way.usable:
             said = t("Its speed is n/a: nothing alike was measured on this host yet.")
             lines += self._said(said, "soft", width)
@@ -216,7 +219,9 @@ class ModesScreen(ModalScreen["tuple[Target, Way] | None"]):
             if self.body.now in titles:
                 self.body.at = titles.index(self.body.now)
         elif event.state is WorkerState.ERROR:
-            self.body.problem = t("Modes cannot be planned: {why}", why=event.worker.error)
+            self.body.problem = t(
+                "Modes cannot be planned: {why}", why=spoken(str(event.worker.error))
+            )
         else:
             return
         self._fit()
@@ -239,7 +244,10 @@ class ModesScreen(ModalScreen["tuple[Target, Way] | None"]):
             return
         if not way.usable:
             reason = (*way.plan.reasons, *way.unbuilt, "")[0]
-            say(t("{mode} cannot be taken: {why}", mode=way.title, why=reason), "state.watch")
+            say(
+                t("{mode} cannot be taken: {why}", mode=spoken(way.title), why=spoken(reason)),
+                "state.watch",
+            )
             return
         if way.title == self.body.now and self.body.targets[self.body.target].kind == "job":
             say(t("The job runs by that very plan."), "soft")
@@ -292,10 +300,10 @@ def switch(app: AvatopApp, job: JobRow | None) -> None:
         target, way = taken
         if target.kind == "queue":
             command: Switch | SwitchQueue = SwitchQueue(changes=way.changes)
-            said = t("Waiting jobs use {mode}.", mode=way.title)
+            said = t("Waiting jobs use {mode}.", mode=spoken(way.title))
         else:
             command = Switch(job=target.job, changes=way.changes)
-            said = t("Job {id} goes on in {mode}.", id=target.job, mode=way.title)
+            said = t("Job {id} goes on in {mode}.", id=target.job, mode=spoken(way.title))
         app.command(command, said)
 
     now = title_of(plan) if job.state in LIVE_STATES else ""

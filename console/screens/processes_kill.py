@@ -142,10 +142,10 @@ class Killing:
             self._offer_kill(row, confirmed)
         else:
             told = [t(_RESULTS[result], pid=pid)] if result in _RESULTS else []
-            told += [detail] if detail else []
+            told += [spoken(detail, self.app.model)] if detail else []
             if action.get("next"):
                 told.append(t("Next: {command}", command=action["next"]))
-            self._not_ended(row, told or [reply.message or result])
+            self._not_ended(row, told or [spoken(reply.message, self.app.model) or result])
 
     def _offer_kill(self, row: ProcessRow, confirmed: bool) -> None:
         pid = row.process.pid
@@ -214,7 +214,7 @@ def _of(pid: int, reply: Reply) -> dict[str, Any] | None:
 def _refusal(pid: int, reply: Reply) -> str:
     refused = reply.data.get("refused") or {}
     why = refused.get(pid) or refused.get(str(pid)) or reply.message
-    return str(why or t("The engine did not say why."))
+    return spoken(str(why)) if why else t("The engine did not say why.")
 
 
 def _ended(pid: int, result: str, freed: int | None) -> str:

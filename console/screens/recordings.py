@@ -16,6 +16,7 @@ from console.i18n import t
 from console.screens.base import Page
 from console.screens.form import Form, Pick, entry
 from console.shelf import Taped, on_shelf, taped
+from console.spoken import spoken
 from console.state import Model
 from console.widgets.paint import Paint
 from console.widgets.recordings import Marks, Recordings
@@ -103,7 +104,7 @@ class RecordingsPage(Page):
             return
         app = self.console_app
         if item.recording is None:
-            app.say(fmt.inert(item.problem or ""), "state.act")
+            app.say(fmt.inert(spoken(item.problem or "")), "state.act")
             return
         if app.replay is not None and app.replay.recording is item.recording:
             app.go_to(moment or item.recording.start)
@@ -139,7 +140,7 @@ class RecordingsPage(Page):
 
     def _file_read(self, item: Taped) -> None:
         if item.problem is not None:
-            self.console_app.say(fmt.inert(item.problem), "state.act")
+            self.console_app.say(fmt.inert(spoken(item.problem)), "state.act")
             return
         known = [one for one in self.table.tapes or () if one.path != item.path]
         self.table.tapes = [*known, item]

@@ -9,6 +9,7 @@ from textual.widgets import Input
 
 from console.i18n import t
 from console.screens.form import Form, Pick, entry
+from console.spoken import spoken
 from console.state import Model
 from console.widgets.paint import Paint
 from engine import params
@@ -132,11 +133,11 @@ class SubmitForm(Form):
         name = problem.parameter.removeprefix("--")
         field = next((f for f, parameter in PARAMETERS.items() if parameter == name), None)
         if field is None:
-            return problem.text
+            return spoken(problem.text)
         if problem.reason == "is required":
             return t("{field} is required.", field=field)
-        said = f"{field}: {problem.reason}."
-        advice = problem.suggestion
+        said = f"{field}: {spoken(problem.reason)}."
+        advice = spoken(problem.suggestion)
         end = "" if advice.endswith("?") else "."
         return f"{said} {advice[0].upper()}{advice[1:]}{end}" if advice else said
 

@@ -15,6 +15,7 @@ from console import actions
 from console.i18n import t
 from console.screens import tune_deeds
 from console.screens.base import Page
+from console.spoken import spoken
 from console.state import Model
 from console.tuning import (
     VARIANTS,
@@ -230,8 +231,8 @@ class TunePage(Page):
         self.take({item.name: value})
 
     def refused(self, parameter: Parameter, error: BadValueError) -> None:
-        said = f"{parameter.name} {error.reason}" + (
-            f"; {error.suggestion}" * bool(error.suggestion)
+        said = f"{parameter.name} {spoken(error.reason)}" + (
+            f"; {spoken(error.suggestion)}" * bool(error.suggestion)
         )
         self.console_app.say(said, "state.watch")
 

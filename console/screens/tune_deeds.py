@@ -13,6 +13,7 @@ from console.replanning import Way, mode_ways
 from console.screens.dialog import Choice, Dialog
 from console.screens.jobs_ask import way_words
 from console.screens.tune_forms import PresetForm, ValueForm
+from console.spoken import spoken
 from console.tuning import HARDWARE, PREVIEW_CLIPS, TUNED, Variant, kept_values
 from console.widgets.jobs import mode_of
 from engine import params
@@ -209,7 +210,7 @@ def save(page: TunePage) -> None:
         try:
             kept = save_preset(answer[0], answer[1], values, file)
         except (params.ParamError, OSError, ValueError) as error:
-            app.say(t("The preset is not saved: {why}", why=error), "state.act")
+            app.say(t("The preset is not saved: {why}", why=spoken(error)), "state.act")
             return
         app.say(t("Preset {name} is saved.", name=kept.name), "state.good")
 

@@ -9,6 +9,7 @@ from textual.widgets import Input
 
 from console.i18n import t
 from console.screens.form import Form, Pick, entry
+from console.spoken import spoken
 from console.state import Model
 from console.widgets.paint import Paint
 from engine.params import BadValueError, Parameter, parse
@@ -40,7 +41,7 @@ class ValueForm(Form):
         try:
             self.dismiss((parse(self.parameter, text),))
         except BadValueError as error:
-            said = f"{error.reason}. {error.suggestion}".strip()
+            said = f"{spoken(error.reason)}. {spoken(error.suggestion)}".strip()
             self.problems.say([("", "text"), (said, "state.act")])
 
 

@@ -34,7 +34,8 @@ class Alarm(Lines):
         pages = {page.name: page.key for page in self.console_app.pages}
         read_only = self.console_app.read_only
         ack = "" if read_only else keymap.key_of("overview.acknowledge")
-        loud = next((one for one in wrong if isinstance(one, AlertChanged)), None)
+        alerts = (one for one in wrong if isinstance(one, AlertChanged))
+        loud = next(alerts, wrong[0] if wrong else None)
         lines = []
         for at, one in enumerate(wrong[:height]):
             right = self.paint.row(width)
@@ -70,7 +71,7 @@ def line(
     role = "state.act" if grave else "state.watch"
     row = paint.row(width)
     row.put(" ✗ " if isinstance(one, FindingRaised) else " ⚠ ", role)
-    row.put(fmt.clock(one.t), "faint").put("  ")
+    row.put(fmt.moment(one.t, model.now), "faint").put("  ")
     room = width - row.x - right.x - 2
     if isinstance(one, FindingRaised):
         job = f"{t('job {id}', id=one.job)}: " if one.job is not None else ""

@@ -10,6 +10,7 @@ from textual.strip import Strip
 from console import format as fmt
 from console.i18n import N_, n, t
 from console.production import Batch
+from console.spoken import spoken
 from console.state import Model
 from console.widgets.details import Details, Fact, Said, Section
 from console.widgets.lines import Lines
@@ -86,6 +87,10 @@ def _began(row: Row, batch: Batch, _model: Model) -> Row:
     return row.put(fmt.NA if started is None else fmt.clock(started), "soft")
 
 
+def _noted(row: Row, batch: Batch, model: Model) -> Row:
+    return row.outside(spoken(batch.change.note, model), "state.watch")
+
+
 class Batches(Table[Batch]):
     """Every batch that the engine told of, the newest first."""
 
@@ -102,7 +107,7 @@ class Batches(Table[Batch]):
                value=lambda b: b.change.eta_seconds),
         Column(N_("started"), 10, _began, 100, value=lambda b: b.change.started),
         Column(N_("number"), 22, lambda row, b, _m: row.outside(b.change.batch, "soft"), 130),
-        Column(N_("note"), 0, lambda row, b, _m: row.outside(b.change.note, "state.watch"), NOTED),
+        Column(N_("note"), 0, _noted, NOTED),
     )  # fmt: skip
 
     def __init__(self, model: Model, paint: Paint, *, id: str | None = None) -> None:  # noqa: A002
@@ -172,7 +177,7 @@ class WholeBatch(Lines):
         lines = n("{count} line of devices", "{count} lines of devices", change.lines)
         row.put(lines, "soft")
         if change.note and row.width < NOTED:
-            row.put("  ").outside(change.note, "state.watch")
+            row.put("  ").outside(spoken(change.note, self.model), "state.watch")
         return row
 
 
@@ -221,7 +226,7 @@ def _time(row: Row, item: BatchItem, _model: Model) -> Row:
 def _outcome(row: Row, item: BatchItem, _model: Model) -> Row:
     if item.error:
         role = "state.act" if item.state in _FAILED else "state.watch"
-        return row.outside(item.error[: fmt.LONGEST].splitlines()[0], role)
+        return row.outside(spoken(item.error[: fmt.LONGEST].splitlines()[0]), role)
     return row.outside(fmt.fit_left(fmt.inert(item.output or ""), row.left), "soft")
 
 
@@ -299,7 +304,7 @@ class ItemDetails(Details):
         lines: list[Fact | Said] = []
         if item.error:
             role = "state.act" if item.state in _FAILED else "state.watch"
-            lines.append(Said(item.error, role))
+            lines.append(Said(spoken(item.error, self.model), role))
         if item.state in _FAILED:
             key = self.console_app.keymap.key_of("batch.retry-failed")
             advice = t("Mend the cause, then press {key}: what failed is begun again.", key=key)

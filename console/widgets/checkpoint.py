@@ -8,6 +8,7 @@ from typing import Final
 
 from console import format as fmt
 from console.i18n import N_, n, t
+from console.spoken import spoken
 from console.state import Model
 from console.weights import Weights, newer_than
 from console.widgets.details import Details, Drawn, Fact, Said, Section
@@ -46,7 +47,7 @@ class CheckpointDetails(Details):
                 return [Section("", [Said(t("Reading the headers …"), "soft")])]
             return [Section("", [Drawn(self._hint(width))])]
         if weights.problem is not None or weights.inspection is None:
-            why = str(weights.problem) if weights.problem is not None else ""
+            why = spoken(weights.problem) if weights.problem is not None else ""
             said = [Said(weights.place.folder), Said(why, "state.act")]
             return [Section("", [*said, Drawn(self._hint(width))])]
         found = weights.inspection
@@ -177,8 +178,8 @@ class CheckpointDetails(Details):
         for found in verdict.findings:
             role = "state.act" if found.severity == "error" else "state.watch"
             tensor = f" ({found.tensor})" if found.tensor else ""
-            lines.append(Said(f"{found.file}{tensor}: {found.problem}", role))
-            lines.append(Said(f"  {found.remedy}", "soft"))
+            lines.append(Said(f"{found.file}{tensor}: {spoken(found.problem)}", role))
+            lines.append(Said(f"  {spoken(found.remedy)}", "soft"))
         return Section(title, lines)
 
 

@@ -10,6 +10,7 @@ from console.config import Thresholds
 from console.history import Stack
 from console.i18n import t
 from console.parts import Panel
+from console.spoken import spoken
 from console.widgets import plot
 from console.widgets.paint import Paint, Row
 from engine.messages import OWNERS, DeviceReading
@@ -66,7 +67,7 @@ def title(paint: Paint, panel: Panel, width: int, view: View) -> Row:
     free = width - readings.x - row.x - 1
     about = panel.role if panel.role else _about(panel)
     if free > 3 and about:
-        row.outside(fmt.fit(about, free, "…" if paint.unicode else "."), "soft")
+        row.outside(fmt.fit(spoken(about), free, "…" if paint.unicode else "."), "soft")
     return row.right(readings)
 
 
@@ -93,7 +94,7 @@ def _faults(row: Row, reading: DeviceReading | None) -> Row:
     if reading.ecc_uncorrected:
         row.put(f"ECC {reading.ecc_uncorrected} ", "state.act")
     if reading.throttle:
-        row.put("⚠ ", "state.watch").outside(reading.throttle[0] + " ", "state.watch")
+        row.put("⚠ ", "state.watch").outside(spoken(reading.throttle[0]) + " ", "state.watch")
     return row
 
 
@@ -103,7 +104,7 @@ def _readings(paint: Paint, panel: Panel, width: int, limits: Thresholds, short:
     reading = panel.device.reading if panel.device else None
     if reading is not None and reading.error:
         return row.put("⚠ ", "state.watch").outside(
-            fmt.fit(reading.error, 40).rstrip(), "state.watch"
+            fmt.fit(spoken(reading.error), 40).rstrip(), "state.watch"
         )
     spikes = len(panel.spikes)
     if spikes:
@@ -239,7 +240,9 @@ def legend(paint: Paint, panel: Panel, width: int, span: float) -> Row:
     if panel.tracks and all(track.gone for track in panel.tracks):
         change = panel.tracks[0].change
         reason = change.reason if change else None
-        return row.outside(reason or t("ended"), "state.act" if panel.phase == "died" else "soft")
+        return row.outside(
+            spoken(reason or "") or t("ended"), "state.act" if panel.phase == "died" else "soft"
+        )
     tail = paint.row(width)
     tail.put(t("{minutes} min", minutes=f"{span / 60:.0f}") + " ", "faint")
     if panel.predicted is not None and width >= 80:  # narrower: the plot's axis says it
@@ -282,7 +285,7 @@ def line(paint: Paint, panel: Panel, width: int, view: View, name_width: int) ->
     if panel.predicted and used < top * 0.1 and panel.predicted < top * 0.1:
         top = max(panel.predicted, used) * SPARE
     if role_width:
-        row.outside(fmt.fit(panel.role, role_width - 1), "soft").put(" ")
+        row.outside(fmt.fit(spoken(panel.role), role_width - 1), "soft").put(" ")
     if bar_width > 0:
         row.cells(plot.bar(paint, level[1] if level else (), bar_width, top, panel.predicted))
     if spark:
@@ -297,7 +300,9 @@ def _line_readings(paint: Paint, panel: Panel, width: int, limits: Thresholds) -
     row = paint.row(width)
     reading = panel.device.reading if panel.device else None
     if reading is not None and reading.error:
-        return row.put("⚠ ", "state.watch").outside(fmt.fit(reading.error, 30), "state.watch")
+        return row.put("⚠ ", "state.watch").outside(
+            fmt.fit(spoken(reading.error), 30), "state.watch"
+        )
     used, capacity = panel.used, panel.capacity
     _faults(row, reading)
     role = "na" if used is None else "over" if _over(panel, limits) else "text"

@@ -133,8 +133,7 @@ def _severity(row: Row, item: Incident, model: Model) -> None:
 
 
 def _began(row: Row, item: Incident, model: Model) -> None:
-    del model
-    row.put(fmt.clock(item.began), "faint")
+    row.put(fmt.moment(item.began, model.now), "faint")
 
 
 def _where(row: Row, item: Incident, model: Model) -> None:
@@ -153,7 +152,7 @@ def _what(row: Row, item: Incident, model: Model) -> None:
 Incidents.COLUMNS = (
     Column(N_("state"), 15, _state, value=lambda i: i.state),
     Column(N_("severity"), 10, _severity, least=100, value=lambda i: gravity(i.what.severity)),
-    Column(N_("since"), 10, _began, value=lambda i: i.began),
+    Column(N_("since"), 12, _began, value=lambda i: i.began),
     Column(N_("where"), 15, _where, value=lambda i: i.what.job or 0),
     Column(N_("what"), 0, _what, value=lambda i: i.name),
 )
@@ -208,8 +207,10 @@ class IncidentDetails(Details):
             parts.append(Section(t("Together with"), lines))
         done = done_about(self.model, item)
         if done:
+            now = self.model.now
             told = [
-                Said(f"{fmt.clock(a.t)}  {a.action} ({a.by}): {a.result}", "soft") for a in done
+                Said(f"{fmt.moment(a.t, now)}  {a.action} ({a.by}): {a.result}", "soft")
+                for a in done
             ]
             parts.append(Section(t("Done already"), told))
         return parts
@@ -251,7 +252,7 @@ class IncidentDetails(Details):
 
     def _facts(self, item: Incident, found: FindingRaised | None) -> list[Fact]:
         facts = [Fact(t("about"), where(self.model, item) or self.model.host or None)]
-        facts.append(Fact(t("since"), fmt.clock(item.began)))
+        facts.append(Fact(t("since"), fmt.moment(item.began, self.model.now)))
         what = item.what
         if isinstance(what, AlertChanged):
             value = None if what.value is None else fmt.significant(what.value)
@@ -273,7 +274,7 @@ class IncidentDetails(Details):
     def _other(self, other: Incident, width: int) -> Row:
         row = self.paint.row(max(width, 1))
         put_state(row, other)
-        row.to(15).put(fmt.clock(other.began), "faint").put(" ")
+        row.to(15).put(fmt.moment(other.began, self.model.now), "faint").put(" ")
         return row.outside(
             fmt.short(fmt.inert(spoken(other.sentence, self.model)), max(row.left, 4)), "soft"
         )

@@ -95,7 +95,11 @@ class JobDetails(Details):
             progress(self.paint, bar, width - fmt.cells(left) - 2, job.clip / job.clips)
             lines.append(Drawn(bar.put("  ").put(left, "soft")))
         if job.error:
-            lines.append(Said(job.error, "state.act" if job.state == "failed" else "soft"))
+            lines.append(
+                Said(
+                    spoken(job.error, self.model), "state.act" if job.state == "failed" else "soft"
+                )
+            )
         lines += [
             Said(spoken(finding.cause, self.model), _SEVERITY.get(finding.severity, "state.act"))
             for finding in self.model.trouble.findings_of(job.id)[:2]

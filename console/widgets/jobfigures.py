@@ -11,6 +11,7 @@ from console import history
 from console.history import Stack
 from console.i18n import n, t
 from console.parts import Track
+from console.spoken import spoken
 from console.state import Model
 from console.widgets import plot
 from console.widgets.details import Drawn, Fact, Said
@@ -163,7 +164,10 @@ def clips(paint: Paint, model: Model, job: JobRow, width: int) -> list[Line]:
     for change in list(model.book.plan_story.get(job.id, ()))[-3:]:
         gap = "" if change.seconds is None else f" ({fmt.duration(change.seconds)})"
         lines.append(
-            Said(f"{fmt.clock(change.t)} {change.reason} {change.mode}{gap} {change.change}")
+            Said(
+                f"{fmt.clock(change.t)} {t(change.reason)} {change.mode}{gap} "
+                f"{spoken(change.change, model)}"
+            )
         )
     return lines
 

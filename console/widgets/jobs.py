@@ -6,6 +6,7 @@ from collections.abc import Hashable, Sequence
 
 from console import format as fmt
 from console.i18n import N_, t
+from console.spoken import spoken
 from console.state import Model
 from console.widgets.paint import Row
 from console.widgets.table import Column, Table
@@ -31,8 +32,6 @@ def _eta(row: Row, job: JobRow, _model: Model) -> Row:
     if job.state in LIVE_STATES:
         known = job.eta_seconds is not None
         return row.put(fmt.duration(job.eta_seconds).rjust(7), "text" if known else "na")
-    if job.ended is not None and job.started is not None:
-        return row.put(fmt.duration(job.ended - job.started).rjust(7), "soft")
     return row.put(" " * 7)
 
 
@@ -55,9 +54,9 @@ def _started(row: Row, job: JobRow, _model: Model) -> Row:
     return row.put(fmt.clock(job.started) if job.started else "", "soft")
 
 
-def _outcome(row: Row, job: JobRow, _model: Model) -> Row:
+def _outcome(row: Row, job: JobRow, model: Model) -> Row:
     if job.error:
-        return row.outside(job.error.splitlines()[0], "state.act")
+        return row.outside(spoken(job.error.splitlines()[0], model), "state.act")
     return row.outside(fmt.fit_left(fmt.inert(job.output or ""), row.left), "soft")
 
 

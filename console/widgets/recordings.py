@@ -9,6 +9,7 @@ from typing import Final
 from console import format as fmt
 from console.i18n import N_, t
 from console.shelf import Taped
+from console.spoken import spoken
 from console.state import Model
 from console.widgets.paint import Paint, Row
 from console.widgets.table import Column, Table
@@ -83,7 +84,7 @@ def _start(row: Row, item: Taped, model: Model) -> None:
     del model
     if item.problem is not None:
         row.limit(row.width + 60)
-        row.outside(item.problem, "state.act")
+        row.outside(spoken(item.problem), "state.act")
         return
     row.put(moment(item.start), "soft")
 

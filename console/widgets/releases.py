@@ -10,6 +10,7 @@ from textual.strip import Strip
 
 from console import format as fmt
 from console.i18n import N_, n, t
+from console.spoken import spoken
 from console.state import Model
 from console.widgets.details import Details, Drawn, Fact, Said, Section
 from console.widgets.lines import Lines
@@ -75,7 +76,8 @@ class Releases(Table[ReleaseChanged]):
             Column(N_("share"), 8, self._share, right=True, inner=6, value=lambda r: r.share),
             Column(N_("validation"), 15, self._validation, value=self._validated),
             Column(N_("digest"), 14, lambda row, r, _m: row.outside(r.release[:12], "soft"), 100),
-            Column(N_("note"), 0, lambda row, r, _m: row.outside(r.note, "state.watch"), 100),
+            Column(N_("note"), 0, lambda row, r, m: row.outside(spoken(r.note, m), "state.watch"),
+                   100),
         )  # fmt: skip
 
     def _validated(self, release: ReleaseChanged) -> str | None:
@@ -190,7 +192,9 @@ class RolloutStrip(Lines):
             )  # fmt: skip
         if candidate.state == "paused":
             if candidate.note:
-                row.outside(fmt.short(candidate.note, max(row.left - 60, 20)), "state.watch")
+                row.outside(
+                    fmt.short(spoken(candidate.note), max(row.left - 60, 20)), "state.watch"
+                )
                 row.put("   ")
             return row.phrase(
                 t("Paused: {resume} begins the stage anew, {back} goes back."),
@@ -271,7 +275,7 @@ class Gates(Table[GateRow]):
         Column("n", 5, lambda row, g, _m: row.put(str(g.n).rjust(3)), 79, right=True, inner=3,
                value=lambda g: g.n),
         Column(N_("armed"), 7, _armed, 86, value=lambda g: g.armed),
-        Column(N_("note"), 0, lambda row, g, _m: row.outside(g.note, "soft"), 110),
+        Column(N_("note"), 0, lambda row, g, _m: row.outside(spoken(g.note), "soft"), 110),
     )  # fmt: skip
 
     def __init__(self, model: Model, paint: Paint, releases: Releases) -> None:
@@ -314,7 +318,7 @@ class Happened(Details):
         kept = self.kept()
         out: list[Section] = []
         if kept.problem:
-            out.append(Section("", [Said(kept.problem, "state.act")]))
+            out.append(Section("", [Said(spoken(kept.problem), "state.act")]))
         if kept.unfinished:
             title = t("Unfinished work of {version}", version=fmt.inert(kept.withdrawn or ""))
             out.append(Section(title, [self._left(one) for one in kept.unfinished]))
@@ -328,7 +332,9 @@ class Happened(Details):
 
     def _gate(self, gate: GateRow) -> Section:
         unit = _unit(gate.unit)
-        lines: list[Fact | Said] = [Said(gate.note, "soft")] if gate.note else []
+        lines: list[Fact | Said] = (
+            [Said(spoken(gate.note, self.model), "soft")] if gate.note else []
+        )
         if not gate.armed:
             text = t("Not armed: noise alone would fail it too often. A breach pauses.")
             lines.append(Said(text, "state.watch"))
@@ -343,7 +349,7 @@ class Happened(Details):
     def _left(self, one: Mapping[str, object]) -> Said:
         clips = t("{done} of {count} clips", done=one["clips"], count=one["of"] or "?")
         head = t("Job {id} is {state}", id=one["job"], state=fmt.word(str(one["state"])))
-        return Said(f"{head}, {clips}: {one['what_to_do']}", "state.watch")
+        return Said(f"{head}, {clips}: {spoken(str(one['what_to_do']))}", "state.watch")
 
     def _history(self, width: int) -> list[Drawn | Said]:
         out: list[Drawn | Said] = []
@@ -352,7 +358,7 @@ class Happened(Details):
             row.outside(fmt.fit(fmt.inert(entry.version), 10)).put("  ")
             row.outside(fmt.fit(entry.kind, 12), "soft").put("  ")
             row.outside(fmt.fit(fmt.inert(entry.by), 9), "soft").put("  ")
-            out.append(Drawn(row.outside(str(entry.detail.get("note") or ""), "soft")))
+            out.append(Drawn(row.outside(spoken(str(entry.detail.get("note") or "")), "soft")))
         if not out:  # a recording, or a host where nothing is kept: what was heard meanwhile
             of_releases = (a for a in self.model.trouble.audits if a.target.startswith("release "))
             for audit in reversed(list(of_releases)):

@@ -12,6 +12,7 @@ from textual.strip import Strip
 from console import format as fmt
 from console.i18n import n, t
 from console.screens.jobs_ask import way_words
+from console.spoken import spoken
 from console.state import Model
 from console.tuning import Variant, differing, fullest
 from console.widgets import plot
@@ -103,12 +104,12 @@ class PlanPane(Lines):
             head.put(f"{NAMES[number]} ", "title.focus" if here else "title")
         found = variant.planned
         if found is not None:
-            head.outside(title(found.plan), "title.focus" if here else "title")
+            head.outside(spoken(title(found.plan)), "title.focus" if here else "title")
         rows: list[Line] = [head, self._verdict(variant, width)]
         if found is not None:
             rows.append(self._ground(variant, found.question, width))
         if variant.problem:
-            rows += self._said(variant.problem, "state.act", width)[:4]
+            rows += self._said(spoken(variant.problem), "state.act", width)[:4]
         if several and number:
             rows += self._differing(variant, width)
         if found is None:
@@ -219,7 +220,7 @@ class PlanPane(Lines):
         assert found is not None
         rows: list[Row] = []
         for reason in found.plan.reasons[:1]:
-            rows += self._said(reason, "state.watch", width)[:3]
+            rows += self._said(spoken(reason), "state.watch", width)[:3]
         return [*rows, *self._fits(variant, here, width)]
 
     def _fits(self, variant: Variant, here: bool, width: int) -> list[Row]:
@@ -254,7 +255,7 @@ class PlanPane(Lines):
         peak = None if job.peak_bytes is None else job.peak_bytes / fmt.GIB
         rows = [row, measured.number(job.fps, "fps").put("  ").number(peak, "GiB")]
         if job.error and job.state == "failed":
-            rows += self._said(job.error, "state.act", width)[:2]
+            rows += self._said(spoken(job.error, self.model), "state.act", width)[:2]
         likeness = self._likeness(variant, job, width)
         return [*rows, likeness] if likeness is not None else rows
 
@@ -285,7 +286,7 @@ class PlanPane(Lines):
         held, usable = fullest(plan)
         row.put("✓ " if plan.fits else "✗ ", "state.good" if plan.fits else "state.act")
         row.raw(fmt.gib(held)).put(" / ", "unit").raw(fmt.gib(usable), "soft").put(" GiB  ", "unit")
-        return row.outside(title(plan), "soft")
+        return row.outside(spoken(title(plan)), "soft")
 
     def _said(self, text: str, role: str, width: int) -> list[Row]:
         parts = fmt.wrap(fmt.inert(text), width)

@@ -46,6 +46,8 @@ class DevicesSampled(Event):
 class RankChanged(Event):
     """A rank was born, changed its phase, or died."""
 
+    SAYS: ClassVar[bool] = True
+
     job: int
     rank: int
     pid: int
@@ -98,12 +100,16 @@ class Spike(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class JobChanged(Event):
+    SAYS: ClassVar[bool] = True
+
     job: JobRow
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlanMade(Event):
     """The plan a job will run by (``engine.placement.plan.Plan.to_dict``)."""
+
+    SAYS: ClassVar[bool] = True
 
     job: int
     plan: dict[str, Any]
@@ -220,6 +226,8 @@ class DevicesDrained(Event):
 class PlanChanged(Event):
     """A job goes on under another plan: a switch, a resume, a relaunch."""
 
+    SAYS: ClassVar[bool] = True
+
     job: int
     reason: str  # "switch" | "resume" | "relaunch"
     mode: str
@@ -240,6 +248,8 @@ class CheckpointChanged(Event):
 class BatchChanged(Event):
     """A batch as a whole, with the items that changed since the event before."""
 
+    SAYS: ClassVar[bool] = True
+
     batch: str
     name: str
     state: str  # preparing | running | paused | stopped (can be resumed) | done | failed
@@ -257,6 +267,8 @@ class BatchChanged(Event):
 class ReleaseChanged(Event):
     """The present state of a release: stage, share of traffic, gates."""
 
+    SAYS: ClassVar[bool] = True
+
     release: str  # its digest
     version: str
     role: str  # stable | candidate | withdrawn | retired | known
@@ -270,6 +282,8 @@ class ReleaseChanged(Event):
 @dataclass(frozen=True, kw_only=True)
 class Audited(Event):
     """Somebody, or a policy, did something that cannot be taken back."""
+
+    SAYS: ClassVar[bool] = True
 
     action: str  # "reap", "remedy", "rollback" …
     by: str

@@ -17,6 +17,7 @@ from engine.placement.onrank.sharded import UnshardMeter
 from engine.placement.onrank.state import Keeper
 from engine.placement.plan import Plan
 from engine.ranks.onrank.ledger import Ledger, Threshold, Throttle
+from engine.sentence import sentence
 
 #: Most ledger reports a second, besides those at a phase's or a spike's time.
 LEDGER_RATE: Final = 4.0
@@ -118,13 +119,15 @@ def role_of(plan: Plan, rank: int) -> str:
     Where steps are cut by layers: ``"step 1-4 of 4, layer 11-20 of 40"``.
     """
     held = layers_of(plan, rank)
-    parts = []
+    parts: list[str] = []
     if held:
-        parts.append(f"step {_span(held)} of {plan.sample_steps}")
+        parts.append(sentence("step {steps} of {most}", steps=_span(held), most=plan.sample_steps))
         whole = max(stage.layers[1] for stage in plan.stages)
         if any(len(layers) < whole for layers in held.values()):
             spans = dict.fromkeys(_span(layers) for layers in held.values())
-            parts.append(f"layer {' and '.join(spans)} of {whole}")
+            parts.append(
+                sentence("layer {layers} of {most}", layers=" and ".join(spans), most=whole)
+            )
     elif rank in dit_ranks(plan):
         parts.append("ghost")
     if rank == plan.vae_rank:
