@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from engine.doctor.check import FAIL, NA, OK, WARN, Check
 from engine.guard import scan
+from engine.sentence import sentence
 
 AREA: Final = "gpu"
 _DRIVER: Final = Path("/proc/driver/nvidia/version")
@@ -37,16 +38,24 @@ def torch_build() -> dict[str, Any]:
     env = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
     try:
         done = subprocess.run(
-            [sys.executable, "-c", _ASK], capture_output=True, text=True, timeout=_SECONDS,
-            check=False, env=env,
-        )  # fmt: skip
+            [sys.executable, "-c", _ASK],
+            capture_output=True,
+            text=True,
+            timeout=_SECONDS,
+            check=False,
+            env=env,
+        )
         if done.returncode == 0:
             told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
             return told
     except (OSError, subprocess.TimeoutExpired, ValueError, IndexError) as error:
         return {"error": str(error)}
     lines = done.stderr.strip().splitlines()
-    return {"error": lines[-1] if lines else f"python ended with {done.returncode}"}
+    return {
+        "error": lines[-1]
+        if lines
+        else sentence("python ended with {returncode}", returncode=done.returncode)
+    }
 
 
 def checks(
@@ -82,15 +91,35 @@ def checks(
 
 def _driver(nvidia: Mapping[str, Any] | None, module: bool) -> Check:
     if nvidia is None and not module:
-        return Check(AREA, "driver", NA, "no NVIDIA driver: ranks run on the CPU")
+        return Check(AREA, "driver", NA, sentence("no NVIDIA driver: ranks run on the CPU"))
     if nvidia is None:
-        return Check(AREA, "driver", FAIL, "the kernel module is loaded, NVML does not answer",
-                     "in a container: --gpus all and NVIDIA_DRIVER_CAPABILITIES=compute,utility; "
-                     "on a host: reboot after a driver update")  # fmt: skip
+        return Check(
+            AREA,
+            "driver",
+            FAIL,
+            sentence("the kernel module is loaded, NVML does not answer"),
+            sentence(
+                "in a container: --gpus all and "
+                "NVIDIA_DRIVER_CAPABILITIES=compute,utility; on a host: reboot "
+                "after a driver update"
+            ),
+        )
     if "error" in nvidia:
-        return Check(AREA, "driver", FAIL, f"NVML: {nvidia['error']}",
-                     "nvidia-smi says the same? reload the driver or reboot")  # fmt: skip
-    return Check(AREA, "driver", OK, f"{nvidia['driver']}, CUDA up to {_dotted(nvidia['cuda'])}")
+        return Check(
+            AREA,
+            "driver",
+            FAIL,
+            f"NVML: {nvidia['error']}",
+            sentence("nvidia-smi says the same? reload the driver or reboot"),
+        )
+    return Check(
+        AREA,
+        "driver",
+        OK,
+        sentence(
+            "{driver}, CUDA up to {cuda}", driver=nvidia["driver"], cuda=_dotted(nvidia["cuda"])
+        ),
+    )
 
 
 def _dotted(number: int) -> str:
@@ -102,27 +131,48 @@ def _devices(gpus: Sequence[Mapping[str, Any]]) -> Check:
     lost = [gpu for gpu in gpus if "error" in gpu]
     if lost:
         said = "; ".join(f"GPU {gpu['index']}: {gpu['error']}" for gpu in lost)
-        return Check(AREA, "nvml", FAIL, said, "dmesg tells the XID; reset the GPU or reboot")
+        return Check(
+            AREA, "nvml", FAIL, said, sentence("dmesg tells the XID; reset the GPU or reboot")
+        )
     names = sorted({str(gpu["name"]) for gpu in gpus})
     return Check(AREA, "nvml", OK, f"{len(gpus)} × {', '.join(names)}")
 
 
 def _pids(inside: bool) -> Check:
     if inside:
-        return Check(AREA, "processes", WARN, "the driver's PIDs are the host's, not ours",
-                     "start the container with --pid=host to see whose memory it is")  # fmt: skip
-    return Check(AREA, "processes", OK, "the driver's process numbers are those of this host")
+        return Check(
+            AREA,
+            "processes",
+            WARN,
+            sentence("the driver's PIDs are the host's, not ours"),
+            sentence("start the container with --pid=host to see whose memory it is"),
+        )
+    return Check(
+        AREA, "processes", OK, sentence("the driver's process numbers are those of this host")
+    )
 
 
 def _torch(torch: Mapping[str, Any], gpus: bool) -> Check:
     if "error" in torch:
-        return Check(AREA, "torch", FAIL, f"torch cannot be loaded: {torch['error']}",
-                     "pip install --force-reinstall torch")  # fmt: skip
+        return Check(
+            AREA,
+            "torch",
+            FAIL,
+            sentence("torch cannot be loaded: {error}", error=torch["error"]),
+            "pip install --force-reinstall torch",
+        )
     if torch.get("cuda") is None and gpus:
-        return Check(AREA, "torch", FAIL, f"{torch['version']} is a build for the CPU alone",
-                     "install a CUDA build: pip install torch --index-url "
-                     "https://download.pytorch.org/whl/cu130")  # fmt: skip
-    kind = f"CUDA {torch['cuda']}" if torch.get("cuda") else "CPU alone"
+        return Check(
+            AREA,
+            "torch",
+            FAIL,
+            sentence("{version} is a build for the CPU alone", version=torch["version"]),
+            sentence(
+                "install a CUDA build: pip install torch --index-url "
+                "https://download.pytorch.org/whl/cu130"
+            ),
+        )
+    kind = f"CUDA {torch['cuda']}" if torch.get("cuda") else sentence("CPU alone")
     return Check(AREA, "torch", OK, f"{torch['version']}, {kind}")
 
 
@@ -131,12 +181,17 @@ def _cuda(
 ) -> Check:
     built = torch.get("cuda")
     if not gpus or built is None or "cuda" not in nvidia:
-        return Check(AREA, "cuda", NA, "no GPU, or no CUDA build of torch")
+        return Check(AREA, "cuda", NA, sentence("no GPU, or no CUDA build of torch"))
     driver, asked = int(nvidia["cuda"]) // 1000, int(str(built).split(".")[0])
-    said = f"torch was built for CUDA {built}, the driver knows {_dotted(int(nvidia['cuda']))}"
+    said = sentence(
+        "torch was built for CUDA {built}, the driver knows {cuda}",
+        built=built,
+        cuda=_dotted(int(nvidia["cuda"])),
+    )
     if asked > driver:
-        return Check(AREA, "cuda", FAIL, said,
-                     f"update the driver, or install torch for CUDA {driver}")  # fmt: skip
+        return Check(
+            AREA, "cuda", FAIL, said, f"update the driver, or install torch for CUDA {driver}"
+        )
     return Check(AREA, "cuda", OK, said)
 
 
@@ -158,9 +213,14 @@ def _archs(
         and not any(k <= have for k in later)
     ]
     if poor:
-        return Check(AREA, "architectures", FAIL, f"torch has no code for {', '.join(set(poor))}",
-                     "install a torch build for this GPU")  # fmt: skip
-    return Check(AREA, "architectures", OK, "torch has code for every GPU")
+        return Check(
+            AREA,
+            "architectures",
+            FAIL,
+            sentence("torch has no code for {poor}", poor=", ".join(set(poor))),
+            sentence("install a torch build for this GPU"),
+        )
+    return Check(AREA, "architectures", OK, sentence("torch has code for every GPU"))
 
 
 def _nccl(torch: Mapping[str, Any], gpus: int) -> Check:
@@ -168,6 +228,13 @@ def _nccl(torch: Mapping[str, Any], gpus: int) -> Check:
     if version:
         return Check(AREA, "nccl", OK, ".".join(map(str, version)))
     if gpus > 1:
-        return Check(AREA, "nccl", FAIL, "torch has no NCCL: several GPUs cannot work together",
-                     "install a CUDA build of torch")  # fmt: skip
-    return Check(AREA, "nccl", NA, "not in this build of torch; ranks on the CPU use gloo")
+        return Check(
+            AREA,
+            "nccl",
+            FAIL,
+            sentence("torch has no NCCL: several GPUs cannot work together"),
+            sentence("install a CUDA build of torch"),
+        )
+    return Check(
+        AREA, "nccl", NA, sentence("not in this build of torch; ranks on the CPU use gloo")
+    )
