@@ -39,13 +39,17 @@ class Trouble:
                     del self.findings[next(iter(self.findings))]
                 return {"findings", "header"}
             case Audited():
-                self.audits.append(event)
+                if event not in self.audits:  # a console that was cut off hears them again
+                    self.audits.append(event)
                 return {"audits"}
             case _:
                 return set()
 
     def take_snapshot(self, snapshot: Snapshot) -> None:
-        for event in (*snapshot.alerts, *snapshot.findings):
+        for alert in snapshot.alerts:
+            if alert.state == "resolved":
+                self.past.append(alert)
+        for event in (*snapshot.alerts, *snapshot.findings, *snapshot.audits):
             self.take(event)
 
     def _alert(self, event: AlertChanged) -> None:

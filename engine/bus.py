@@ -18,6 +18,7 @@ from typing import Final, TypeVar
 from engine.client import Listener
 from engine.messages import (
     AlertChanged,
+    Audited,
     BatchChanged,
     CheckpointChanged,
     DeviceReading,
@@ -47,6 +48,7 @@ KEPT_LOGS: Final = 2000
 KEPT_JOBS: Final = 200  # rows in the first picture
 KEPT_STATES: Final = 100  # of alerts, findings, batches, releases: the latest of each
 KEPT_DETAILS: Final = 16  # jobs whose plan, ranks and ledgers are kept
+KEPT_AUDITS: Final = 200
 
 _E = TypeVar("_E", bound=Event)
 
@@ -105,6 +107,9 @@ class Bus:
         self._source = "host"
         self._alerts: dict[str, AlertChanged] = {}
         self._findings: dict[str, FindingRaised] = {}
+        self._past_alerts: dict[str, AlertChanged] = {}  # resolved
+        self._past_findings: dict[str, FindingRaised] = {}
+        self._audits: deque[Audited] = deque(maxlen=KEPT_AUDITS)
         self._processes: tuple[ProcessClass, ...] = ()
         self._surveyed: float | None = None
         self._leaked: tuple[str, ...] = ()
@@ -219,9 +224,14 @@ class Bus:
                 self._processes, self._leaked = event.processes, event.leaked
                 self._surveyed = event.t
             case AlertChanged():
-                _keep(self._alerts, event.id, event, event.state == "resolved")
+                over = event.state == "resolved"
+                _keep(self._alerts, event.id, event, over)
+                _keep(self._past_alerts, event.id, event, not over)
             case FindingRaised():
                 _keep(self._findings, event.id, event, event.resolved)
+                _keep(self._past_findings, event.id, event, not event.resolved)
+            case Audited():
+                self._audits.append(event)
             case BatchChanged():
                 self._remember_batch(event)
             case ReleaseChanged():
@@ -249,6 +259,10 @@ class Bus:
                 for key in [k for k in table if k[0] == job]:
                     del table[key]
 
+    def finding(self, id: str) -> FindingRaised | None:  # noqa: A002
+        """An open finding. The engine's thread only."""
+        return self._findings.get(id)
+
     def snapshot(self) -> Snapshot:
         """The present state. The engine's thread only."""
         return Snapshot(
@@ -259,8 +273,9 @@ class Bus:
             plans={job: event.plan for job, event in self._plans.items()},
             logs=tuple(self._logs),
             device_source=self._source,
-            alerts=tuple(self._alerts.values()),
-            findings=tuple(self._findings.values()),
+            alerts=(*self._past_alerts.values(), *self._alerts.values()),
+            findings=(*self._past_findings.values(), *self._findings.values()),
+            audits=tuple(self._audits),
             processes=self._processes,
             surveyed=self._surveyed,
             leaked=self._leaked,

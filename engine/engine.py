@@ -156,9 +156,10 @@ class Engine:
     def _watch(self) -> Callable[[], None]:
         from engine.alerts.attach import watch_engine
         from engine.nightwatch.findings import watch_findings
+        from engine.nightwatch.kept import Kept
 
         ends = [
-            watch_findings(self.bus, self.call),
+            watch_findings(self.bus, self.call, Kept(self.places.trouble)),
             watch_engine(self.places.state, self.bus, self.call),
         ]
 

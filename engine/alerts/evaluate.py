@@ -100,7 +100,7 @@ class Evaluator:
             after = applied(order, alert, now)
             if after.state != alert.state or after.until != alert.until:
                 self.alerts[alert.id] = after
-                events.append(_event(after, alert.state, now))
+                events.append(told(after, alert.state, now))
         return events
 
     def read(self, name: str, about: Any, now: float) -> float | None:
@@ -150,7 +150,7 @@ class Evaluator:
             fresh = self._fresh(rule, name, key, seen, known, now)
             begun = self._hushed(states.first(fresh, rule, now), now)
             self.alerts[name] = begun
-            return [_event(begun, "" if known is None else known.state, now)]
+            return [told(begun, "" if known is None else known.state, now)]
         cleared = (
             Outcome(None if seen.truth is None else not seen.truth)
             if rule.clear_condition is None
@@ -165,7 +165,7 @@ class Evaluator:
         if after.value != known.value or after.state != known.state:
             after = dataclasses.replace(after, message=self._message(rule, after, seen))
         self.alerts[known.id] = after
-        return [_event(after, known.state, now)] if after.state != known.state else []
+        return [told(after, known.state, now)] if after.state != known.state else []
 
     def _hushed(self, alert: Alert, now: float) -> Alert:
         """A silence that was asked for also holds for what comes while it lasts."""
@@ -218,7 +218,7 @@ class Evaluator:
             elif alert.rule not in self.rules:  # its rule was taken away or switched off
                 gone = dataclasses.replace(alert, state=RESOLVED, changed=now, until=None)
                 self.alerts[alert.id] = gone
-                events.append(_event(gone, alert.state, now))
+                events.append(told(gone, alert.state, now))
         return events
 
 
@@ -269,7 +269,8 @@ def _job_key(job: int) -> str:
     return f"job{job}"
 
 
-def _event(alert: Alert, previous: str, now: float) -> AlertChanged:
+def told(alert: Alert, previous: str, now: float) -> AlertChanged:
+    """The alert as an event."""
     return AlertChanged(
         t=now,
         id=alert.id,

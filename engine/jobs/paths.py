@@ -64,6 +64,11 @@ class Places:
         return self.state / "recordings"
 
     @property
+    def trouble(self) -> Path:
+        """What was found wrong and what was done, for the engines to come."""
+        return self.state / "trouble.ndjson"
+
+    @property
     def incidents(self) -> Path:
         """What was kept of ranks that stood still, before they were ended."""
         return self.state / "incidents"

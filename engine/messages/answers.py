@@ -7,6 +7,7 @@ from typing import Any
 
 from engine.messages.events import (
     AlertChanged,
+    Audited,
     BatchChanged,
     CheckpointChanged,
     FindingRaised,
@@ -40,8 +41,9 @@ class Snapshot:
     plans: dict[int, dict[str, Any]] = field(default_factory=dict)
     logs: tuple[LogLine, ...] = ()
     device_source: str = "host"
-    alerts: tuple[AlertChanged, ...] = ()
-    findings: tuple[FindingRaised, ...] = ()
+    alerts: tuple[AlertChanged, ...] = ()  # with those resolved of late
+    findings: tuple[FindingRaised, ...] = ()  # the same
+    audits: tuple[Audited, ...] = ()  # the last of them, oldest first
     processes: tuple[ProcessClass, ...] = ()
     leaked: tuple[str, ...] = ()  # as of ``ProcessesSurveyed``
     surveyed: float | None = None  # when processes and leaks were told, in Unix seconds

@@ -118,9 +118,9 @@ class Relaunch(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class Acknowledge(Command):
-    """Somebody has seen an alert."""
+    """Somebody has seen an alert, or a finding."""
 
-    alert: str
+    alert: str  # id of either; of an alert's rule, for all of its own
     by: str = "operator"
 
 

@@ -18,6 +18,7 @@ from typing import Final
 from engine.bus import Bus
 from engine.messages import (
     END_STATES,
+    Audited,
     BlockDone,
     Event,
     FindingRaised,
@@ -29,18 +30,21 @@ from engine.messages import (
     StepDone,
 )
 from engine.nightwatch.figures import Figures
+from engine.nightwatch.kept import Kept
 from engine.nightwatch.words import raised, stopped, with_go_on
 from engine.triage.classifier import Classifier, Watcher
 
 READ_SECONDS: Final = 1.0
 _MAILBOX: Final = 20_000
+#: A job that a killed engine left is told of, unless that is so long ago.
+_UNTOLD_SECONDS: Final = 86400.0
 #: Lines of a job that can be shown as evidence.
 _KEPT_LINES: Final = 4_000
 _MOST_EVIDENCE: Final = 6
 _LOUD: Final = frozenset({"WARNING", "ERROR", "CRITICAL"})
 _HEARD: Final = (
     *(LogLine, JobChanged, PlanMade, LedgerUpdated, StepDone, BlockDone),
-    FindingRaised,
+    *(FindingRaised, Audited),
 )
 #: What the engine concludes itself is no evidence: here it says how it tries again.
 _CONCLUSIONS: Final = "desk.py:"
@@ -67,10 +71,12 @@ class FindingsWatch:
 
     Args:
         publish: takes events; called on the watch's thread.
+        kept: what engines before found, and where this one's findings are kept.
     """
 
-    def __init__(self, publish: Callable[[Event], None]) -> None:
+    def __init__(self, publish: Callable[[Event], None], kept: Kept | None = None) -> None:
         self._publish = publish
+        self._kept = kept
         self._mail: queue.Queue[Event | None] = queue.Queue(_MAILBOX)
         self._jobs: dict[int, _Job] = {}
         self._left: dict[int, dict[str, FindingRaised]] = {}  # of jobs that ended, unsettled
@@ -98,6 +104,7 @@ class FindingsWatch:
         self._thread.join(timeout)
 
     def _run(self) -> None:
+        self.restore()
         going = True
         while going:
             due = time.monotonic() + READ_SECONDS
@@ -120,9 +127,23 @@ class FindingsWatch:
 
     # -- on the watch's thread (or a test's) ---------------------------------------------------
 
+    def restore(self) -> None:
+        """Tell again what engines before this one found and did."""
+        for event in [] if self._kept is None else self._kept.load(time.time()):
+            if isinstance(event, FindingRaised) and event.job is not None and not event.resolved:
+                self._left.setdefault(event.job, {})[event.id] = event
+            self._publish(event)
+
     def take(self, event: Event) -> None:
         """Fold one event."""
+        if self._kept is not None and isinstance(event, FindingRaised | Audited):
+            self._kept.take(event)
         match event:
+            case Audited(action="relaunch"):
+                number = event.target.removeprefix("job ")
+                self._settle(self._left.pop(int(number), {}).values() if number.isdigit() else ())
+            case FindingRaised(job=int() as number, resolved=True):
+                self._left.get(number, {}).pop(event.id, None)  # somebody has seen it
             case LogLine() if event.job is not None and _worth(event):
                 self._line(self._job(event.job), event)
             case JobChanged():
@@ -147,6 +168,17 @@ class FindingsWatch:
             if job.fresh:
                 job.fresh = False
                 self._read(number, job)
+        if self._kept is not None:
+            try:
+                self._kept.save()
+            except OSError as error:
+                self._tell(f"findings cannot be kept for the next engine: {error}")
+
+    def _say(self, event: FindingRaised) -> None:
+        """Tell it; kept at once, as nothing comes back from the bus once the engine ends."""
+        if self._kept is not None:
+            self._kept.take(event)
+        self._publish(event)
 
     def _job(self, number: int) -> _Job:
         return self._jobs.setdefault(number, _Job())
@@ -164,7 +196,7 @@ class FindingsWatch:
             evidence = tuple(text for n, text in job.lines if first <= n <= last)
             event = raised(finding, f"job{number}", number, evidence[:_MOST_EVIDENCE])
             job.raised[event.id] = event
-            self._publish(event)
+            self._say(event)
 
     def _changed(self, row: JobRow) -> None:
         job = self._jobs.get(row.id)
@@ -183,7 +215,7 @@ class FindingsWatch:
                 self._stopped(row, job)
             if row.state == "done":
                 for event in job.figures.advice(row.id):
-                    self._publish(event)
+                    self._say(event)
             elif row.state != "cancelled":
                 self._left[row.id] = job.raised
             del self._jobs[row.id]
@@ -199,18 +231,28 @@ class FindingsWatch:
             return
         for finding in roots:
             job.raised[finding.id] = finding
-            self._publish(finding)
+            self._say(finding)
 
     def _returned(self, row: JobRow) -> None:
-        """A job that is new, or goes on after its end, or is given up then: history either way."""
-        self._settle(self._left.pop(row.id, {}).values())
-        if row.state not in END_STATES:  # what is told at a start is no news
-            self._job(row.id).attempt = row.attempt
+        """A job that is new, goes on after its end, or is told at the engine's start."""
+        if row.state not in ("interrupted", "failed"):
+            self._settle(self._left.pop(row.id, {}).values())
+            if row.state not in END_STATES:  # what is told at a start is no news
+                self._job(row.id).attempt = row.attempt
+        elif self._untold(row):  # its engine was killed before it could say so
+            finding = stopped(row)
+            self._left[row.id] = {finding.id: finding}
+            self._say(finding)
+
+    def _untold(self, row: JobRow) -> bool:
+        if self._kept is None or row.id in self._left or self._kept.knows(row.id):
+            return False
+        return row.ended is not None and time.time() - row.ended < _UNTOLD_SECONDS
 
     def _settle(self, found: Iterable[FindingRaised]) -> None:
         """What was found on the way stands in nobody's way any more."""
         for event in found:
-            self._publish(FindingRaised(**{**vars(event), "t": time.time(), "resolved": True}))
+            self._say(FindingRaised(**{**vars(event), "t": time.time(), "resolved": True}))
 
 
 def _worth(event: LogLine) -> bool:
@@ -220,17 +262,20 @@ def _worth(event: LogLine) -> bool:
     return event.source == "rank"
 
 
-def watch_findings(bus: Bus, call: Callable[[Callable[[], None]], bool]) -> Callable[[], None]:
+def watch_findings(
+    bus: Bus, call: Callable[[Callable[[], None]], bool], kept: Kept | None = None
+) -> Callable[[], None]:
     """Watch an engine's events; returns a function that ends it.
 
     Args:
         call: runs a function on the engine's thread (``Engine.call``).
+        kept: what engines before found, and where this one's findings are kept.
     """
 
     def publish(event: Event) -> None:
         call(lambda: bus.publish(event))
 
-    watch = FindingsWatch(publish)
+    watch = FindingsWatch(publish, kept)
     end = bus.subscribe(watch.listen)
     watch.start()
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -117,6 +118,9 @@ class Night:
         if isinstance(command, Reap):
             return await self.survey.reap(command)
         now = time.time()
+        found = self._bus.finding(command.alert) if isinstance(command, Acknowledge) else None
+        if found is not None:
+            return await self._seen(found, command.by)
         if isinstance(command, Acknowledge):
             order = Order("ack", command.alert, command.by, now)
         elif command.seconds > 0:
@@ -133,6 +137,17 @@ class Night:
             )
             self._bus.publish(done)
         return reply
+
+    async def _seen(self, found: FindingRaised, by: str) -> Reply:
+        """Somebody has read a finding: it is over for everybody, and stays on record."""
+        try:
+            await asyncio.to_thread(self._store.audit, "finding.ack", finding=found.id, by=by)
+        except StoreError as error:
+            return Reply(False, str(error))
+        self._bus.publish(dataclasses.replace(found, t=time.time(), resolved=True))
+        target = found.id if found.job is None else f"job {found.job}"
+        self._bus.publish(Audited(action="ack", by=by, target=target, result=found.finding))
+        return Reply(True, sentence("{target} is acknowledged", target=found.id), state="seen")
 
     def _order(self, order: Order) -> Reply:
         """In a thread: the alerts' own thread takes the order up within a second."""

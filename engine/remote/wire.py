@@ -24,6 +24,7 @@ from typing import Any, Final
 
 from engine.messages import (
     AlertChanged,
+    Audited,
     BatchChanged,
     CheckpointChanged,
     DeviceReading,
@@ -100,7 +101,8 @@ def events_of(snapshot: Snapshot) -> list[Event]:
     told += [*snapshot.ranks, *snapshot.ledgers, *snapshot.logs]
     if snapshot.devices:
         told.append(DevicesSampled(devices=snapshot.devices))
-    told += [*snapshot.alerts, *snapshot.findings, *snapshot.batches, *snapshot.releases]
+    told += [*snapshot.alerts, *snapshot.findings, *snapshot.audits]
+    told += [*snapshot.batches, *snapshot.releases]
     told += snapshot.checkpoints
     told.append(DevicesDrained(devices=snapshot.drained))
     if snapshot.processes or snapshot.leaked:
@@ -138,6 +140,7 @@ def snapshot_from_dict(body: dict[str, Any]) -> Snapshot:
         device_source=str(body.get("device_source", "host")),
         alerts=tuple(e for e in found if isinstance(e, AlertChanged)),
         findings=tuple(e for e in found if isinstance(e, FindingRaised)),
+        audits=tuple(e for e in found if isinstance(e, Audited)),
         processes=tuple(p for e in found if isinstance(e, ProcessesSurveyed) for p in e.processes),
         leaked=tuple(n for e in found if isinstance(e, ProcessesSurveyed) for n in e.leaked),
         surveyed=next((e.t for e in found if isinstance(e, ProcessesSurveyed)), None),

@@ -108,6 +108,10 @@ def _job(event: Event) -> int | None:
     return number if isinstance(number, int) else None
 
 
+#: A finding told again by a later engine is no news.
+_NEWS_SECONDS: Final = 60.0
+
+
 def mark_of(at: float, event: Event) -> Mark | None:
     """The mark an event deserves; None for most."""
     match event:
@@ -123,9 +127,9 @@ def mark_of(at: float, event: Event) -> Mark | None:
                 sentence("rank {rank} died: {reason}", rank=event.rank, reason=reason)[:_TEXT],
                 event.job,
             )
-        case FindingRaised(role="root", resolved=False):
+        case FindingRaised(role="root", resolved=False) if at - event.t < _NEWS_SECONDS:
             return Mark(at, "error", event.cause[:_TEXT], event.job)
-        case AlertChanged(state="firing"):
+        case AlertChanged(state="firing") if event.previous != "firing":
             return Mark(at, "alert", f"{event.rule}: {event.message}"[:_TEXT], event.job)
         case _:
             return None

@@ -58,7 +58,8 @@ def test_what_fires_is_published_kept_and_taken_up_by_the_next_engine(tmp_path: 
     for _ in range(22):
         second.turn([hot(clock.t)])
         clock.t += 1
-    (fired,) = changes(published)
+    shown, fired = changes(published)
+    assert (shown.previous, shown.state) == ("pending", "pending")  # for who looks on; no news
     assert fired.state == "firing"
     assert from_json(fired.to_json()) == fired
     second.close()
@@ -72,7 +73,7 @@ def test_a_kill_loses_no_more_than_the_last_seconds_of_waiting(tmp_path: Path) -
     killed.book.release()  # as the kernel does; nothing else runs
     after, published = watch(tmp_path, clock)
     after.turn([hot(clock.t)])
-    assert changes(published) == []  # it fires already: nobody is told twice
+    assert [c.previous for c in changes(published)] == ["firing"]  # it fires already: no news
     after.close()
 
 

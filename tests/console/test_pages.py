@@ -259,7 +259,7 @@ def test_names_of_actions_are_unique() -> None:
 async def test_an_alert_is_acknowledged_from_the_overview(opened: Opener) -> None:
     async with opened(Stage(gpus=1), seconds=2) as console:
         await console.press("a")
-        assert "No alert is waiting" in console.text()
+        assert "There is nothing to acknowledge." in console.text()
         await console.play([
             AlertChanged(id="temp:GPU-0", rule="temp-high", severity="warning", state="firing",
                          message="GPU 0 over 85 °C for 2 min", since=1.0)])  # fmt: skip

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
+import time
+from pathlib import Path
 from typing import Any
 
 from engine.bus import Bus
 from engine.messages import (
+    Audited,
     BlockDone,
     Event,
     FindingRaised,
@@ -18,6 +22,7 @@ from engine.messages import (
     StepDone,
 )
 from engine.nightwatch.findings import FindingsWatch, watch_findings
+from engine.nightwatch.kept import Kept
 from engine.nightwatch.words import quality_raised, remedies_of
 
 OOM = (
@@ -186,3 +191,35 @@ def test_it_runs_beside_a_bus_and_reads_what_is_left_at_the_end() -> None:
     end()
     classes = {e.finding for e in told if isinstance(e, FindingRaised)}
     assert "cuda_oom" in classes
+
+
+def test_the_next_engine_knows_what_this_one_found(tmp_path: Path) -> None:
+    place = tmp_path / "trouble.ndjson"
+
+    def engine(*events: Event) -> dict[str, FindingRaised]:
+        told: list[Event] = []
+        watch = FindingsWatch(told.append, Kept(place))
+        watch.restore()
+        for event in events:
+            watch.take(event)
+        watch.turn()
+        return {e.id: e for e in told if isinstance(e, FindingRaised)}
+
+    done = Audited(action="retry", by="policy", target="job 3", result="out of memory")
+    first = engine(_row(), _line(OOM), done, _row("failed", error="x", ended=time.time()))
+    assert not first["job3-cuda_oom"].resolved
+    # History at its start settles nothing, and what the log explained is not told twice.
+    second = engine(_row("failed", error="x", ended=time.time()))
+    assert set(second) == {"job3-cuda_oom"}
+    assert second["job3-cuda_oom"].remedies[0].id == "next_fitting_plan"
+    seen = dataclasses.replace(second["job3-cuda_oom"], resolved=True)
+    engine(seen)  # somebody acknowledged it
+    assert engine(_row("failed", ended=time.time()))["job3-cuda_oom"].resolved
+    # A killed engine said nothing: the next one does, once, unless it is long ago.
+    place.unlink()
+    left = _row("interrupted", error="its engine ended", ended=time.time())
+    assert engine(left)["job3-interrupted"].cause == "Its engine ended."
+    again = Audited(action="relaunch", by="kim", target="job 3", result="nothing is changed")
+    assert engine(left, again)["job3-interrupted"].resolved
+    place.unlink()
+    assert engine(_row("interrupted", ended=time.time() - 10 * 86400)) == {}

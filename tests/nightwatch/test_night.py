@@ -114,6 +114,11 @@ async def test_orders_about_alerts_reach_those_who_judge_and_are_recorded(world:
     book.save([alert], [])
     unknown = await world.night.answer(Acknowledge(alert="nothing"))
     assert (unknown.ok, unknown.message) == (False, "no alert is called nothing")
+    found = FindingRaised(id="job3-x", finding="x", severity="error", cause="why", job=3)
+    world.bus.publish(found)
+    assert (await world.night.answer(Acknowledge(alert="job3-x", by="kim"))).ok
+    assert world.of(FindingRaised)[-1].resolved
+    assert world.bus.finding("job3-x") is None
     assert (await world.night.answer(Acknowledge(alert="hot-1", by="kim"))).ok
     by_rule = Silence(alert="temperature-high", seconds=60.0, by="kim")
     assert (await world.night.answer(by_rule)).ok
@@ -125,7 +130,8 @@ async def test_orders_about_alerts_reach_those_who_judge_and_are_recorded(world:
         ("unsilence", "hot-1"),
     ]
     assert orders[1].until == pytest.approx(orders[1].t + 60.0)
-    assert [(e.action, e.by) for e in world.of(Audited)][:2] == [("ack", "kim"), ("silence", "kim")]
+    done = [(e.action, e.target) for e in world.of(Audited)]
+    assert done[:3] == [("ack", "job 3"), ("ack", "hot-1"), ("silence", "temperature-high")]
     assert {"alert.ack", "alert.silence"} <= {entry.action for entry in world.store.audits()}
 
 
