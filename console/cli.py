@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import os
 import sys
 from typing import Any, Final
 
@@ -114,16 +116,37 @@ def _print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
 @click.option(
     "--lang",
     metavar="LANGUAGE",
-    help="Language of the console: en, zh_CN (default: AVATOP_LANG, or the locale's).",
+    help="Language: en, zh_CN (default: AVATOP_LANG, the configuration's, or the locale's).",
 )
 @click.pass_context
 def avatop(ctx: click.Context, theme: str | None, lang: str | None) -> None:
     """Run, watch, tune and rescue Live Avatar. Without a verb: the console."""
     ctx.obj = {"theme": theme, "lang": lang}
+    _speak(lang)
     if ctx.invoked_subcommand is None:
         from console.commands.console import open_console
 
         ctx.exit(open_console(theme=theme, lang=lang, read_only=asked()))
+
+
+def _speak(lang: str | None) -> None:
+    """Verbs' sentences in a person's language; JSON and logs stay as they are.
+
+    What cannot be spoken (no such catalogue, a terminal without UTF-8) is English here; the
+    console says what is wrong with it.
+    """
+    from console import i18n
+    from console.terminal import shows_unicode
+
+    with contextlib.suppress(i18n.LanguageError):
+        spoken = i18n.choose(lang, os.environ) if shows_unicode(os.environ) else "en"
+        i18n.use(spoken)
+
+
+def _said(text: str) -> str:
+    from console.spoken import spoken
+
+    return spoken(text)
 
 
 def main(args: list[str] | None = None) -> None:
@@ -134,7 +157,7 @@ def main(args: list[str] | None = None) -> None:
         error.show()
         code = USAGE
     except click.ClickException as error:
-        click.echo(f"avatop: {error.format_message()}", err=True)
+        click.echo(f"avatop: {_said(error.format_message())}", err=True)
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         code = INTERRUPTED

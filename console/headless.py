@@ -17,8 +17,10 @@ from typing import Any, Final
 from console import exits
 from console import format as fmt
 from console.commands.say import print_json, tell
+from console.i18n import n, t
 from console.progress import ProgressView, memory
 from console.signals import heard
+from console.spoken import spoken
 from console.stored import stored_row
 from console.version import version
 from engine.batch.post import PLACEHOLDERS, PostError, run_post
@@ -196,10 +198,11 @@ def _report(
         if code:
             tell(f"avatop: the post-command failed, the video is kept: {result['post_error']}")
         return code
-    tell(f"avatop: job {row.id} {row.state}: {row.error or 'no reason given'}")
+    why = spoken(row.error or "") or t("no reason given")
+    tell(t("avatop: job {id} {state}: {why}", id=row.id, state=fmt.word(row.state), why=why))
     if row.clip:
-        kept = fmt.plural(row.clip, "committed clip")
-        tell(f"{kept} kept; manifest: {row.manifest}")
+        kept = n("{count} committed clip kept", "{count} committed clips kept", row.clip)
+        tell(t("{kept}; manifest: {manifest}", kept=kept, manifest=row.manifest))
     return code
 
 
@@ -232,13 +235,19 @@ def _summary(result: dict[str, Any]) -> str:
     unshard = result["unshard"]
     peak = max((rank["peak_bytes"] for rank in result["ranks"]), default=None)
     parts = [
-        f"{result['frames']} frames, {fmt.duration(result['video_seconds'])} of video",
-        f"{fmt.significant(made / work)} fps while generating" if work else "",
-        f"{fmt.duration(result['seconds'])} in all",
-        f"peak {memory(peak)} per rank" if peak else "",
-        f"{unshard['events']:,} unshards, largest {memory(unshard['max_bytes'])}"
+        t(
+            "{frames} frames, {time} of video",
+            frames=result["frames"], time=fmt.duration(result["video_seconds"]),
+        ),
+        t("{fps} fps while generating", fps=fmt.significant(made / work)) if work else "",
+        t("{time} in all", time=fmt.duration(result["seconds"])),
+        t("peak {memory} per rank", memory=memory(peak)) if peak else "",
+        t(
+            "{count} unshards, largest {memory}",
+            count=f"{unshard['events']:,}", memory=memory(unshard["max_bytes"]),
+        )
         if unshard["events"]
         else "",
-        fmt.plural(result["spikes"], "spike") if result["spikes"] else "",
-    ]
-    return "; ".join(part for part in parts if part)
+        n("{count} spike", "{count} spikes", result["spikes"]) if result["spikes"] else "",
+    ]  # fmt: skip
+    return t("; ").join(part for part in parts if part)

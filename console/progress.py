@@ -11,6 +11,8 @@ from typing import Final, TextIO
 from rich.cells import set_cell_size
 
 from console import format as fmt
+from console.i18n import n, t
+from console.spoken import spoken
 from engine.messages import (
     BlockDone,
     ClipCommitted,
@@ -70,7 +72,8 @@ class ProgressView:
                 if not self._rewrite:
                     self._line(self._summary())
             case RankChanged(phase="died"):
-                self._line(f"rank {event.rank} died: {event.reason or 'no reason known'}")
+                why = spoken(event.reason or "") or t("no reason known")
+                self._line(t("rank {rank} died: {why}", rank=event.rank, why=why))
             case _:
                 pass
 
@@ -85,8 +88,13 @@ class ProgressView:
         devices = event.plan["devices"]
         where = ", ".join(str(d["device"]) for d in devices)
         peak = max((d["predicted_bytes"] for d in devices), default=0)
-        most = f", at most {memory(peak)} each" if peak else ""
-        line = f"plan: {event.plan['mode']} on {where}{most}"
+        mode = event.plan["mode"]
+        line = (
+            t("plan: {mode} on {where}, at most {peak} each", mode=mode, where=where,
+              peak=memory(peak))
+            if peak
+            else t("plan: {mode} on {where}", mode=mode, where=where)
+        )  # fmt: skip
         if line != self._told_plan:  # it is made again when the job's turn comes
             self._told_plan = line
             self._line(line)
@@ -103,20 +111,21 @@ class ProgressView:
         row = self._row
         if row is None:
             return ""
-        parts = [f"job {row.id}", row.state, f"clip {fmt.fraction(row.clip, row.clips)}"]
+        clip = fmt.fraction(row.clip, row.clips)
+        parts = [t("job {id}", id=row.id), fmt.word(row.state), t("clip {clip}", clip=clip)]
         if self._block is not None:
             total = "" if self._blocks is None else f"/{self._blocks}"
-            parts.append(f"block {self._block + 1}{total}")
+            parts.append(t("block {block}", block=f"{self._block + 1}{total}"))
         if row.fps is not None:
             parts.append(f"{fmt.significant(row.fps)} fps")
         if row.eta_seconds is not None and row.state == "running":
-            parts.append(f"{fmt.duration(row.eta_seconds)} left")
+            parts.append(t("{time} left", time=fmt.duration(row.eta_seconds)))
         if row.peak_bytes:
-            parts.append(f"peak {memory(row.peak_bytes)}")
+            parts.append(t("peak {memory}", memory=memory(row.peak_bytes)))
         if self._unshards:
-            parts.append(f"{self._unshards:,} unshards")
+            parts.append(n("{count} unshard", "{count} unshards", self._unshards))
         if row.spikes:
-            parts.append(fmt.plural(row.spikes, "spike"))
+            parts.append(n("{count} spike", "{count} spikes", row.spikes))
         return "  ".join(parts)
 
     def _line(self, text: str) -> None:

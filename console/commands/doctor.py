@@ -15,6 +15,8 @@ from console import format as fmt
 from console.bundles import myself
 from console.commands.say import json_option, print_json, tell
 from console.exits import FAILED, BadInput
+from console.i18n import t
+from console.spoken import spoken
 from console.terminal import shows_unicode
 from console.version import version
 from engine.doctor import gpu, host, install, session, terminal
@@ -134,10 +136,10 @@ def _print(found: Sequence[Check]) -> None:
             click.echo(f"{area}")
         sign = _SIGNS[check.state][0 if unicode else 1]
         word = click.style(f"{sign} {check.state:<4}", fg=_COLOURS[check.state])
-        said = fmt.inert(check.said) if unicode else fmt.plain(fmt.inert(check.said))
+        said = fmt.inert(spoken(check.said)) if unicode else fmt.plain(fmt.inert(check.said))
         click.echo(f"  {word} {fmt.fit(check.name, _NAME)} {said}")
         if check.todo:
-            todo = fmt.inert(check.todo)
+            todo = fmt.inert(spoken(check.todo))
             for line in fmt.wrap(todo if unicode else fmt.plain(todo), width - _INDENT):
                 click.echo(f"{'':>{_INDENT}}{line}")
         if check.name == "font" and unicode:
@@ -145,4 +147,11 @@ def _print(found: Sequence[Check]) -> None:
                 click.echo(f"{'':>{_INDENT}}{line}")
     bad = sum(check.state == FAIL for check in found)
     doubtful = sum(check.state == WARN for check in found)
-    tell(f"{len(found)} checks: {bad} failed, {doubtful} to look at.")
+    tell(
+        t(
+            "{count} checks: {bad} failed, {doubtful} to look at.",
+            count=len(found),
+            bad=bad,
+            doubtful=doubtful,
+        )
+    )

@@ -16,6 +16,8 @@ from console.commands.common import parameter_options, resolve_flags
 from console.commands.demo import sample_flags
 from console.commands.say import json_option, print_json, tell
 from console.format import inert
+from console.i18n import t
+from console.spoken import spoken
 from engine.drills.play import DRILLS, play
 from engine.drills.report import DrillError, DrillReport
 
@@ -77,13 +79,16 @@ def _folder(keep: Path | None) -> Iterator[Path]:
 
 
 def _print(report: DrillReport) -> None:
-    word = {True: "recovered", False: "not recovered", None: "not played"}[report.recovered]
-    took = "" if report.recovery_seconds is None else f" in {report.recovery_seconds:.1f} s"
-    click.echo(f"{report.drill}: {word}{took}")
-    click.echo(f"lost: {'; '.join(map(inert, report.lost)) or 'nothing'}")
+    words = {True: t("recovered"), False: t("not recovered"), None: t("not played")}
+    word = words[report.recovered]
+    if report.recovery_seconds is not None:
+        word = t("{word} in {seconds:.1f} s", word=word, seconds=report.recovery_seconds)
+    click.echo(f"{report.drill}: {word}")
+    lost = "; ".join(inert(spoken(one)) for one in report.lost) or t("nothing")
+    click.echo(t("lost: {what}", what=lost))
     same = report.latents_sha256 is not None and report.latents_sha256 == report.undisturbed_sha256
-    click.echo(f"latents: {'the same bytes as undisturbed' if same else 'n/a'}")
-    left = [*(f"process {pid}" for pid in report.leftover_pids), *report.leftover_shm]
-    click.echo(f"left over: {'; '.join(left) or 'nothing'}")
+    click.echo(t("latents: the same bytes as undisturbed") if same else t("latents: n/a"))
+    left = [t("process {pid}", pid=pid) for pid in report.leftover_pids] + [*report.leftover_shm]
+    click.echo(t("left over: {what}", what="; ".join(left) or t("nothing")))
     for note in report.notes:
-        tell(f"  {inert(note)}")
+        tell(f"  {inert(spoken(note))}")

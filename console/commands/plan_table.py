@@ -7,6 +7,8 @@ from itertools import groupby
 from typing import Final
 
 from console import format as fmt
+from console.i18n import N_, t
+from console.spoken import spoken
 from engine.geometry import BLOCK_FRAMES
 from engine.placement.alternatives import title
 from engine.placement.plan import DevicePlan
@@ -18,13 +20,13 @@ _INDENT: Final = 10
 
 #: What a device holds in each mode.
 _SAID: Final[dict[tuple[str, str], str]] = {
-    ("single", ""): "one device holds all",
-    ("offload", ""): "one device; layers are copied from host memory as they are used",
-    ("tpp", ""): "a pipeline: each device holds all layers, and computes some of the steps",
-    ("tpp", "balanced"): "a pipeline cut evenly through steps and layers, the VAE counted",
-    ("tpp", "ring"): "a pipeline: each device holds some of the layers, for all steps",
-    ("tpp", "streamed"): "a pipeline whose layers are copied from host memory as they are used",
-    ("fsdp", ""): "each device holds a share of every layer; gathered as they are used",
+    ("single", ""): N_("one device holds all"),
+    ("offload", ""): N_("one device; layers are copied from host memory as they are used"),
+    ("tpp", ""): N_("a pipeline: each device holds all layers, and computes some of the steps"),
+    ("tpp", "balanced"): N_("a pipeline cut evenly through steps and layers, the VAE counted"),
+    ("tpp", "ring"): N_("a pipeline: each device holds some of the layers, for all steps"),
+    ("tpp", "streamed"): N_("a pipeline whose layers are copied from host memory as they are used"),
+    ("fsdp", ""): N_("each device holds a share of every layer; gathered as they are used"),
 }
 
 #: Owners in the order of a bar, each with its own mark, so that no colour is needed.
@@ -57,30 +59,37 @@ def _verdict(answer: Answer) -> Iterator[str]:
     plan, question = answer.plan, answer.question
     size = "{}*{}".format(*question.size)
     if answer.fits:
-        yield f"{'It fits' if not answer.unbuilt else 'It would fit'}: {title(plan)}"
+        named = spoken(title(plan))
+        yield (
+            t("It would fit: {plan}", plan=named)
+            if answer.unbuilt
+            else t("It fits: {plan}", plan=named)
+        )
     else:
-        yield f"It does not fit: {title(plan)}"
-    yield (
-        f"{question.shape.num_layers} layers in {plan.dtype}, keys and values in {plan.kv_dtype} · "
-        f"{size} · {plan.sample_steps} steps"
-    )
+        yield t("It does not fit: {plan}", plan=spoken(title(plan)))
+    yield t(
+        "{layers} layers in {dtype}, keys and values in {kv} · {size} · {steps} steps",
+        layers=question.shape.num_layers, dtype=plan.dtype, kv=plan.kv_dtype, size=size,
+        steps=plan.sample_steps,
+    )  # fmt: skip
     if answer.measured is not None and answer.measured.fits:
-        yield from _item(answer.measured.sentence + ".")
+        yield from _item(_ended(answer.measured.sentence))
     for reason in answer.reasons[:4]:
-        yield from _item(reason + ".")
+        yield from _item(_ended(reason))
     if len(answer.reasons) > 4:
-        yield from _item(f"and {len(answer.reasons) - 4} more reasons (--json)")
+        yield from _item(t("and {count} more reasons (--json)", count=len(answer.reasons) - 4))
     for reason in answer.unbuilt:
-        yield from _item(f"{reason}.")
+        yield from _item(_ended(reason))
     for remark in plan.remarks:
-        yield from fmt.wrap(remark, WIDTH)
+        yield from fmt.wrap(spoken(remark), WIDTH)
 
 
 def _devices(answer: Answer) -> Iterator[str]:
     plan = answer.plan
     unit = 1 << 30 if max(d.predicted_bytes for d in plan.devices) >= 1 << 30 else 1 << 20
     name = "GiB" if unit == 1 << 30 else "MiB"
-    yield f"{'device':<9} {name:>7} {'usable':>7}  predicted peak, by owner"
+    usable_word = fmt.right(t("usable"), 7)
+    yield f"{fmt.fit(t('device'), 9)} {name:>7} {usable_word}  {t('predicted peak, by owner')}"
     names = {device.device for device in plan.devices}
     unnamed = names == {"cpu"} or len(names) < len(plan.devices)  # more ranks than devices
     for ranks in _alike(plan.devices):
@@ -93,17 +102,19 @@ def _devices(answer: Answer) -> Iterator[str]:
         ).rstrip()
         owners = sorted(device.by_owner.items(), key=lambda item: -item[1])
         text = ", ".join(f"{owner} {_figure(size, unit)}" for owner, size in owners)
-        for line in fmt.wrap(f"{text}; margin ±{_figure(device.margin_bytes, unit)}", 70):
+        for line in fmt.wrap(f"{text}; {t('margin')} ±{_figure(device.margin_bytes, unit)}", 70):
             yield " " * _INDENT + line
     marks = {m: o for d in plan.devices for o in d.by_owner if (m := _MARKS.get(o, "?"))}
     key = "  ".join(f"{mark} {marks[mark]}" for mark in _MARKS.values() if mark in marks)
-    yield from (" " * _INDENT + line for line in fmt.wrap(f"{key}  | usable", 70))
+    yield from (" " * _INDENT + line for line in fmt.wrap(f"{key}  | {t('usable')}", 70))
     if plan.unshard is not None:
         unshard = plan.unshard
-        yield (
-            f"unshard   root {_gib(unshard.root_unit_bytes)}, largest unit "
-            f"{_gib(unshard.max_unit_bytes)}, transient {_gib(unshard.transient_bytes)} GiB"
-        )
+        told = t(
+            "root {root}, largest unit {most}, transient {transient} GiB",
+            root=_gib(unshard.root_unit_bytes), most=_gib(unshard.max_unit_bytes),
+            transient=_gib(unshard.transient_bytes),
+        )  # fmt: skip
+        yield fmt.fit("unshard", _INDENT) + told
 
 
 def _alike(devices: Sequence[DevicePlan]) -> list[list[DevicePlan]]:
@@ -141,44 +152,52 @@ def _host(answer: Answer) -> Iterator[str]:
     if host is None:
         return
     memory = [
-        f"{_gib(size)} {what}"
+        t(what, size=_gib(size))
         for size, what in (
-            (host.pinned_bytes, "pinned"),
-            (host.process_bytes, "for the ranks"),
-            (host.mirror_bytes, "for the mirror"),
+            (host.pinned_bytes, N_("{size} pinned")),
+            (host.process_bytes, N_("{size} for the ranks")),
+            (host.mirror_bytes, N_("{size} for the mirror")),
         )
         if size
     ]
     free = fmt.NA if host.available_bytes is None else _gib(host.available_bytes)
-    told = f"{', '.join(memory)}; {free} available; disk {_gib(host.disk_bytes)}"
+    told = t(
+        "{memory}; {free} available; disk {disk}",
+        memory=", ".join(memory), free=free, disk=_gib(host.disk_bytes),
+    )  # fmt: skip
     for n, line in enumerate(fmt.wrap(told, WIDTH - _INDENT)):
-        yield f"{'' if n else 'host GiB':<{_INDENT}}{line}"
-    yield f"speed     {_speed(answer.plan.seconds_per_block)}"
+        yield fmt.fit("" if n else t("host GiB"), _INDENT) + line
+    yield fmt.fit(t("speed"), _INDENT) + _speed(answer.plan.seconds_per_block)
 
 
 def _speed(seconds: float | None) -> str:
     if seconds is None:
-        return "n/a until this very placement has run here"
+        return t("n/a until this very placement has run here")
     per_second = fmt.significant(BLOCK_FRAMES / seconds)
-    return f"{per_second} frames a second, {fmt.significant(seconds)} s a block"
+    return t(
+        "{fps} frames a second, {seconds} s a block",
+        fps=per_second, seconds=fmt.significant(seconds),
+    )  # fmt: skip
 
 
 def _modes(answer: Answer) -> Iterator[str]:
     if len(answer.modes) < 2:
         return
-    yield "every mode on these devices, GiB on the fullest; the latents are the same in all"
+    yield t("every mode on these devices, GiB on the fullest; the latents are the same in all")
     for line in answer.modes:
         yield _mode(line, this=line.title == title(answer.plan))
-        for text in (_SAID.get((line.mode, line.variant), ""), line.flags):
+        for text in (t(_SAID.get((line.mode, line.variant), "")), line.flags):
             yield from (" " * 4 + part for part in fmt.wrap(text, WIDTH - 4))
 
 
 def _mode(line: ModeLine, *, this: bool) -> str:
-    word = "does not fit" if not line.fits else "fits" if line.built else "fits, not built"
+    word = t("does not fit") if not line.fits else t("fits") if line.built else t("fits, not built")
     speed = line.seconds_per_block
     told = "" if speed is None else f", {fmt.significant(BLOCK_FRAMES / speed)} fps"
     figure = f"{_gib(line.predicted_bytes):>6}"
-    return f"{'>' if this else ' '} {fmt.fit(line.title, 46)} {figure}  {word}{told}".rstrip()
+    return (
+        f"{'>' if this else ' '} {fmt.fit(spoken(line.title), 46)} {figure}  {word}{told}".rstrip()
+    )
 
 
 def _others(answer: Answer) -> Iterator[str]:
@@ -186,22 +205,28 @@ def _others(answer: Answer) -> Iterator[str]:
         return
     if not answer.alternatives:
         yield (
-            "Nothing that was tried fits, not even smaller frames: take more or larger ones."
+            t("Nothing that was tried fits, not even smaller frames: take more or larger ones.")
             if answer.question.kind == "cuda"
-            else "Nothing that was tried fits, not even smaller frames: take a larger host."
+            else t("Nothing that was tried fits, not even smaller frames: take a larger host.")
         )
         return
-    yield "what would fit, nearest first"
+    yield t("what would fit, nearest first")
     for altered, group in groupby(answer.alternatives, key=lambda one: one.alters_output):
-        what = " and ".join(altered)
-        yield f"  {'output unchanged' if not altered else f'changes the output: {what}'}"
+        what = t(" and ").join(t(one) for one in altered)
+        yield "  " + (
+            t("changes the output: {what}", what=what) if altered else t("output unchanged")
+        )
         for one in group:
             peak = max(d.predicted_bytes for d in one.plan.devices)
-            note = "" if one.built else " (not built)"
+            note = "" if one.built else f" ({t('not built')})"
             yield from (
                 ("    " if n == 0 else "      ") + text
                 for n, text in enumerate(fmt.wrap(f"{one.flags}: {_gib(peak)} GiB{note}", 74))
             )
+
+
+def _ended(text: str) -> str:
+    return spoken(f"{text}.")
 
 
 def _item(text: str) -> Iterator[str]:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from console.spoken import spoken
+
 if TYPE_CHECKING:
     from engine.messages import Reply
 
@@ -25,7 +27,7 @@ def print_json(body: Mapping[str, Any]) -> None:
 
 def tell(text: str) -> None:
     """A line for the person, on stderr."""
-    click.echo(text, err=True)
+    click.echo(spoken(text), err=True)
 
 
 def tell_reply(reply: Reply, as_json: bool) -> None:
