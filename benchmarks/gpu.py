@@ -64,12 +64,26 @@ def used() -> list[int]:
     ]
 
 
+def held() -> dict[int, int]:
+    """Process → bytes that it holds on all GPUs, by NVML; without those whose bytes it hides."""
+    import pynvml
+
+    found: dict[int, int] = {}
+    with contextlib.suppress(pynvml.NVMLError):
+        for i in range(pynvml.nvmlDeviceGetCount()):
+            handle = pynvml.nvmlDeviceGetHandleByIndex(i)
+            for entry in pynvml.nvmlDeviceGetComputeRunningProcesses(handle):
+                found[entry.pid] = found.get(entry.pid, 0) + int(entry.usedGpuMemory or 0)
+    return found
+
+
 class Peaks:
-    """The highest reading of NVML per GPU while the block runs, from a thread."""
+    """The highest readings of NVML while the block runs, per GPU and per process, from a thread."""
 
     def __init__(self) -> None:
         self.bytes: list[int] = used()
         self.before = list(self.bytes)
+        self.processes: dict[int, int] = {}
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -84,6 +98,8 @@ class Peaks:
     def _watch(self) -> None:
         while not self._done.wait(NVML_SECONDS):
             self.bytes = [max(a, b) for a, b in zip(self.bytes, used(), strict=True)]
+            for pid, now in held().items():
+                self.processes[pid] = max(now, self.processes.get(pid, 0))
 
 
 def first(kind: str) -> Path:
@@ -105,12 +121,17 @@ def long_voice(folder: Path, seconds: float) -> Path:
     return out
 
 
+def program() -> str:
+    """The module of ``avatop``: with a longer list of devices, where ranks share GPUs."""
+    return "benchmarks.crowded" if "AVATOP_BENCH_CROWD" in os.environ else "console"
+
+
 def command(
     ckpt: Path, folder: Path, name: str, flags: Sequence[str], *, clips: int, size: str
 ) -> list[str]:
     """`avatop run` of one job."""
     return [
-        *(sys.executable, "-m", "console", "run", "--json", "--ckpt_dir", str(ckpt)),
+        *(sys.executable, "-m", program(), "run", "--json", "--ckpt_dir", str(ckpt)),
         *("--image", str(first("portraits")), "--audio", str(long_voice(folder, VOICE_SECONDS))),
         *("--prompt", "a person speaks to the camera, soft light", "--base_seed", "7"),
         *("--size", size, "--num_clip", str(clips), "--output", str(folder / f"{name}.mp4")),
@@ -154,7 +175,11 @@ def run(
     if kept:  # what the recorder saw outlives the scratch folder
         state = Path(environment(folder, name)["AVATOP_STATE_DIR"])
         shutil.copytree(state / "recordings", Path(kept) / name, dirs_exist_ok=True)
-    nvml = {"nvml_peak_bytes": peaks.bytes, "nvml_before_bytes": peaks.before}
+    nvml = {
+        "nvml_peak_bytes": peaks.bytes,
+        "nvml_before_bytes": peaks.before,
+        "nvml_process_peak_bytes": sorted(peaks.processes.values(), reverse=True),
+    }
     try:
         outcome: dict[str, Any] = json.loads(done.stdout)
     except ValueError:

@@ -1,14 +1,15 @@
 """The console in a terminal on a real GPU server, while it works: what a person sees of each page.
 
-Run on a host with four GPUs, from the repository's root::
+Run on a host with GPUs, from the repository's root::
 
-    python -m benchmarks.gpu_console --ckpt CKPT --out shots --json gpu-console.json
+    python -m benchmarks.gpu_console --ckpt CKPT --gpus 0,1,2,3 --out shots --json gpu-console.json
 
 It submits a pipelined job, opens ``avatop attach`` in a pseudo-terminal of 200 by 50, goes through
 all pages by their keys, and writes what stood on the screen. Beside each it takes the same page as
 SVG in three sizes by ``avatop shot``, which draws the live engine with the same widgets. While the
 console is open its processor time and the bytes it writes are taken, and where nvitop is installed,
-nvitop's in the same terminal on the same devices. ``--cpu`` rehearses all of it on CPU ranks.
+nvitop's in the same terminal on the same devices. Then the job makes room for a batch, with a
+rollout under way, and the pages of both are taken. ``--cpu`` rehearses all of it on CPU ranks.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,7 +31,9 @@ import pexpect
 import psutil
 import pyte
 
-from benchmarks.gpu import ROOT, SAMPLE, command, environment, host, long_voice
+from benchmarks.gpu import ROOT, SAMPLE, command, environment, first, host, long_voice
+from benchmarks.gpu_batch import pairs
+from benchmarks.gpu_rollback import CANDIDATE, STABLE, STAGES
 
 COLUMNS, ROWS = 200, 50
 SIZES: Final = ("80x24", "120x40", "200x50")
@@ -49,6 +52,10 @@ PAGES: Final = {
 }
 #: The job outlives the walk: at 52 frames a second this is more than a minute and a half.
 VOICE_SECONDS: Final = 320.0
+#: Pairs of the batch: two for each of a few lines.
+ITEMS: Final = 6
+#: Seconds until a first clip of the batch must be there.
+BATCH_SECONDS: Final = 90.0
 #: Seconds over which a program's cost in the terminal is taken.
 WATCH_SECONDS: Final = 15.0
 
@@ -58,6 +65,7 @@ def main() -> int:
     parser.add_argument("--ckpt", type=Path, default=SAMPLE / "ckpt", help="14B-shaped weights")
     parser.add_argument("--out", type=Path, required=True, help="folder for screens and pictures")
     parser.add_argument("--json", type=Path, required=True, help="where the result goes")
+    parser.add_argument("--gpus", default="0,1,2,3")
     parser.add_argument("--clips", type=int, default=100)
     parser.add_argument("--cpu", action="store_true", help="a rehearsal on CPU ranks")
     args = parser.parse_args()
@@ -71,35 +79,108 @@ def main() -> int:
 
 
 def look(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """One job, one console over it, every page of it."""
-    gpus, size = ("cpu", "128*128") if args.cpu else ("0,1,2,3", "704*384")
-    flags = ["--mode", "tpp", "--variant", "balanced", "--gpus", gpus, "--num_gpus_dit", "4"]
-    flags += ["--mirror", "off", "--retries", "0"]
-    if not args.cpu:
-        flags += ["--host_memory", "300GiB"]
-    line = command(args.ckpt, folder, "live", flags, clips=args.clips, size=size)
-    line[line.index("run")] = "submit"
-    line[line.index("--audio") + 1] = str(long_voice(folder, VOICE_SECONDS))
-    env = environment(folder, "live")
+    """One job, one console over it, every page of it; then a batch and a rollout."""
+    settings = folder / "releases.toml"
+    settings.write_text(STAGES)
+    env = environment(folder, "live", AVATOP_RELEASES_FILE=str(settings))
     result: dict[str, Any] = {"command": " ".join(sys.orig_argv[1:]), "host": host()}
-    asked = subprocess.run(line, cwd=ROOT, env=env, capture_output=True, timeout=60, check=False)
-    result["submitted"] = asked.returncode == 0 or asked.stderr.decode()[-800:]
+    job = submitted(args, folder, env)
+    result["submitted"] = job
     try:
         avatop = (sys.executable, "-m", "console", "attach")
         with Terminal(avatop, env) as terminal:
             result["first_job_on_screen"] = terminal.until("clip", 120)
             result["cost"] = {"avatop": terminal.cost()}
             result["pages"] = walk(terminal, args.out)
-            result["shots"] = shoot(args.out, env)
+            result["shots"] = shoot(args.out, env, PAGES.values())
         if find_spec("nvitop"):
             with Terminal((sys.executable, "-m", "nvitop"), env) as terminal:
                 terminal.read(3.0)
                 result["cost"]["nvitop"] = terminal.cost()
                 terminal.write(args.out / "nvitop.txt")
+        with Terminal(avatop, env) as terminal:
+            result["production"] = produce(args, folder, env, terminal, job)
+            pages = ("jobs", "batch", "release", "recordings", "overview")
+            result["shots_production"] = shoot(args.out / "production", env, pages)
     finally:
-        stop = (sys.executable, "-m", "console", "stop")
-        subprocess.run(stop, cwd=ROOT, env=env, capture_output=True, timeout=60, check=False)
+        avatop_says(env, "stop")
     return result
+
+
+def avatop_says(env: Any, *words: str) -> Any:
+    """A command's JSON, or the end of what it complained of."""
+    line = (sys.executable, "-m", "console", *words, "--json")
+    done = subprocess.run(line, cwd=ROOT, env=env, capture_output=True, timeout=90, check=False)
+    try:
+        return json.loads(done.stdout)
+    except ValueError:
+        return f"exit {done.returncode}: {done.stderr.decode(errors='replace')[-600:]}"
+
+
+def submitted(args: argparse.Namespace, folder: Path, env: Any) -> Any:
+    """Queue the pipelined job: its number, or what was said instead."""
+    gpus, size = ("cpu", "128*128") if args.cpu else (args.gpus, "704*384")
+    ranks = str(len(args.gpus.split(",")))
+    flags = ["--mode", "tpp", "--variant", "balanced", "--gpus", gpus, "--num_gpus_dit", ranks]
+    line = command(args.ckpt, folder, "live", [*flags, *beside(args)], clips=args.clips, size=size)
+    line[line.index("--audio") + 1] = str(long_voice(folder, VOICE_SECONDS))
+    words = [word for word in line[line.index("run") + 1 :] if word != "--json"]
+    body = avatop_says(env, "submit", *words)
+    return body["job"] if isinstance(body, dict) else body
+
+
+def beside(args: argparse.Namespace) -> list[str]:
+    """Flags of every job here."""
+    limit = [] if args.cpu else ["--host_memory", "300GiB"]
+    return ["--mirror", "off", "--retries", "0", *limit]
+
+
+def produce(
+    args: argparse.Namespace, folder: Path, env: Any, terminal: Terminal, job: Any
+) -> dict[str, Any]:
+    """Two releases and a rollout; the job goes, a batch comes and has made its first clip."""
+    gpus, size = ("cpu", "128*128") if args.cpu else (args.gpus, "704*384")
+    (args.out / "production").mkdir(exist_ok=True)
+    model = ("--ckpt_dir", str(args.ckpt))
+    told: dict[str, Any] = {}
+    for words in (
+        ("release", "add", STABLE, *model),
+        ("release", "promote", STABLE),
+        ("release", "add", CANDIDATE, *model, "--sample_shift", "2.5"),
+        ("release", "start", CANDIDATE, "--force", "--by-hand"),
+        ("cancel", str(job)),
+    ):
+        said = avatop_says(env, *words)
+        told[" ".join(words[:3])] = said if isinstance(said, str) else True
+    for _ in range(2):  # one for each version: their jobs alternate
+        asked = (
+            "--mode",
+            "single",
+            "--gpus",
+            gpus.split(",")[0],
+            "--size",
+            size,
+            "--num_clip",
+            "2",
+        )
+        told["job of a release"] = avatop_says(
+            *(env, "submit", *model, *asked, *beside(args), "--image", str(first("portraits"))),
+            *("--audio", str(long_voice(folder, 17.0)), "--prompt", "a person speaks"),
+        )
+    pairs(folder, ITEMS)
+    lines = ("--mode", "single") if args.cpu else ("--lines", str(len(gpus.split(","))))
+    told["batch"] = avatop_says(
+        *(env, "batch", "start", *(str(folder / n) for n in ("sounds", "faces", "made"))),
+        *("--detach", *model, "--size", size, "--num_clip", "2", "--prompt", "a person speaks"),
+        *(*lines, "--gpus", gpus, *beside(args)),
+    )
+    terminal.press("9")
+    told["first_item_seconds"] = terminal.until(f"1/{ITEMS}", BATCH_SECONDS)
+    for key in ("9", "0", "2"):
+        terminal.press(key)
+        terminal.read(1.5)
+        terminal.write(args.out / "production" / f"{PAGES[key]}.txt")
+    return told
 
 
 def walk(terminal: Terminal, out: Path) -> dict[str, Any]:
@@ -116,7 +197,7 @@ def walk(terminal: Terminal, out: Path) -> dict[str, Any]:
     return told
 
 
-def shoot(out: Path, env: Any) -> dict[str, Any]:
+def shoot(out: Path, env: Any, pages: Iterable[str]) -> dict[str, Any]:
     """Every page of the running engine as SVG, by the command that the docs name."""
 
     def one(what: tuple[str, str]) -> tuple[str, Any]:
@@ -128,7 +209,7 @@ def shoot(out: Path, env: Any) -> dict[str, Any]:
         return target.name, told
 
     with ThreadPoolExecutor(4) as pool:
-        return dict(pool.map(one, [(page, size) for page in PAGES.values() for size in SIZES]))
+        return dict(pool.map(one, [(page, size) for page in pages for size in SIZES]))
 
 
 class Terminal:

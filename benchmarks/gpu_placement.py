@@ -194,6 +194,7 @@ def brief(row: dict[str, Any]) -> str:
     )
     held = {k: round(v / 2**30, 2) for k, v in fullest.items() if v > 2**26}
     nvml = max(row["nvml_peak_bytes"], default=0) / 2**30
+    each = [round(n / 2**30, 2) for n in row["nvml_process_peak_bytes"]]
     unit = row.get("largest_unit") or {}
     unshards = (
         f", largest unit {unit['bytes'] / 2**30:.4f} GiB ({unit['unit']}), transient "
@@ -209,7 +210,7 @@ def brief(row: dict[str, Any]) -> str:
     )
     return (
         f"{row['fps_steady']} fps, {row['wall_seconds']} s, peak {peak:.2f} GiB "
-        f"(NVML {nvml:.2f}), off by {errors}, finite {row.get('finite')}, clips "
+        f"(NVML {nvml:.2f}, by process {each}), off by {errors}, finite {row.get('finite')}, clips "
         f"{row['fps_by_clip']}, first frame {row['first_frame_seconds']:.1f} s, {held}"
         f"{unshards}{stops}"
     )
