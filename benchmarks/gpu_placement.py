@@ -6,7 +6,8 @@ Run on a host with four GPUs, from the repository's root::
 
 It synthesises 14B-shaped weights under ``--scratch`` (46 GB) unless ``--ckpt`` names them.
 Groups of ``GROUPS`` run one after the other, the runs of one group side by side on GPUs of their
-own. A run that fails leaves the others' figures standing; what failed is in the result. ``--cpu``
+own. On two GPUs ``AVATOP_BENCH_CROWD=2`` gives the four ranks of ring and streamed pipelines
+(``benchmarks.crowded``). A run that fails leaves the others' figures standing; what failed is in the result. ``--cpu``
 walks through all of it on CPU ranks, as a rehearsal.
 """
 
@@ -54,6 +55,10 @@ RUNS: dict[str, tuple[tuple[str, ...], int]] = {
     "fsdp": (("--mode", "fsdp", "--prefetch", "1", *FOUR), 4),
     "fsdp, prefetch 0": (("--mode", "fsdp", "--prefetch", "0", *FOUR), 2),
     "fsdp, reference wrapping": (("--mode", "fsdp", "--fsdp-wrap", "reference", *FOUR), 2),
+    "fsdp, two GPUs": (
+        ("--mode", "fsdp", "--prefetch", "1", "--num_gpus_dit", "2", "--gpus", "0,1", *HOST),
+        4,
+    ),
     "tpp ring, capped": (("--mode", "tpp", "--variant", "ring", *CAP, *FOUR), 4),
     "tpp streamed, capped": (("--mode", "tpp", "--variant", "streamed", *CAP, *FOUR), 4),
     "fsdp fp8, capped": (("--mode", "fsdp", "--fp8", *CAP, *FOUR), 4),
@@ -80,6 +85,7 @@ GROUPS = (
     ("fsdp fp8, capped",),
     ("tpp streamed, capped",),
     ("offload, all streamed", "offload, host KV, capped"),
+    ("fsdp, two GPUs",),
     ("fsdp, reference wrapping",),
     ("tpp",),
     ("fsdp, prefetch 0",),
