@@ -7,8 +7,8 @@ Run on a host with four GPUs, from the repository's root::
 It synthesises 14B-shaped weights under ``--scratch`` (46 GB) unless ``--ckpt`` names them.
 Groups of ``GROUPS`` run one after the other, the runs of one group side by side on GPUs of their
 own. On two GPUs ``AVATOP_BENCH_CROWD=2`` gives the four ranks of ring and streamed pipelines
-(``benchmarks.crowded``). A run that fails leaves the others' figures standing; what failed is in the result. ``--cpu``
-walks through all of it on CPU ranks, as a rehearsal.
+(``benchmarks.crowded``). A run that fails leaves the others' figures standing; what failed is in
+the result. ``--cpu`` walks through all of it on CPU ranks, as a rehearsal.
 """
 
 from __future__ import annotations
