@@ -106,9 +106,11 @@ def diagnosis(model: Model, incident: Incident) -> FindingRaised | None:
 
 
 def remedies(model: Model, incident: Incident) -> tuple[FindingRaised | None, tuple[Remedy, ...]]:
-    """What may be done about it, and the finding that says so."""
+    """What may be done about it, and the finding that says so; else what the alert's rule says."""
     found = diagnosis(model, incident)
-    return found, () if found is None else found.remedies
+    if found is not None and (found.remedies or incident.alert is None):
+        return found, found.remedies
+    return found, () if incident.alert is None else incident.alert.remedies
 
 
 def done_about(model: Model, incident: Incident) -> list[Audited]:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from engine.geometry import SIZE_MULTIPLE
+from engine.guard.limits import PATIENCE
 from engine.jobs.store import StoreError
 from engine.messages import (
     Audited,
@@ -40,6 +41,8 @@ _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _OWN: Final = frozenset(
     {"RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "CUDA_VISIBLE_DEVICES"}
 )
+#: Of avatop's own variables those that a job may have for itself.
+_THEIRS: Final = frozenset({DRILL_CAP, PATIENCE})
 _RESUMABLE: Final = frozenset({"paused", "interrupted"})
 #: A side of a frame that is asked to be smaller, in parts of what it was.
 _LOWER: Final = 0.8
@@ -340,7 +343,7 @@ def _check(environment: Mapping[str, str]) -> None:
     for name in environment:
         if not _VARIABLE.fullmatch(name):
             raise OrderError(sentence("{name!r} is no name of an environment variable", name=name))
-        if name in _OWN or (name.startswith("AVATOP_") and name != DRILL_CAP):
+        if name in _OWN or (name.startswith("AVATOP_") and name not in _THEIRS):
             raise OrderError(sentence("{name} is the engine's own to set", name=name))
 
 

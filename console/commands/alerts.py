@@ -21,6 +21,7 @@ from engine.alerts.evaluate import Order
 from engine.alerts.notify import Notify, SecretError, Target, notify_of
 from engine.alerts.places import rules_file
 from engine.alerts.promql import export
+from engine.alerts.remedies import unknown_remedies
 from engine.alerts.rules import Rule, RuleError, load_rules, read_toml
 from engine.alerts.states import ACTIVE, RESOLVED, SILENCED, Alert
 from engine.alerts.units import duration_seconds
@@ -93,6 +94,9 @@ def validate(ctx: click.Context, file: Path | None, as_json: bool) -> None:
         rules = load_rules(path)
     except RuleError as error:
         problems += error.problems
+    for rule in rules:
+        for name in unknown_remedies(rule.remedies):
+            problems.append(f"rule {rule.id}: remedies: triage knows no {name!r}")
     try:
         notify = notify_of(read_toml(path))
     except RuleError as error:

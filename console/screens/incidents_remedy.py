@@ -15,7 +15,7 @@ from console.i18n import t
 from console.incidents import Incident, remedies
 from console.screens.dialog import Choice, Dialog
 from console.spoken import spoken
-from engine.messages import FindingRaised, Relaunch, Remedy, Reply
+from engine.messages import AlertChanged, FindingRaised, Relaunch, Remedy, Reply
 
 if TYPE_CHECKING:
     from console.app import AvatopApp
@@ -26,16 +26,27 @@ def begin(app: AvatopApp, item: Incident, at: int) -> None:
     if app.refuses():
         return
     found, known = remedies(app.model, item)
-    if found is None or at >= len(known):
+    about = found or item.what
+    if at >= len(known):
         app.say(t("There is no such remedy for this incident."), "soft")
         return
     remedy = known[at]
     if remedy.action in ("relaunch", "env", "port"):
-        _relaunch(app, found, remedy)
+        _relaunch(app, about, remedy)
     elif remedy.action == "reap":
-        _page(app, "processes", t("End what holds the memory there: K asks before it acts."))
+        key = app.keymap.key_of("processes.kill")
+        said = t("Look at each first: {key} shows what it is and asks before it ends it.", key=key)
+        _page(app, "processes", said)
     elif remedy.action == "verify":
-        _verify(app, found)
+        _verify(app, about)
+    elif remedy.action == "log":
+        _log(app, about)
+    elif remedy.action == "edit":
+        _edit(app, about)
+    elif remedy.action == "drain":
+        from console.screens import jobs_deeds
+
+        jobs_deeds.drain(app, on=True)
     elif remedy.action == "free_disk":
         _tell(app, remedy, disk_facts(app))
     else:
@@ -52,7 +63,30 @@ def _page(app: AvatopApp, name: str, sentence: str) -> bool:
     return True
 
 
-def _verify(app: AvatopApp, found: FindingRaised) -> None:
+def _log(app: AvatopApp, about: AlertChanged | FindingRaised) -> None:
+    """To the log page: what was said loudly of its job, or of all."""
+    if not _page(app, "logs", t("Warnings and errors; Escape shows all lines.")):
+        return
+    from console.screens.logs import LogsPage
+
+    page = app.page
+    if isinstance(page, LogsPage):
+        page.open_path("")
+        page.lines.apply("level>=warning" + ("" if about.job is None else f" job={about.job}"))
+
+
+def _edit(app: AvatopApp, about: AlertChanged | FindingRaised) -> None:
+    """The job's request in the form, to be mended and sent as a new job."""
+    from console.screens import jobs_deeds
+
+    job = app.model.jobs.get(about.job) if about.job is not None else None
+    if job is None:
+        app.say(t("It belongs to no job: nothing can be mended here."), "state.watch")
+        return
+    jobs_deeds.clone(app, job)
+
+
+def _verify(app: AvatopApp, found: AlertChanged | FindingRaised) -> None:
     """To the checkpoint page, on the job's checkpoint."""
     if not _page(app, "checkpoint", t("The checkpoint of this job.")):
         return
@@ -67,16 +101,17 @@ def _verify(app: AvatopApp, found: FindingRaised) -> None:
         page.call_after_refresh(page.action_verify, False)
 
 
-def _relaunch(app: AvatopApp, found: FindingRaised, remedy: Remedy) -> None:
+def _relaunch(app: AvatopApp, found: AlertChanged | FindingRaised, remedy: Remedy) -> None:
     job = found.job
     if job is None:
-        app.say(t("This finding belongs to no job: nothing can be relaunched."), "state.watch")
+        app.say(t("It belongs to no job: nothing can be relaunched."), "state.watch")
         return
     changes = dict(remedy.changes) if remedy.action == "relaunch" else {}
     environment = {k: str(v) for k, v in remedy.changes.items()} if remedy.action == "env" else {}
     app.say(t("Working out what would change …"), "soft")
 
     def worked_out(reply: Reply) -> None:
+        app.say("")
         if not reply.ok:
             app.said(reply)
             return

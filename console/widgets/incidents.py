@@ -227,7 +227,8 @@ class IncidentDetails(Details):
         if found is not None and found is not item.what:
             lines.append(Said(t("Because: {cause}", cause=spoken(found.cause, self.model)), "text"))
         elif found is None:
-            lines.append(Said(t("No log line explains it; see the timeline."), "soft"))
+            said = t("No log line explains it; see the timeline.")
+            lines.append(Said(said, "soft"))
         return Section("", lines)
 
     def _remedy(self, at: int, remedy: Remedy, width: int) -> list[Drawn]:

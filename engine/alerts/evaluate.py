@@ -10,6 +10,7 @@ from typing import Any, Final
 from engine.alerts import states
 from engine.alerts.expr import Outcome, Values
 from engine.alerts.measures import DEVICE, HOST, JOB, MEASURES, Probes
+from engine.alerts.remedies import remedies_named
 from engine.alerts.rules import Rule, widest_windows
 from engine.alerts.states import ACTIVE, RESOLVED, SILENCED, Alert
 from engine.alerts.units import duration_text, figure
@@ -100,8 +101,31 @@ class Evaluator:
             after = applied(order, alert, now)
             if after.state != alert.state or after.until != alert.until:
                 self.alerts[alert.id] = after
-                events.append(told(after, alert.state, now))
+                events.append(self.told(after, alert.state, now))
         return events
+
+    def told(self, alert: Alert, previous: str, now: float) -> AlertChanged:
+        """An alert as an event, with what its rule says may be done."""
+        rule = self.rules.get(alert.rule)
+        return AlertChanged(
+            t=now,
+            id=alert.id,
+            rule=alert.rule,
+            severity=alert.severity,
+            state=alert.state,
+            previous=previous,
+            device=alert.device,
+            job=alert.job,
+            value=alert.value,
+            threshold=alert.threshold,
+            message=alert.message,
+            since=alert.since,
+            until=alert.until,
+            by=alert.by,
+            flapping=alert.flapping,
+            labels=dict(alert.labels),
+            remedies=() if rule is None else remedies_named(rule.remedies),
+        )
 
     def read(self, name: str, about: Any, now: float) -> float | None:
         """The present value of a measurement of a device, a job, or the host."""
@@ -150,7 +174,7 @@ class Evaluator:
             fresh = self._fresh(rule, name, key, seen, known, now)
             begun = self._hushed(states.first(fresh, rule, now), now)
             self.alerts[name] = begun
-            return [told(begun, "" if known is None else known.state, now)]
+            return [self.told(begun, "" if known is None else known.state, now)]
         cleared = (
             Outcome(None if seen.truth is None else not seen.truth)
             if rule.clear_condition is None
@@ -165,7 +189,7 @@ class Evaluator:
         if after.value != known.value or after.state != known.state:
             after = dataclasses.replace(after, message=self._message(rule, after, seen))
         self.alerts[known.id] = after
-        return [told(after, known.state, now)] if after.state != known.state else []
+        return [self.told(after, known.state, now)] if after.state != known.state else []
 
     def _hushed(self, alert: Alert, now: float) -> Alert:
         """A silence that was asked for also holds for what comes while it lasts."""
@@ -218,7 +242,7 @@ class Evaluator:
             elif alert.rule not in self.rules:  # its rule was taken away or switched off
                 gone = dataclasses.replace(alert, state=RESOLVED, changed=now, until=None)
                 self.alerts[alert.id] = gone
-                events.append(told(gone, alert.state, now))
+                events.append(self.told(gone, alert.state, now))
         return events
 
 
@@ -267,25 +291,3 @@ def _over(rule: Rule, subject: Any, known: Alert | None) -> bool:
 
 def _job_key(job: int) -> str:
     return f"job{job}"
-
-
-def told(alert: Alert, previous: str, now: float) -> AlertChanged:
-    """The alert as an event."""
-    return AlertChanged(
-        t=now,
-        id=alert.id,
-        rule=alert.rule,
-        severity=alert.severity,
-        state=alert.state,
-        previous=previous,
-        device=alert.device,
-        job=alert.job,
-        value=alert.value,
-        threshold=alert.threshold,
-        message=alert.message,
-        since=alert.since,
-        until=alert.until,
-        by=alert.by,
-        flapping=alert.flapping,
-        labels=dict(alert.labels),
-    )

@@ -28,6 +28,7 @@ FIELDS: Final = (
     "labels",
     "enabled",
     "remind",
+    "remedies",
 )
 #: What a message may name in braces.
 SLOTS: Final = ("device", "gpu", "job", "host", "value", "threshold", "for", "rule")
@@ -62,6 +63,7 @@ class Rule:
     enabled: bool = True
     remind_seconds: float | None = None
     unit: str = ""
+    remedies: tuple[str, ...] = ()  # ids of triage's remedies
 
     def to_dict(self) -> dict[str, Any]:
         """As it would stand in a file."""
@@ -76,6 +78,7 @@ class Rule:
             "labels": dict(self.labels),
             "enabled": self.enabled,
             "remind": None if self.remind_seconds is None else duration_text(self.remind_seconds),
+            "remedies": list(self.remedies),
             "scope": self.scope,
         }
 
@@ -180,6 +183,10 @@ def _rule(name: str, body: Mapping[str, Any]) -> tuple[Rule | None, list[str]]:
     ):
         wrong.append("labels: a table of words, e.g. { team = 'video' }")
         labels = {}
+    remedies = body.get("remedies", [])
+    if not isinstance(remedies, list) or not all(isinstance(name, str) for name in remedies):
+        wrong.append("remedies: a list of names, e.g. ['kill_holder']")
+        remedies = []
     enabled = body.get("enabled", True)
     if not isinstance(enabled, bool):
         wrong.append("enabled: true or false")
@@ -211,6 +218,7 @@ def _rule(name: str, body: Mapping[str, Any]) -> tuple[Rule | None, list[str]]:
             labels=dict(labels),
             enabled=enabled,
             remind_seconds=times["remind"],
+            remedies=tuple(remedies),
             unit=units.pop() if len(units) == 1 else "",
         ),
         [],

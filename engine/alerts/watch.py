@@ -18,7 +18,7 @@ from typing import Final
 
 from engine.alerts.book import Book, BookError
 from engine.alerts.courier import Courier
-from engine.alerts.evaluate import Evaluator, told
+from engine.alerts.evaluate import Evaluator
 from engine.alerts.notify import Notify, notify_of
 from engine.alerts.places import rules_file
 from engine.alerts.rules import Rule, RuleError, load_rules, read_toml
@@ -123,7 +123,7 @@ class AlertWatch:
         self._evaluator.alerts = {alert.id: alert for alert in alerts}
         self._evaluator.silences = {order.target: order for order in silences}
         for alert in sorted(alerts, key=lambda one: one.changed):  # no news: nobody is told again
-            event = told(alert, alert.state, alert.changed)
+            event = self._evaluator.told(alert, alert.state, alert.changed)
             self.facts.apply(event)
             self._publish(event)
         self._courier.start()

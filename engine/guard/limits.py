@@ -9,6 +9,7 @@ Pure: the clock is injected, nothing is ended here. A decision names the limit a
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ from typing import Final
 
 from engine.sentence import sentence
 
+#: Among a job's own variables: how many times as long it may stand still (``of_job``).
+PATIENCE: Final = "AVATOP_PATIENCE"
+_MOST_PATIENCE: Final = 100.0
 NONE: Final = "none"
 END: Final = "end"
 
@@ -30,6 +34,22 @@ class Limits:
     wall_factor: float = 3.0
     #: A rank whose heartbeats (two a second) stop for so long is stuck.
     silence: float | None = 60.0
+
+    def of_job(self, environment: Mapping[str, str]) -> Limits:
+        """The limits of one job: blocks and heartbeats may take ``AVATOP_PATIENCE`` times as
+        long (1 to 100; anything else changes nothing), the whole job may not."""
+        try:
+            factor = float(environment.get(PATIENCE, "1"))
+        except ValueError:
+            return self
+        if not 1.0 < factor <= _MOST_PATIENCE:
+            return self
+        return dataclasses.replace(
+            self,
+            block_floor=None if self.block_floor is None else factor * self.block_floor,
+            block_factor=factor * self.block_factor,
+            silence=None if self.silence is None else factor * self.silence,
+        )
 
     def block(self, predicted: float | None) -> float | None:
         """Seconds allowed without a block. ``predicted``: seconds per block, None if unknown."""

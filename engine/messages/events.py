@@ -183,6 +183,7 @@ class AlertChanged(Event):
     by: str | None = None  # who acknowledged or silenced
     flapping: bool = False  # came and went so often that only the last coming is told
     labels: dict[str, str] = field(default_factory=dict)
+    remedies: tuple[Remedy, ...] = ()  # what its rule says may be done
 
 
 @dataclass(frozen=True, kw_only=True)

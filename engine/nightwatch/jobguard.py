@@ -18,7 +18,7 @@ from engine.guard.stacks import Asked, dump_stacks
 from engine.jobs.paths import Places
 from engine.messages import FindingRaised, JobRow
 from engine.nightwatch.incident import IncidentFolder, Kept
-from engine.nightwatch.words import remedies_of
+from engine.nightwatch.words import hang_remedies
 from engine.preflight import Prepared
 from engine.ranks.group import RankGroup
 from engine.ranks.outcome import GroupResult, RankLog
@@ -71,12 +71,12 @@ class JobGuard:
         self._bus = bus
         self._job = row.id
         self._plan = plan
-        self._limits = keeper.limits
+        self._limits = keeper.limits.of_job(row.environment)
         self._folder = IncidentFolder(keeper.places.incidents, row.id, row.attempt)
         self._give_up = give_up
         pace = plan.seconds_per_block
         total = None if pace is None else pace * prepared.blocks
-        self._watch = Watch(keeper.limits, predicted_block=pace, predicted_total=total)
+        self._watch = Watch(self._limits, predicted_block=pace, predicted_total=total)
         self._last_words: dict[int, deque[str]] = {}
         self._phases = {device.rank: "spawned" for device in plan.devices}
         self._stacks: dict[int, list[str]] | None = None  # while they are asked for
@@ -211,7 +211,7 @@ class JobGuard:
                 job=self._job,
                 rank=rank,
                 evidence=evidence,
-                remedies=remedies_of(HANG),
+                remedies=hang_remedies(nccl=bool(self.environment())),
             )
         )
 

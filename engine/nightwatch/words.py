@@ -22,6 +22,9 @@ _ACTIONS: Final = {
     "other_port": "port",
     "verify_checkpoint": "verify",
     "free_disk": "free_disk",
+    "drain": "drain",
+    "edit_request": "edit",
+    "show_log": "log",
 }
 #: Request fields whose change is seen in the video → what changes.
 ALTERING: Final = {
@@ -76,6 +79,18 @@ def remedies_of(incident: str) -> tuple[Remedy, ...]:
     """The remedies of a class of incidents."""
     data = catalogue()
     return tuple(remedy_of(data.remedies[name]) for name in data.incidents[incident].remedies)
+
+
+def hang_remedies(*, nccl: bool) -> tuple[Remedy, ...]:
+    """What may be done about a job of ours that stood still; that its state is kept and that it
+    goes on is said elsewhere.
+
+    Args:
+        nccl: its ranks talk by NCCL, so that the way they do may be at fault.
+    """
+    names = ["find_silent_rank", *(["p2p_disable"] if nccl else []), "longer_timeout"]
+    data = catalogue()
+    return tuple(remedy_of(data.remedies[name]) for name in names)
 
 
 def raised(

@@ -30,6 +30,9 @@ ACTIONS: Final = (
     "other_port",
     "verify_checkpoint",
     "free_disk",
+    "drain",
+    "edit_request",
+    "show_log",
 )
 #: Lines looked at before and after one for context.
 CONTEXT: Final = 8

@@ -10,6 +10,7 @@ from typing import Any
 
 from console.screens.dialog import Dialog
 from console.screens.incidents import IncidentsPage
+from console.screens.submit import SubmitForm
 from engine.messages import (
     Acknowledge,
     AlertChanged,
@@ -154,6 +155,32 @@ async def test_other_remedies_and_refusals_say_what_they_are(opened: Opener) -> 
         await console.press("r")
         assert console.app.screen is page
         assert "it has not ended" in console.text()
+
+
+async def test_an_alert_without_a_log_line_has_its_rule_s_remedies(opened: Opener) -> None:
+    todo = (
+        Remedy("kill_holder", "End the process that holds the memory.", "reap"),
+        Remedy("cooling", "Move work to a cooler device.", "drain"),
+        Remedy("find_silent_rank", "Find the rank that did not enter.", "log"),
+        Remedy("fix_request", "Correct the request.", "edit"),
+    )
+    stray = alert("zombies", job=17, remedies=todo)
+    async with opened() as console:
+        page = await on_page(console, [TROUBLE[1], stray])
+        assert "End the process that holds the memory." in console.text()
+        await console.press("r")
+        assert console.app.page.NAME == "processes"
+        assert "K shows what it is and asks" in console.text()
+        await console.press("7", "y")
+        assert console.app.page.NAME == "logs"
+        assert "&level>=warning job=17" in console.text()
+        await console.press("7", "t")
+        assert isinstance(console.app.screen, Dialog)  # which device
+        await console.press("escape", "u")
+        assert isinstance(console.app.screen, SubmitForm)
+        await console.press("escape")
+        assert console.app.screen is page
+        assert not [c for c in console.client.sent if isinstance(c, Relaunch)]
 
 
 async def test_alerts_are_acknowledged_and_silenced_for_a_time(opened: Opener) -> None:

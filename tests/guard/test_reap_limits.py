@@ -97,3 +97,14 @@ def test_the_rank_that_fell_silent_first_is_named_first():
     assert list(found) == [2, 1]
     assert "rank 2" in found[2]
     assert "90 s" in found[2]
+
+
+@pytest.mark.parametrize(
+    ("value", "block", "silence"),
+    [("4", 480.0, 240.0), ("1", 120.0, 60.0), ("-3", 120.0, 60.0), ("nan", 120.0, 60.0),
+     ("soon", 120.0, 60.0), ("1e9", 120.0, 60.0)],
+)  # fmt: skip
+def test_a_job_may_be_given_more_patience_but_no_longer_life(value, block, silence):
+    own = Limits().of_job({"AVATOP_PATIENCE": value})
+    assert (own.block(None), own.silence) == (block, silence)
+    assert own.wall(None, external=True) == Limits().wall(None, external=True)
