@@ -99,7 +99,8 @@ class DiT(nn.Module):
         c = cfg.dim
         self.patch_embedding = PatchEmbed(cfg.in_dim, c, cfg.patch)
         self.cond_encoder = PatchEmbed(cfg.in_dim, c, cfg.patch)
-        self.trainable_cond_mask = nn.Embedding(3, c)
+        # Given its weight, it is not initialised: on meta that alone would import torch._dynamo.
+        self.trainable_cond_mask = nn.Embedding(3, c, _weight=torch.zeros(3, c))
         self.frame_packer = FramePacker(cfg)
         self.text_embedding = nn.Sequential(
             Linear(cfg.text_dim, c), nn.GELU(approximate="tanh"), Linear(c, c)

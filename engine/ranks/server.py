@@ -78,7 +78,7 @@ class RankServer:
 
     Args:
         on_log: what the server says and prints.
-        preload: modules to load instead of the server's own list.
+        preload: modules to load instead of the server's own lists.
         home: the engine's state folder, told to everything that it starts.
     """
 
@@ -191,7 +191,7 @@ class _Incarnation:
         command = [sys.executable, "-P", "-m", MODULE]
         command += ["--control", str(theirs.fileno()), "--parent", str(os.getpid())]
         if self._preload is not None:
-            command += ["--preload", ",".join(self._preload)]
+            command += ["--preload", ",".join(self._preload), "--later", ""]
         try:
             process = subprocess.Popen(
                 command,

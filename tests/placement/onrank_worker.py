@@ -19,7 +19,7 @@ from engine.placement.onrank.groups import make_groups
 from engine.placement.onrank.once import Once
 from engine.placement.onrank.rings import Rings
 from engine.placement.onrank.schedule import Tick, Work
-from engine.placement.onrank.sharded import UnshardMeter
+from engine.placement.onrank.unshards import UnshardMeter
 from engine.placement.onrank.weights import load_network, outline
 from engine.placement.plan import Plan
 from engine.ranks.onrank.ledger import Ledger, Threshold

@@ -20,7 +20,7 @@ from engine.model.dit import DiT, Item
 from engine.model.layers import State
 from engine.placement.onrank.groups import Groups
 from engine.placement.onrank.hostweights import HostMemory, share
-from engine.placement.onrank.sharded import Books, OnUnit
+from engine.placement.onrank.unshards import Books, OnUnit
 
 
 class Source(Protocol):

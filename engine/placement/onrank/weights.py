@@ -12,23 +12,23 @@ from torch import nn
 
 from engine.model.caches import JobMemory
 from engine.model.dit import DiT
-from engine.placement.onrank import sharded, streamed
+from engine.placement.onrank import streamed, unshards
 from engine.placement.onrank.executor import layers_of
 from engine.placement.onrank.groups import Groups, dit_ranks
 from engine.placement.onrank.hostweights import HostMemory
 from engine.placement.onrank.observe import Network
 from engine.placement.onrank.once import Once, compute, leaves_nothing_behind
-from engine.placement.onrank.sharded import OnUnit, UnshardMeter
+from engine.placement.onrank.unshards import OnUnit, UnshardMeter
 from engine.placement.plan import HostStream, Plan
 
 
-class Books(sharded.Books, Protocol):
+class Books(unshards.Books, Protocol):
     """The ledger, as loading books in it."""
 
     def book(self, owner: str, size: int) -> None: ...
 
 
-class Source(sharded.Source, streamed.Source, Protocol):
+class Source(unshards.Source, streamed.Source, Protocol):
     """``engine.checkpoint.onrank.load.DiTSource``."""
 
 
@@ -117,7 +117,9 @@ def _load(
 ) -> Loaded:
     if plan.weights.kind == "peer_gather":
         if groups.mesh is not None:
-            size = sharded.shard(
+            from engine.placement.onrank.sharded import shard  # late: FSDP is slow to import
+
+            size = shard(
                 dit,
                 source,
                 groups.mesh,

@@ -28,6 +28,8 @@ import socket
 import sys
 import time
 import warnings
+from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -39,13 +41,9 @@ from engine.ranks.onrank import native
 PRELOAD: Final = (
     "torch",
     "torch.distributed",
-    "torch.distributed.fsdp",
-    "torch.distributed.tensor",
     "numpy",
     "av",
     "safetensors.torch",
-    "transformers.models.umt5.modeling_umt5",
-    "transformers.models.wav2vec2.modeling_wav2vec2",
     "engine.ranks.onrank.main",
     "engine.ranks.onrank.setup",
     "engine.ranks.onrank.failure",
@@ -55,9 +53,18 @@ PRELOAD: Final = (
     "PIL.PngImagePlugin",
     "PIL.JpegImagePlugin",
 )
+#: Loaded in a quiet moment: more than half of all that there is to import, and not for every job.
+#: A rank that needs one earlier imports it itself.
+LATER: Final = (
+    "torch.distributed.fsdp",
+    "transformers.models.umt5.modeling_umt5",
+    "transformers.models.wav2vec2.modeling_wav2vec2",
+)
 MESSAGE_LIMIT: Final = 1 << 17
 _MAX_FDS: Final = 252  # the kernel's SCM_MAX_FD is 253
 _END_SECONDS: Final = 2.0
+#: Without a rank and without a request: then nobody waits while something is imported.
+_QUIET_SECONDS: Final = 1.0
 _IMPORT_ERRORS: Final = (ImportError, SyntaxError, NameError, AttributeError, TypeError, ValueError)
 
 
@@ -70,10 +77,16 @@ class Group:
 
 
 class ForkServer:
-    """Serves one engine over one control socket until that closes."""
+    """Serves one engine over one control socket until that closes.
 
-    def __init__(self, control: socket.socket) -> None:
+    Args:
+        later: modules to load in quiet moments.
+    """
+
+    def __init__(self, control: socket.socket, later: tuple[str, ...] = ()) -> None:
         self._control = control
+        self._later = deque(later)
+        self._threads_told = False
         self._pid = os.getpid()
         self._groups: dict[int, Group] = {}
         self._dying: set[int] = set()  # have SIGKILL, not reaped yet
@@ -95,8 +108,16 @@ class ForkServer:
         with selectors.DefaultSelector() as selector:
             selector.register(self._control, selectors.EVENT_READ)
             selector.register(self._wake_r, selectors.EVENT_READ)
+            quiet = _QUIET_SECONDS
             while not self._ending:
-                for key, _ in selector.select():
+                idle = bool(self._later) and not self._groups
+                ready = selector.select(quiet if idle else None)
+                if not ready:
+                    self.load(self._later.popleft())
+                    quiet = 0.0  # and the next at once, unless somebody asks
+                    continue
+                quiet = _QUIET_SECONDS
+                for key, _ in ready:
                     if key.fileobj is self._control:
                         self._receive()
                     else:
@@ -107,6 +128,27 @@ class ForkServer:
 
     def _on_term(self, *_: object) -> None:
         self._ending = True
+
+    def load(self, *modules: str) -> int:
+        """Import what ranks need, for every fork from now on; returns how many threads there are.
+
+        A module that fails here fails again in the rank that needs it, and is reported there.
+        """
+        missing = preload(modules)
+        names = _threads()
+        if len(names) > 1 and not self._threads_told:
+            self._threads_told = True
+            text = (
+                f"threads before the first fork: {', '.join(names)}; ranks may inherit held locks"
+            )
+            self.say(say="log", level="WARNING", text=text)
+            # Said once, by name; Python 3.12 would say it again at every fork.
+            warnings.filterwarnings("ignore", ".*multi-threaded, use of fork", DeprecationWarning)
+        for line in missing:
+            self.say(say="log", level="WARNING", text=f"not preloaded: {line}")
+        gc.collect()
+        gc.freeze()  # keeps the collector from touching, and so copying, every page in every rank
+        return len(names)
 
     # -- requests
 
@@ -301,11 +343,8 @@ def _line_buffered() -> None:
     native.line_buffer_c_stdout()
 
 
-def preload(modules: tuple[str, ...]) -> list[str]:
-    """Import what ranks need; returns what could not be, one line each.
-
-    A module that fails here fails again in the rank that needs it, and is reported there.
-    """
+def preload(modules: Iterable[str]) -> list[str]:
+    """Import modules; returns which could not be, and why, one line each."""
     missing = []
     for name in modules:
         try:
@@ -320,6 +359,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--control", type=int, required=True)
     parser.add_argument("--parent", type=int, required=True)
     parser.add_argument("--preload", default=",".join(PRELOAD))
+    parser.add_argument("--later", default=",".join(LATER))
     options = parser.parse_args(argv)
     # SIGTERM, not SIGKILL: with its default action now, and later with a handler that takes every
     # group, and what strayed from it, along. Ranks whose server cannot do so see their channel end.
@@ -327,19 +367,10 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     native.adopt_orphans()
     began = time.monotonic()
-    server = ForkServer(socket.socket(fileno=options.control))
-    missing = preload(tuple(filter(None, options.preload.split(","))))
-    names = _threads()
-    if len(names) > 1:
-        text = f"threads before the first fork: {', '.join(names)}; ranks may inherit held locks"
-        server.say(say="log", level="WARNING", text=text)
-        # Said once, by name; Python 3.12 would say it again at every fork.
-        warnings.filterwarnings("ignore", ".*multi-threaded, use of fork", DeprecationWarning)
-    for line in missing:
-        server.say(say="log", level="WARNING", text=f"not preloaded: {line}")
-    gc.collect()
-    gc.freeze()  # keeps the collector from touching, and so copying, every page in every rank
-    server.say(say="ready", pid=os.getpid(), threads=len(names), seconds=time.monotonic() - began)
+    later = tuple(filter(None, options.later.split(",")))
+    server = ForkServer(socket.socket(fileno=options.control), later)
+    threads = server.load(*filter(None, options.preload.split(",")))
+    server.say(say="ready", pid=os.getpid(), threads=threads, seconds=time.monotonic() - began)
     server.serve()
     return 0
 

@@ -13,8 +13,8 @@ from engine.model.generate import Generation
 from engine.placement.onrank.executor import layers_of
 from engine.placement.onrank.groups import dit_ranks
 from engine.placement.onrank.schedule import Tick, Work
-from engine.placement.onrank.sharded import UnshardMeter
 from engine.placement.onrank.state import Keeper
+from engine.placement.onrank.unshards import UnshardMeter
 from engine.placement.plan import Plan
 from engine.ranks.onrank.ledger import Ledger, Threshold, Throttle
 from engine.sentence import sentence
