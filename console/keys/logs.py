@@ -50,5 +50,7 @@ ACTIONS: Final = (
            "loglines"),
     Action("to_bookmark(-1)", ("B",), N_("bookmark before"), N_("Go to the bookmark before."),
            "loglines"),
+    Action("bookmarks", ("M",), N_("bookmarks"),
+           N_("List the bookmarks; Enter goes to one."), "loglines"),
     Action("wrap", ("w",), N_("wrap"), N_("Wrap long lines, or cut them."), "loglines", 7),
 )  # fmt: skip

@@ -10,10 +10,14 @@ from textual import events
 
 from console import actions
 from console import format as fmt
-from console.i18n import t
+from console.i18n import n, t
 from console.widgets.logs_view import SHARE, LineView
 from engine.triage.query import QueryError, parse
 
+#: Bookmarks that a dialog lists.
+_LISTED: Final = 12
+#: Lines from the newest up among which one has a time.
+_TIMED: Final = 200
 _LEVEL: Final = re.compile(r"(?:^|\s)level\S+", re.IGNORECASE)
 #: What the level key goes through.
 _LEVELS: Final = ("", "level>=warning", "level>=error")
@@ -40,6 +44,7 @@ class LogLines(LineView):
         self.cursor = at
         self._top = None
         self.update()
+        self.post_message(self.Moved())
         return True
 
     def action_filter(self) -> None:
@@ -119,7 +124,7 @@ class LogLines(LineView):
     def jump(self, moment: str) -> None:
         """Go to the first line at or after a moment."""
         try:
-            reached = parse(f'since="{moment.strip()}"', now=self.model.now)
+            reached = parse(f'since="{moment.strip()}"', now=self._now(moment))
         except QueryError as error:
             self.console_app.say(t("Time: {problem}", problem=error), "state.act")
             return
@@ -140,10 +145,24 @@ class LogLines(LineView):
         if len(self.sieve):
             self._center(self.sieve.at(min(low, len(self.sieve) - 1)))
 
+    def _now(self, moment: str) -> float:
+        """What a moment counts from: the present, or the last day that an old log tells of."""
+        first, end = self.source.span()
+        back = range(end - 1, max(end - _TIMED, first) - 1, -1)
+        last = (self.source.record(number).t for number in back)
+        newest = next((t for t in last if t is not None), None)
+        now = self.model.now
+        if newest is None or time.localtime(newest)[:3] == time.localtime(now)[:3]:
+            return now
+        if ":" not in moment:
+            return newest
+        year, month, day = time.localtime(newest)[:3]
+        return time.mktime((year, month, day, 23, 59, 59, 0, 0, -1))
+
     def action_bookmark(self) -> None:
         number = self.number
         if number is not None:
-            self.bookmarks ^= {number}
+            self.bookmarks.symmetric_difference_update({number})
             self.go(self.sieve.place(number))
 
     def action_to_bookmark(self, by: int) -> None:
@@ -157,6 +176,35 @@ class LogLines(LineView):
             self._center(next((n for n in there if n > here), there[0]))
         else:
             self._center(next((n for n in reversed(there) if n < here), there[-1]))
+
+    def action_bookmarks(self) -> None:
+        """The newest of them as a list; Enter goes to one."""
+        from console.screens.dialog import Choice, Dialog
+
+        low, _ = self.source.span()
+        marked = sorted(number for number in self.bookmarks if number >= low)
+        if not marked:
+            self.action_to_bookmark(1)  # says how one is set
+            return
+        choices = [Choice(str(number), self._told(number)) for number in marked[-_LISTED:]]
+        choices.append(Choice("clear", t("Take all bookmarks away"), danger=True))
+
+        def done(choice: str | None) -> None:
+            if choice == "clear":
+                self.bookmarks.clear()
+                self.update()
+            elif choice is not None and choice.isdigit():
+                if not self.sieve.has(int(choice)):
+                    self.apply("")  # the filter hides it
+                self._center(int(choice))
+
+        title = n("{count} bookmark", "{count} bookmarks", len(marked))
+        self.app.push_screen(Dialog(self.model, self.paint, title, (), choices, "leave"), done)
+
+    def _told(self, number: int) -> str:
+        record = self.source.record(number)
+        clock = "" if record.t is None else f"{fmt.moment(record.t, self.model.now)}  "
+        return f"{clock}{fmt.inert(record.text)}"
 
     def action_wrap(self) -> None:
         self.wrap = not self.wrap

@@ -46,7 +46,7 @@ class LineView(Prompted, can_focus=True):
         self.words = ""
         self.needle = ""
         self.wrap = False
-        self.bookmarks: set[int] = set()
+        self._marks: dict[tuple[str, int], set[int]] = {}  # of every source looked at
         self.compiled = threading.Event()  # triage's catalogue is there
         self.show(LiveSource(model))
 
@@ -62,7 +62,6 @@ class LineView(Prompted, can_focus=True):
         self.following = True
         self.cursor: int | None = None  # number of the line; the newest while following
         self._top: int | None = None  # number of the first line in sight
-        self.bookmarks.clear()
         self._sift(self._predicate(self.words))
 
     _back: Backwards | None = None
@@ -82,6 +81,12 @@ class LineView(Prompted, can_focus=True):
 
     def _predicate(self, query: str) -> Predicate | None:
         return parse(query, now=self.model.now) if query.strip() else None
+
+    @property
+    def bookmarks(self) -> set[int]:
+        """Of the lines shown; they stay while others are shown, as long as the console does."""
+        live = isinstance(self.source, LiveSource)
+        return self._marks.setdefault((self.source.name, id(self.model) if live else 0), set())
 
     def _pursue(self) -> None:
         """Go on with the search at hand."""
@@ -225,6 +230,9 @@ class LineView(Prompted, can_focus=True):
         note = self.paint.row(max(width - 16, 20))
         if self._hunt is not None:
             note.put(t("searching") + "  ", "accent")
+        if self.bookmarks:
+            sign = "◆" if self.paint.unicode else "*"
+            note.put(f"{sign} {len(self.bookmarks)}  ", "accent")
         if self.needle:
             note.put("/", "accent").outside(fmt.short(self.needle, 20), "soft").put("  ")
         if self.words:

@@ -7,6 +7,7 @@ text. ``!`` before a word or a condition turns it round. Quotes keep spaces and 
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from collections.abc import Callable
@@ -216,8 +217,9 @@ def _made(field: str, operator: str, values: list[str], now: float, column: int)
     def same(record: Record) -> bool:
         held = (getattr(record, attribute) or "").casefold()
         if field == "class":
-            # "class=nccl" names the family: nccl_init_failure, nccl_timeout_watchdog, …
-            hit = any(held == value or held.startswith(f"{value}_") for value in wanted)
+            # A word of the name is a family: nccl_init_failure and nccl_timeout_watchdog are
+            # "nccl", cuda_oom and host_oom_killed "oom".
+            hit = any(f"_{value}_" in f"_{held}_" for value in wanted)
         else:
             hit = held in wanted
         return hit is positive
@@ -276,23 +278,21 @@ def _pattern(value: str, column: int) -> re.Pattern[str]:
 
 
 def _moment(value: str, now: float, column: int) -> float:
-    """``10m`` ago, ``10:30`` today, ``2025-12-25`` or ``2025-12-25T10:30:22``, local time."""
+    """``10m`` ago, the last ``10:30``, ``2025-12-25`` or ``2025-12-25T10:30:22``, local time."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", value)
     if found is not None:
         return now - float(found[1]) * _UNITS[found[2]]
-    today = time.strftime("%Y-%m-%d", time.localtime(now))
     text = value.replace("T", " ")
-    for candidate, form in (
-        (text, "%Y-%m-%d %H:%M:%S"),
-        (text, "%Y-%m-%d %H:%M"),
-        (text, "%Y-%m-%d"),
-        (f"{today} {text}", "%Y-%m-%d %H:%M:%S"),
-        (f"{today} {text}", "%Y-%m-%d %H:%M"),
-    ):
-        try:
-            return time.mktime(time.strptime(candidate, form))
-        except (ValueError, OverflowError):
-            continue
+    for form in ("%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%d"):
+        with contextlib.suppress(ValueError, OverflowError):
+            return time.mktime(time.strptime(text, form))
+    there = time.localtime(now)
+    for form in ("%H:%M:%S", "%H:%M"):
+        with contextlib.suppress(ValueError, OverflowError):
+            hour, minute, second = time.strptime(text, form)[3:6]
+            last = time.mktime((*there[:3], hour, minute, second, 0, 0, -1))
+            # Not yet come today: at three in the morning 23:40 is yesterday's.
+            return last if last <= now else last - _UNITS["d"]
     raise QueryError(
         sentence(
             "{value!r} is no moment; write 10m, 2h, 10:30 or 2025-12-25T10:30:22", value=value

@@ -7,12 +7,14 @@ from pathlib import Path
 
 from textual import events
 
+from console.screens.dialog import Dialog
 from console.screens.logs import LogsPage
 from console.widgets.logs_lines import LogLines
 from console.widgets.logs_source import FileSource, LiveSource, engine_log
 from engine.messages import FindingRaised, LogLine, Remedy
 from tests.console.conftest import Console, Opener, looks_as_it_did
 from tests.console.fake_client import T0, Stage
+from tests.e2e.harness import ROOT
 
 OOM = (
     "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 4.17 GiB. GPU 0 has a total "
@@ -161,7 +163,7 @@ async def test_search_errors_bookmarks_and_time_are_jumped_to(opened: Opener) ->
     async with opened(Stage(log_rate=0), size=(80, 24)) as console:
         events = [said(n, "ERROR" if n in (20, 150) else "INFO") for n in range(300)]
         await console.play(events)
-        _, lines = await logs(console)
+        page, lines = await logs(console)
 
         def at() -> str:
             record = lines.record()
@@ -179,6 +181,16 @@ async def test_search_errors_bookmarks_and_time_are_jumped_to(opened: Opener) ->
         assert "No error above." in console.text()
         await console.press("b")
         assert at() == "150"
+        await console.press("m", "down", "m", "M")  # two are set again: the list
+        assert isinstance(console.app.screen, Dialog)
+        assert "1 bookmark" in console.text()
+        assert "00151" in console.text()
+        await console.press("enter")
+        assert at() == "151"
+        page.open_path(str(ROOT / "pyproject.toml"))
+        assert not lines.bookmarks
+        page.open_path("")
+        assert len(lines.bookmarks) == 1  # they wait where they were set
         await write(console, "slash", "00012")
         await worked(console, lines)
         assert at() == "129"
@@ -193,6 +205,8 @@ async def test_search_errors_bookmarks_and_time_are_jumped_to(opened: Opener) ->
         assert at() == "200"
         await write(console, "t", "soon")
         assert "is no moment" in console.text()
+        await write(console, "F", "text~nothing")
+        assert "No line is selected." in console.text() or not page.details.display
 
 
 async def test_keys_are_text_while_one_types(opened: Opener) -> None:

@@ -77,6 +77,8 @@ def test_what_the_engine_writes_is_read_back() -> None:
         "text!~gather",
         "node!=gpu08 where~fsdp",
         "since=11:50 until=11:56:30",
+        "since=23:40",  # yesterday's: today's has not come
+        "class=watchdog",  # any word of the class
         "since=2025-12-25 until=2025-12-25T12:00",
         "level=warn",
         " , level>info ,, ",
