@@ -20,6 +20,21 @@ _UNITS: Final = {
     "bytes": (1 / (1 << 30), "GiB"), "seconds": (1.0, "s"), "share": (100.0, "%"),
     "fps": (1.0, "fps"), "speedup": (1.0, "times"),
 }  # fmt: skip
+#: Figures of advice (engine/triage/advice.py) by their names.
+_FIGURES: Final = {
+    "block_seconds": sentence("block seconds"),
+    "bytes": sentence("bytes"),
+    "decode_seconds": sentence("decode seconds"),
+    "fps": "fps",
+    "mean_seconds": sentence("mean seconds"),
+    "now_bytes": sentence("now bytes"),
+    "now_seconds": sentence("now seconds"),
+    "seconds": sentence("seconds"),
+    "share": sentence("share"),
+    "slowest_seconds": sentence("slowest seconds"),
+    "speedup": sentence("speedup"),
+    "usable_bytes": sentence("usable bytes"),
+}
 #: What a remedy does, by its action; why is the finding's cause.
 _DEEDS: Final = {
     "env": sentence("Relaunch the job with this in its ranks' environment."),
@@ -95,7 +110,10 @@ class Figures:
 def _told(name: str, value: float) -> str:
     """A figure as a person reads it."""
     scale, unit = _UNITS.get(name.rpartition("_")[2], (1.0, ""))
-    return f"{name.replace('_', ' ')}: {value * scale:.3g} {unit}".rstrip()
+    figure = f"{value * scale:.3g} {unit}".rstrip()
+    if unit == "times":
+        figure = sentence("{figure} times", figure=f"{value:.3g}")
+    return sentence("{what}: {why}", what=_FIGURES.get(name, name.replace("_", " ")), why=figure)
 
 
 def _remedy(advice: Advice) -> Remedy:

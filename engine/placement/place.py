@@ -27,8 +27,9 @@ from engine.placement.memory import (
     layer_bytes,
     margin_bytes,
 )
-from engine.placement.plan import DevicePlan, DType, HostPlan, Plan, UnshardPlan
+from engine.placement.plan import DevicePlan, DType, Plan, UnshardPlan
 from engine.placement.presets import Choice, Layout, cells_of, lay_out, layers_of
+from engine.placement.remarks import remarks
 from engine.placement.units import Unit, held_units
 
 #: Units gathered ahead of their use: copies hide behind compute on a GPU; gloo has no such stream.
@@ -250,7 +251,7 @@ def _plan(question: Question, choice: Choice, shapes: Shapes) -> Plan:
         spike_threshold_bytes=_thresholds(request, planned, unit_bytes(question.shape, shapes)),
         fits=not reasons,
         reasons=tuple(reasons),
-        remarks=tuple(_remarks(question, choice, shapes, loads, host)),
+        remarks=tuple(remarks(question, choice, shapes, loads, host)),
         seconds_per_block=_seconds(question, setting),
         variant=choice.variant,
         gpu_memory_cap=request.gpu_memory_cap,
@@ -353,38 +354,3 @@ def _seconds(question: Question, setting: Setting) -> float | None:
     if question.history is None:
         return None
     return question.history.seconds_per_block(setting, question.size, question.request.sample_steps)
-
-
-def _remarks(
-    question: Question, choice: Choice, shapes: Shapes, loads: Sequence[RankLoad], host: HostPlan
-) -> Iterator[str]:
-    link = question.devices[0].link_bytes_per_second
-    parts = layer_bytes(shapes)
-    for load in loads[:1]:
-        if load.home == "streamed":
-            copied = sum(parts[n] for n in load.layers[load.resident_layers :])
-            walk = f"{load.resident_layers} of {len(load.layers)} layers stay on the device"
-            yield f"Each walk copies {verdict.gib(copied)} of weights from the host; {walk}." + (
-                f" At {link / 1e9:.3g} GB/s that is {copied / link:.2f} s a block at the least."
-                if link
-                else ""
-            )
-    told = all(device.capability is not None for device in question.devices)
-    if "fp8" in (choice.dtype, choice.kv_dtype) and question.kind == "cuda" and not told:
-        yield "The compute capability is not known here; fp8 needs 8.9 or newer."
-    if question.kind == "cpu" and question.request.gpu_memory_cap is not None:
-        yield (
-            "On CPU ranks --gpu_memory_cap is no part of the verdict. It is kept while running, by "
-            "what each rank has booked: a rank above it ends the job as one without memory would."
-        )
-    free = host.available_bytes
-    if question.request.mirror == "auto" and not host.mirror_bytes:
-        yield (
-            "Finished blocks are not mirrored, as host memory has no room for that: a killed job "
-            "is computed again from its start, behind its committed clips."
-        )
-    if free is not None and host.snapshot_bytes > free:
-        yield (
-            f"A switch would hold {verdict.gib(host.snapshot_bytes)} in host memory for a moment, "
-            f"{verdict.gib(free)} are available: let this job finish before switching."
-        )

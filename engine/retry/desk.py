@@ -16,6 +16,7 @@ from engine.preflight import Machine, Prepared
 from engine.retry.fault import Fault
 from engine.retry.policy import Decision, decide
 from engine.retry.replan import Next, next_plan
+from engine.sentence import joined, sentence
 from engine.telemetry.devices import DeviceSelectionError
 
 
@@ -77,7 +78,7 @@ class Desk:
             resumable=row.clip == 0 or row.resumable is not None,
         )
         if found.action == "none":
-            self._bus.log("INFO", f"not tried again: {found.why}", row.id)
+            self._bus.log("INFO", sentence("not tried again: {why}", why=found.why), row.id)
             return None
         following: Next | None = None
         if found.action == "replan":
@@ -126,18 +127,28 @@ class Desk:
 
 def _again(row: JobRow, request: Request, found: Decision, following: Next | None) -> Again:
     changes = {} if following is None else following.changes
-    parts = []
+    parts: list[str] = []
     if following is not None:
         seen = ", ".join(following.alters_output)
-        kept = f"this changes the output: {seen}" if seen else "the output stays as it is"
-        size = f"{following.predicted_bytes / 2**30:.2f} GiB predicted"
-        parts.append(f"It goes on as {following.title}, {size}; {kept}.")
-    parts += [f"Its ranks get {name}={value}." for name, value in found.environment.items()]
+        parts.append(
+            sentence(
+                "It goes on as {plan}, {gib:.2f} GiB predicted; {kept}.",
+                plan=following.title,
+                gib=following.predicted_bytes / 2**30,
+                kept=sentence("this changes the output: {what}", what=seen)
+                if seen
+                else sentence("the output stays as it is"),
+            )
+        )
+    parts += [
+        sentence("Its ranks get {name}={value}.", name=name, value=value)
+        for name, value in found.environment.items()
+    ]
     return Again(
         request=request.replace(**changes) if changes else request,
         environment={**row.environment, **found.environment},
         attempt=row.attempt + 1,
         why=found.why,
-        change=" ".join(parts) or "Nothing else is changed.",
+        change=joined(parts, " ") if parts else sentence("Nothing else is changed."),
         changes=changes,
     )
