@@ -17,8 +17,11 @@ from console.i18n import recognise, t
 from console.state import Model
 from engine.sentence import Sentence
 
-#: What stands between sentences that were told one after the other.
-_BETWEEN: Final = re.compile(r"(;\s+|(?<=[.!?])\s+|\n+)")
+#: What stands between sentences, and between the clauses of one.
+_ENDS: Final = re.compile(r"((?<=[.!?])\s+|\n+)")
+_CLAUSES: Final = re.compile(r"(;\s+)")
+#: A sentence with figures or a reason in brackets behind it.
+_ASIDE: Final = re.compile(r"(.+?) \((.+)\)(\.?)", re.DOTALL)
 _MOST: Final = 4000
 
 
@@ -33,12 +36,27 @@ def _said(text: str, names: Mapping[str, str]) -> str:
         values = {name: _value(value, names) for name, value in text.values.items()}
         template = t(text.template)
         if template.startswith("{s0}"):  # engine.sentence.joined
-            template = template.replace("; ", t("; ")).replace(". ", t(". "))
+            return _joined(template, values)
         return template.format(**values)
     for uuid, name in names.items():
         if uuid in text:
             text = text.replace(uuid, name)
     return text if i18n.english() or len(text) > _MOST else _known(text)
+
+
+def _joined(template: str, values: Mapping[str, Any]) -> str:
+    for between in ("; ", ". "):
+        template = template.replace(between, t(between))
+    said = template.format(**values)
+    stop = t(". ")
+    return said if stop == ". " else said.replace(f"{stop} ", stop)
+
+
+def _between(between: str, before: str) -> str:
+    """What stands between two sentences of which both were said anew."""
+    if between.startswith(";"):
+        return t("; ")
+    return "" if before.endswith(t(". ")) else between
 
 
 def _value(value: Any, names: Mapping[str, str]) -> Any:
@@ -54,22 +72,46 @@ def _known(text: str) -> str:
 
 @functools.lru_cache(maxsize=2048)
 def _looked_up(language: str, text: str) -> str:
+    """A sentence, several that follow each other, or none that is known."""
+    return (
+        _sentence(language, text)
+        or _one_by_one(language, text, _ENDS)
+        or _one_by_one(language, text, _CLAUSES)
+        or text
+    )
+
+
+def _sentence(language: str, text: str) -> str | None:
+    """A known sentence; what it is about may stand before it, and figures behind it."""
     whole = _recognised(language, text)
     if whole is not None:
         return whole
-    parts = _BETWEEN.split(text)
+    aside = _ASIDE.fullmatch(text)
+    told = None if aside is None else _sentence(language, aside[1])
+    if aside is not None and told is not None:
+        figures = ", ".join(_known(part) for part in aside[2].split(", "))
+        return f"{told}{t('({aside})', aside=figures)}{t('.') if aside[3] else ''}"
+    before, colon, rest = text.partition(": ")
+    told = _sentence(language, rest) if colon and not _ENDS.search(before) else None
+    return None if told is None else f"{_sentence(language, before) or before}{t(': ')}{told}"
+
+
+def _one_by_one(language: str, text: str, ends: re.Pattern[str]) -> str | None:
+    """Sentences that follow each other; None where none of them is known."""
+    parts = ends.split(text)
     if len(parts) == 1:
-        return text
-    said = [_recognised(language, part) for part in parts[::2]]
+        return None
+    told = [_looked_up(language, part) for part in parts[::2]]
+    said = [None if new == old else new for new, old in zip(told, parts[::2], strict=True)]
     if not any(said):
-        return text
+        return None
     out = []
     for at, (new, old) in enumerate(zip(said, parts[::2], strict=True)):
         out.append(old if new is None else new)
         if at < len(said) - 1:
             between = parts[2 * at + 1]
             both = new is not None and said[at + 1] is not None and "\n" not in between
-            out.append((t("; ") if between.startswith(";") else t(" ")) if both else between)
+            out.append(_between(between, str(new)) if both else between)
     return "".join(out)
 
 

@@ -13,8 +13,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-#: Letters and figures of its own that a template needs: fewer would fit anything.
-_LEAST: Final = 6
+#: Characters of its own, spaces not counted, that a template needs: fewer would fit anything.
+_LEAST: Final = 4
+#: What a value is where it stands alone in its sentence, and where it is one itself.
+_WORDS: Final = r"(?:(?!;\s|[.!?]\s|\n).)+?"
+_SENTENCES: Final = ".+?"
+_END: Final = "(?<![.:;,])"  # it never ends in what belongs to the sentence
+_ENDS: Final = frozenset({";", "(", ",", ".", ":"})
 #: Longer texts are no sentence of ours.
 _LONGEST: Final = 4000
 
@@ -22,7 +27,7 @@ _LONGEST: Final = 4000
 @dataclass(frozen=True)
 class _Known:
     template: str
-    own: int  # letters and figures that are the template's own
+    own: int  # characters that are the template's own
     longest: str  # a piece of it that every text made from it holds
     parts: tuple[tuple[str, str | None], ...]  # literal text, the name of what follows it
 
@@ -59,15 +64,22 @@ class Templates:
         if pattern is None:
             seen: set[str] = set()
             out = []
-            for literal, name in known.parts:
+            after = [literal for literal, _ in known.parts[1:]] + [""]
+            for (literal, name), next_one in zip(known.parts, after, strict=True):
                 out.append(re.escape(literal))
                 if name in seen:
                     out.append(f"(?P={name})")
                 elif name is not None:
                     seen.add(name)
-                    out.append(f"(?P<{name}>.+?)")
+                    out.append(f"(?P<{name}>{_kind(literal, next_one)}){_END}")
             pattern = self._compiled[known.template] = re.compile("".join(out), re.DOTALL)
         return pattern
+
+
+def _kind(before: str, after: str) -> str:
+    """A value may be several sentences behind a colon, in brackets, and before a clause's end."""
+    begins = before.endswith((": ", "(", "; ")) or (not before and after[:2].strip() in _ENDS)
+    return _SENTENCES if begins else _WORDS
 
 
 def plain(template: str) -> str:
@@ -85,7 +97,7 @@ def _known(template: str) -> _Known | None:
         return None
     names = [name for _, name in parsed if name is not None]
     literals = [text for text, _ in parsed]
-    own = sum(sum(map(str.isalnum, text)) for text in literals)
+    own = sum(len("".join(text.split())) for text in literals)
     if not names or own < _LEAST or not all(name.isidentifier() for name in names):
         return None
     return _Known(template, own, max(literals, key=len), tuple(parsed))
