@@ -1,4 +1,4 @@
-"""What else is to be said of a plan that fits: what it costs beside memory, what it goes without."""
+"""What else is to be said of a plan that fits: what it costs, what it goes without."""
 
 from __future__ import annotations
 
