@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import bisect
 import time
-from collections import deque
+from collections import Counter, deque
 from typing import Any, Final
 
 from console.jobbook import JobBook
@@ -32,6 +32,7 @@ from engine.messages import (
 LOG_LINES: Final = 20_000  # lines kept for the log pane; the log file has all of them
 
 #: Everything a widget can show; ``dirty`` holds the words of what changed.
+_ON_ITS_WAY: Final = 200  # lines at the most that come again after a snapshot
 PARTS: Final = frozenset({
     "devices", "jobs", "logs", "preview", "header", "pipeline", "footer", "plans", "clips",
     "alerts", "findings", "audits", "processes", "batches", "releases", "checkpoint",
@@ -59,6 +60,7 @@ class Model:
         self.logs: deque[LogEntry] = deque(maxlen=LOG_LINES)
         self.dirty: set[str] = set(PARTS)
         self._log_number = 0
+        self._ground: Counter[tuple[float, str, int | None]] = Counter()  # lines of a snapshot
 
     def next_empty(self) -> Model:
         """An empty picture for another moment; its log lines are numbered on from here."""
@@ -101,11 +103,16 @@ class Model:
         self.machines.take_snapshot(snapshot, self.now)
         self.trouble.take_snapshot(snapshot)
         self.production.take_snapshot(snapshot, self.now)
+        self._ground = Counter()
         newest = snapshot.logs[-1].t if snapshot.logs else 0.0
         since = [entry for entry in self.logs if entry.t > newest]
         self.logs.clear()
         for line in snapshot.logs:
             self._log_line(line)
+        # What was on its way when the snapshot was made comes once more.
+        self._ground = Counter(
+            (line.t, line.text, line.rank) for line in snapshot.logs[-_ON_ITS_WAY:]
+        )
         for entry in since:
             self._log_number += 1
             entry.number = self._log_number
@@ -113,6 +120,10 @@ class Model:
         self.dirty |= PARTS
 
     def _log_line(self, event: LogLine) -> None:
+        key = (event.t, event.text, event.rank)
+        if self._ground.get(key, 0) > 0:
+            self._ground[key] -= 1
+            return
         source = event.source if event.rank is None else f"rank {event.rank}"
         level = event.level if event.level in LOG_LEVELS else "INFO"
         self._log_number += 1

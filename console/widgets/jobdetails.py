@@ -118,6 +118,9 @@ class JobDetails(Details):
             lines.append(Fact(t("since"), said))
         if job.attempt > 1:
             lines.append(Fact(t("attempt"), str(job.attempt)))
+        if job.environment:  # of a remedy, or of a retry: NCCL_P2P_DISABLE=1
+            pairs = " ".join(f"{name}={value}" for name, value in job.environment.items())
+            lines.append(Fact(t("variables"), pairs))
         if job.batch:
             lines.append(Fact(t("batch"), job.batch))
         return lines

@@ -7,6 +7,7 @@ screen waits for a regular expression. What it finds goes back through ``publish
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import queue
 import threading
 import time
@@ -240,7 +241,7 @@ class FindingsWatch:
             if row.state not in END_STATES:  # what is told at a start is no news
                 self._job(row.id).attempt = row.attempt
         elif self._untold(row):  # its engine was killed before it could say so
-            finding = stopped(row)
+            finding = dataclasses.replace(stopped(row), t=row.ended or time.time())
             self._left[row.id] = {finding.id: finding}
             self._say(finding)
 

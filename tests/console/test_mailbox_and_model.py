@@ -156,7 +156,10 @@ def test_a_snapshot_is_the_ground_and_later_lines_stay() -> None:
     model.apply(LogLine(level="INFO", source="engine", text="later", t=20.0))
     old = LogLine(level="INFO", source="engine", text="earlier", t=10.0)
     model.apply_snapshot(Snapshot(jobs=(job(3),), logs=(old,)))
+    model.apply(old)  # it was on its way when the snapshot was made
     assert [entry.text for entry in model.logs] == ["earlier", "later"]
+    model.apply(old)  # a rank that says the same twice
+    assert [entry.text for entry in model.logs] == ["earlier", "later", "earlier"]
     numbers = [entry.number for entry in model.logs]
     assert numbers == sorted(set(numbers))
     assert 3 in model.jobs
