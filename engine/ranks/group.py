@@ -115,7 +115,7 @@ class RankGroup:
                 far_fd = far.detach()
                 theirs += [far_fd, out_w, err_w]
                 requests.append(SpawnRequest(far_fd, out_w, err_w, env or {}))
-            spawned = await server.spawn(requests, entry=entry)
+            spawned = await server.spawn(requests, entry=entry, load=_shared(specs))
         except BaseException:
             for near, out_r, err_r in ours:
                 near.close()
@@ -372,3 +372,9 @@ class RankGroup:
             with contextlib.suppress(ProcessGone), PidFd(pid) as handle:
                 if handle.start_ticks >= self.ranks[0].identity.start_ticks:
                     handle.send(signum)
+
+
+def _shared(specs: Sequence[RankSpec]) -> tuple[str, ...]:
+    """What every one of these ranks imports and the server may not have yet."""
+    gathers = any(spec.plan.get("weights", {}).get("kind") == "peer_gather" for spec in specs)
+    return ("torch.distributed.fsdp",) if gathers and len(specs) > 1 else ()

@@ -114,13 +114,22 @@ class RankServer:
         """
         return await asyncio.shield(self._bound().ready)
 
-    async def spawn(self, ranks: Sequence[SpawnRequest], *, entry: str = DEFAULT_ENTRY) -> Spawned:
+    async def spawn(
+        self,
+        ranks: Sequence[SpawnRequest],
+        *,
+        entry: str = DEFAULT_ENTRY,
+        load: Sequence[str] = (),
+    ) -> Spawned:
         """Fork one process group; waits while the server still loads.
+
+        Args:
+            load: modules that all these ranks import; the server does so once for all.
 
         Raises:
             RankServerError: the server ended or refused.
         """
-        return await self._bound().spawn(ranks, entry)
+        return await self._bound().spawn(ranks, entry, load)
 
     async def release(self, pgid: int) -> None:
         """Say that a group is over; returns when the server has reaped it, or has ended."""
@@ -256,7 +265,9 @@ class _Incarnation:
         else:
             loop.add_reader(self.control, self._receive)
 
-    async def spawn(self, ranks: Sequence[SpawnRequest], entry: str) -> Spawned:
+    async def spawn(
+        self, ranks: Sequence[SpawnRequest], entry: str, load: Sequence[str]
+    ) -> Spawned:
         assert self.loop is not None
         self._ids += 1
         number = self._ids
@@ -265,6 +276,7 @@ class _Incarnation:
             "id": number,
             "entry": entry,
             "ranks": [{"env": dict(rank.env)} for rank in ranks],
+            "load": list(load),
         }
         fds = [fd for rank in ranks for fd in (rank.channel, rank.stdout, rank.stderr)]
         future: asyncio.Future[Spawned] = self.loop.create_future()

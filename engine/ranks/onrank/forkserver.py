@@ -3,8 +3,10 @@
 It never computes, touches no CUDA and holds no second thread, so a fork of it is whole. Requests
 come as JSON in messages of a Unix ``SOCK_SEQPACKET`` pair, with the ranks' descriptors beside them:
 
-    {"do": "spawn", "id": 1, "entry": "module:function", "ranks": [{"env": {"A": "b", "C": null}}]}
-        with three descriptors per rank: channel, stdout, stderr
+    {"do": "spawn", "id": 1, "entry": "module:function", "ranks": [{"env": {"A": "b", "C": null}}],
+     "load": ["module"]}
+        with three descriptors per rank: channel, stdout, stderr; what all of them import is loaded
+        before they are forked
     {"do": "release", "pgid": 71}        the group is over: reap its leader, end what strayed
 
 and answers are ``ready``, ``log``, ``spawned``, ``refused``, ``exit`` and ``released``.
@@ -178,6 +180,9 @@ class ForkServer:
         if len(fds) != 3 * len(ranks) or not ranks:
             self.say(say="refused", id=request["id"], message="descriptors and ranks differ")
             return
+        absent = [name for name in request.get("load", ()) if name not in sys.modules]
+        if absent:
+            self.load(*absent)
         group: Group | None = None
         pids: list[int] = []
         for number, rank in enumerate(ranks):
