@@ -32,6 +32,19 @@ def tiny_ckpt() -> Path:
     return folder / "ckpt"
 
 
+def share_embeddings(cache: Path) -> None:
+    """Let ``cache`` have what other tests' ranks encoded of this checkpoint.
+
+    Nearly all tests say the same words in the same voice, and encoding them is dear: the library
+    of the encoders takes longer to import than such a job takes otherwise.
+    """
+    kept, here = tiny_ckpt().parent / "embeddings", cache / "embeddings"
+    if not here.exists():
+        kept.mkdir(exist_ok=True)
+        cache.mkdir(parents=True, exist_ok=True)
+        here.symlink_to(kept, target_is_directory=True)
+
+
 def _remove(folder: Path, owner: int) -> None:
     if os.getpid() == owner:  # not in a fork of it
         shutil.rmtree(folder, ignore_errors=True)

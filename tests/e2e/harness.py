@@ -19,7 +19,7 @@ import psutil
 from engine.engine import InProcessClient, start_engine
 from engine.jobs.paths import Places
 from engine.messages import Command, Event, JobChanged, JobRow, Reply, Submit
-from tests.tiny import tiny_ckpt
+from tests.tiny import share_embeddings, tiny_ckpt
 
 ROOT = Path(__file__).resolve().parents[2]
 PROMPT = "A young woman with dark hair in a blue suit, office, smiling warmly, soft light"
@@ -49,6 +49,7 @@ def argv(flags: Mapping[str, str]) -> list[str]:
 
 def environment(folder: Path) -> dict[str, str]:
     """This process's environment with avatop's folders below ``folder``."""
+    share_embeddings(folder / "cache")
     drop = ("AVATOP_", "INFER_RES", "RESOLUTION", "SAMPLE_STEPS", "PROMPT", "IMAGE_PATH")
     kept = {k: v for k, v in os.environ.items() if not k.startswith(drop)}
     return {
@@ -153,6 +154,7 @@ class Driven:
 @contextmanager
 def engine_under(folder: Path) -> Iterator[Driven]:
     """An engine in this process, its files below ``folder``."""
+    share_embeddings(folder / "cache")
     client = start_engine(Places(folder / "state", folder / "cache"), "0.0.test")
     try:
         yield Driven(client)
