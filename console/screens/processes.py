@@ -68,12 +68,6 @@ class ProcessesPage(Page):
 
     # -- what one does here --------------------------------------------------------------------
 
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """In a read-only console the key is none."""
-        if action == "kill" and self.console_app.read_only:
-            return False
-        return super().check_action(action, parameters)
-
     def action_kill(self) -> None:
         if self.console_app.refuses():
             return

@@ -82,10 +82,7 @@ def leaks(
             continue
         doubt = None
         if is_state(name):
-            doubt = sentence(
-                "{folder}, kept so that it can go on; its engine removes it",
-                folder=_whose(folder / name),
-            )
+            doubt = _state_doubt(folder / name, in_namespace)
         elif in_namespace:
             doubt = sentence(
                 "containers may share /dev/shm, and their processes cannot be seen from here"
@@ -190,14 +187,24 @@ def is_state(name: str) -> bool:
     return name.startswith(known.STATE_PREFIX)
 
 
-def _whose(mirror: Path) -> str:
+def _state_doubt(mirror: Path, in_namespace: bool) -> str:
+    """Whose state it is, and who removes it: its engine, or nobody if the jobs' folder is gone
+    (which a container, that may see another's, cannot tell)."""
     try:
         about = json.loads((mirror / "job.json").read_text(encoding="utf-8"))
-        return sentence(
-            "the state of job {job} of {state}", job=int(about["job"]), state=about["state"]
-        )
+        job, state = int(about["job"]), str(about["state"])
     except (OSError, ValueError, KeyError, TypeError):
-        return sentence("the state of a job")
+        whose, gone = sentence("the state of a job"), False
+    else:
+        whose = sentence("the state of job {job} of {state}", job=job, state=state)
+        gone = not in_namespace and not Path(state).is_dir()
+    if gone:
+        return sentence(
+            "{folder}, a folder that is gone: no engine removes it; rm -r {path}",
+            folder=whose,
+            path=mirror,
+        )
+    return sentence("{folder}, kept so that it can go on; its engine removes it", folder=whose)
 
 
 def _size(path: Path, info: os.stat_result) -> int:

@@ -235,9 +235,6 @@ async def test_read_only_is_held_at_the_key_and_at_the_method(
         console.client.read_only = True  # type: ignore[attr-defined]
         await console.press("K")
         assert console.app.screen is page
-        page.action_kill()
-        await console.settle()
-        assert console.app.screen is page
         assert "Read-only" in console.text()
         assert console.client.sent == []
 

@@ -87,12 +87,19 @@ def test_the_state_of_a_job_is_told_with_its_bytes_and_kept(folder):
 
     mirror = folder / f"{_PREFIX}0123456789ab-17"
     mirror.mkdir()
-    (mirror / "job.json").write_text('{"state": "/home/me/state", "job": 17}')
+    home = folder / "me"
+    home.mkdir()
+    (mirror / "job.json").write_text(f'{{"state": "{home}", "job": 17}}')
     (mirror / "ring-0.bin").write_bytes(b"x" * 100_000)
     (found,) = [leak for leak in look(folder) if leak.name == mirror.name]
     assert found.bytes >= 100_000
-    assert "the state of job 17 of /home/me/state, kept so that it can go on" in found.doubt
+    assert f"the state of job 17 of {home}, kept so that it can go on" in found.doubt
     (done,) = shm.remove([found], folder=folder)
     assert (done.result, (mirror / "ring-0.bin").exists()) == ("kept", True)
+    home.rmdir()  # nobody can go on with it, and no engine will ever look there
+    (found,) = [leak for leak in look(folder) if leak.name == mirror.name]
+    assert found.doubt.endswith(f"that is gone: no engine removes it; rm -r {mirror}")
+    (found,) = [leak for leak in look(folder, in_namespace=True) if leak.name == mirror.name]
+    assert "its engine removes it" in found.doubt  # the folder may be another container's
     with (mirror / "ring-0.bin").open("rb"):  # a rank writes it: no leftover of anybody
         assert mirror.name not in names(look(folder))
