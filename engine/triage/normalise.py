@@ -63,7 +63,7 @@ _WARNING: Final = re.compile(
     r"|: W (?:tensorflow|external)/"
 )
 _CALM: Final = re.compile(
-    r"(?<![\w-])(?:DEBUG|INFO(?!: (?:task|rcu))|NOTICE|TRACE|VERBOSE)(?![\w-])"
+    r"(?<![\w-])(?:DEBUG|INFO(?!: (?:task|rcu))|NOTICE|TRACE(?!: \d)|VERBOSE)(?![\w-])"
     r"|\[I(?: ?\d{3,4}| \w+\.\w+:\d+\]?) ?|^I\d{4} |: I (?:tensorflow|external)/"
 )
 _LOUD: Final = re.compile(

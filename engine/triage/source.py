@@ -40,6 +40,7 @@ _START: Final = re.compile(
     r"|[rfRF]{1,2}(?:\"[^\"]*\"|'[^']*')\Z"
     r"|[\"'][\w.-]+[\"']: (?!\w*(?:Error|Exception))\w[\w.]*\([\"']"
     r"|[\"'][\w.-]+[\"']: \w[\w.]*\([\"'].*\),\Z"
+    r"|\(\s*[\"'].*[\"'], ?\w+ ?\),?\Z|[\"']\w*[\"'], \w+=[\"']|\{ ?\w+\([\w, ]*[\"']"
     # a text given a name
     r"|(?:(?:const|let|var|static|final|auto|local|private|public|std::string|string|char)\b"
     r"[\w <>*&:]* )?[A-Za-z_][\w.\[\]]*\*? (?::=|\+?=) ?(?:[rfbuRF]{0,2}[\"'`]|\$\(|re\.compile)"
@@ -54,7 +55,8 @@ _WITHIN: Final = re.compile(
     r"|\bLOG\w*\(\w+\)\s*<<|\b(?:cout|cerr|str|ss|oss|message|msg)\w* <<|<< ?\"|\" ?<<"
     r"|[\"'] (?:not )?in (?:str\(|repr\(|\w+(?:\.\w+(?:\(\))?)*(?:\)|:\Z| or\b| and\b|\Z))"
     r"|\w[)\]]{0,2} (?:===?|!==?) ?[\"'`]|\b(?:str|repr)\((?:e|err|error|exc|ex|exception)\)"
-    r"|\*/\Z|\| grep\b"
+    r"|\*/\Z|\| grep\b|\bself\.assert\w+\(|\b(?:re|regex|pattern|match): ?/"
+    r"|\w\( [\"'][^\"']*[\"'],\Z"
 )
 
 
