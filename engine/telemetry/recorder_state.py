@@ -15,15 +15,18 @@ from engine.messages import (
     DevicesSampled,
     EngineStarted,
     Event,
+    FindingRaised,
     JobChanged,
     LedgerUpdated,
     PlanMade,
+    ProcessesSurveyed,
     RankChanged,
     StepDone,
 )
 
 KEPT_JOBS: Final = 200
 KEPT_PLANS: Final = 16
+KEPT_FINDINGS: Final = 100
 _GONE: Final = frozenset({"ended", "died"})
 
 _Key = tuple[str, int, int]
@@ -35,6 +38,7 @@ class Present:
     def __init__(self) -> None:
         self._latest: dict[_Key, Event] = {}
         self._alerts: dict[str, AlertChanged] = {}
+        self._findings: dict[str, FindingRaised] = {}
         self._devices: DevicesSampled | None = None
 
     def take(self, event: Event) -> None:
@@ -46,6 +50,14 @@ class Present:
                 self._alerts.pop(event.id, None)
                 if event.state != "resolved":
                     self._alerts[event.id] = event
+            case FindingRaised():
+                self._findings.pop(event.id, None)
+                if not event.resolved:
+                    self._findings[event.id] = event
+                while len(self._findings) > KEPT_FINDINGS:
+                    del self._findings[next(iter(self._findings))]
+            case ProcessesSurveyed():
+                self._latest["processes", 0, 0] = event
             case EngineStarted():
                 self._latest["engine", 0, 0] = event
             case DevicesDrained():
@@ -74,6 +86,7 @@ class Present:
         places = {kind: place for place, kind in enumerate(order)}
         keys = sorted(self._latest, key=lambda key: places.get(key[0], len(order)))
         found = [*(self._latest[key] for key in keys), *self._alerts.values()]
+        found += self._findings.values()
         return found if self._devices is None else [*found, self._devices]
 
     def _bound(self, kind: str, most: int) -> None:

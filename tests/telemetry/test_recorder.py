@@ -20,6 +20,7 @@ from engine.messages import (
     FindingRaised,
     JobChanged,
     LogLine,
+    ProcessesSurveyed,
     RankChanged,
     Spike,
 )
@@ -260,6 +261,21 @@ def test_dead_ranks_and_errors_are_marked(tmp_path: Path) -> None:
     assert T0 + 11 < fault.moment < T0 + 12
     replay.seek(fault.moment)
     assert [replay.stop(by) for by in (-1, 1)] == [replay.stops()[0], alert_stop]
+
+
+def test_what_is_wrong_is_known_in_the_segments_after_it(tmp_path: Path) -> None:
+    taped = Taped(tmp_path, T0, segment_seconds=20.0)
+    wrong = FindingRaised(id="f", finding="cuda_oom", severity="error", cause="Full.", t=T0)
+    seen = ProcessesSurveyed(t=T0, processes=())
+    taped.tell([wrong, replace(wrong, id="g"), replace(wrong, id="g", resolved=True), seen])
+    for _ in range(3):
+        taped.t += 15
+        taped.tell([line("fine")])
+    taped.close()
+    last = sorted(tmp_path.glob("*.ndjson.gz"))[-1]
+    state = [stamped.event for stamped in open_recording(last).ground() if stamped.key]
+    assert [event for event in state if isinstance(event, FindingRaised)] == [wrong]
+    assert seen in state
 
 
 def test_what_is_no_recording_is_refused_with_what_was_looked_for(tmp_path: Path) -> None:
