@@ -269,6 +269,7 @@ def test_what_is_wrong_is_known_in_the_segments_after_it(tmp_path: Path) -> None
     seen = ProcessesSurveyed(t=T0, processes=())
     taped.tell([wrong, replace(wrong, id="g"), replace(wrong, id="g", resolved=True), seen])
     for _ in range(3):
+        taped.written(until)
         taped.t += 15
         taped.tell([line("fine")])
     taped.close()
