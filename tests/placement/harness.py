@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import multiprocessing
 import os
 import tempfile
 import traceback
@@ -17,6 +16,7 @@ from engine.parameters.modes import ModeReading
 from engine.parameters.request import Request
 from engine.placement.plan import DType, Lead, Mode, Plan, Stage, Weights
 from engine.placement.solve import DeviceOffer, solve
+from tests.forks import forks
 from tests.tiny import tiny_ckpt
 
 CKPT = tiny_ckpt()
@@ -101,8 +101,7 @@ def plan_of(
 
 def run(plan: Plan, case: Case, timeout: float = 90) -> list[Outcome]:
     """All ranks' outcomes. Raises ``AssertionError`` with the traceback of a rank that failed."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["engine.ranks.onrank.job"])
+    context = forks()
     with tempfile.TemporaryDirectory() as folder:
         ends = [context.Pipe(duplex=False) for _ in range(plan.world_size)]
         ranks = [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import multiprocessing
 import threading
 import time
 import traceback
@@ -22,6 +21,7 @@ from engine.parameters.modes import ModeReading
 from engine.parameters.request import Request
 from engine.placement.solve import DeviceOffer, solve
 from engine.ranks.protocol import RankSpec
+from tests.forks import forks
 from tests.tiny import tiny_ckpt
 
 CKPT = tiny_ckpt()
@@ -171,8 +171,7 @@ def run(
     timeout: float = 100,
 ) -> list[RankReports]:
     """Every rank's reports. ``AssertionError`` with the traceback of a rank that failed."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["engine.ranks.onrank.job"])
+    context = forks()
     ends = [context.Pipe(duplex=False) for _ in every]
     ranks = [
         context.Process(target=_rank, args=(spec, stop, threshold, end[1]), daemon=True)

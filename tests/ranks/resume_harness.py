@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import multiprocessing
 import os
 import signal
 import traceback
@@ -16,6 +15,7 @@ from engine.placement.cut import Cut, find_cut, look
 from engine.placement.onrank.route import Route
 from engine.placement.plan import plan_from_dict
 from engine.ranks.protocol import RankSpec, StateSpec
+from tests.forks import forks
 from tests.ranks import job_harness
 from tests.ranks.job_harness import Orders, RankReports, Reports
 
@@ -76,7 +76,7 @@ def kill_at(folder: Path, name: str, step: int, block: int) -> None:
     mirror.mkdir(exist_ok=True)
     every = specs(folder, name, StateSpec(folder=str(mirror)))
     victim = Route.of(plan_from_dict(every[0].plan)).last(step).rank
-    context = _context()
+    context = forks()
     ranks = [
         context.Process(
             target=_rank, args=(spec, (step, block) if spec.rank == victim else None), daemon=True
@@ -108,12 +108,6 @@ def go_on(folder: Path, name: str, cut: Cut | None, committed: int = 0) -> RankR
     state = StateSpec(folder=mirror, source=mirror, cut=blocks, committed=committed)
     every = job_harness.run(specs(folder, name, state))
     return next(found for found in every if found.result["latents_sha256"] is not None)
-
-
-def _context() -> Any:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["engine.ranks.onrank.job"])
-    return context
 
 
 def _rank(spec: RankSpec, moment: tuple[int, int] | None) -> None:

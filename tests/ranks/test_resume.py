@@ -12,8 +12,9 @@ from engine.placement.cut import RING_BLOCKS
 from engine.placement.onrank.state import Keeper
 from engine.placement.statefile import EMPTY, StateFile
 from engine.ranks.protocol import RankSpec, StateSpec
+from tests.forks import forks
 from tests.ranks.job_harness import RankReports
-from tests.ranks.resume_harness import _context, _rank, go_on, kept_cut, kill_at, specs
+from tests.ranks.resume_harness import _rank, go_on, kept_cut, kill_at, specs
 
 pytestmark = [pytest.mark.ranks, pytest.mark.xdist_group("ranks")]
 
@@ -80,7 +81,7 @@ def test_a_latent_that_others_may_be_reading_is_not_written_again(fresh: Path) -
     assert cut is not None
     mirror = str(fresh / "mirror")
     (spec,) = specs(fresh, "single", StateSpec(folder=mirror, source=mirror, cut=cut.blocks))
-    rank = _context().Process(target=_gently, args=(spec,), daemon=True)
+    rank = forks().Process(target=_gently, args=(spec,), daemon=True)
     rank.start()
     rank.join(100)
     assert rank.exitcode == 0

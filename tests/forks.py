@@ -1,0 +1,16 @@
+"""Ranks without an engine: forks of one process that has loaded what they need."""
+
+from __future__ import annotations
+
+import multiprocessing
+from typing import Any
+
+#: The last one is ours: it keeps what the others loaded from being copied in every fork.
+_LOADED = ["engine.ranks.onrank.job", "torch.distributed.fsdp", "tests.frozen"]
+
+
+def forks() -> Any:
+    """A context of ``multiprocessing`` whose processes start with torch in place."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_LOADED)
+    return context
