@@ -13,7 +13,7 @@ from typing import Final
 _CONTAINED: Final = ('"', "'", "`", ";", "print(", "*/", "| grep", "<<")
 _FIRST: Final = ("#", "/", "case ", "except", "if ")
 #: A call that is given a text, up to the text.
-_OPENING: Final = re.compile(r"[\w!]\(\s*(?:(?:sys\.)?std(?:err|out),\s*)?[rfbuRF]{0,2}[\"'`/]")
+_OPENING: Final = re.compile(r"[\w!]\(\s*(?:(?:sys\.)?std(?:err|out),\s*)?[rfbuRF]{0,2}[\"'`]")
 _CALLEE: Final = re.compile(r"[\w.:!]+\Z")
 #: Functions and methods that say, look for or test the text they are given.
 # fmt: off
@@ -35,8 +35,8 @@ _SPEAKERS: Final = re.compile(
 )
 #: Code that begins so.
 _START: Final = re.compile(
-    # a text alone, as an item of a list, or the rest of a call
-    r"[rfbuRF]{0,2}(?:\"[^\"]*\"|'[^']*'|`[^`]*`)[\])}]*[,)]+[,;:]?\Z"
+    # a text alone, as an item of a list, or the rest of a call; a notebook's output has "\\n" there
+    r"(?!\"[^\"]*\\n\",\Z)[rfbuRF]{0,2}(?:\"[^\"]*\"|'[^']*')[\])}]*[,)]+[,;:]?\Z"
     r"|[rfRF]{1,2}(?:\"[^\"]*\"|'[^']*')\Z"
     r"|[\"'][\w.-]+[\"']: (?!\w*(?:Error|Exception))\w[\w.]*\([\"']"
     r"|[\"'][\w.-]+[\"']: \w[\w.]*\([\"'].*\),\Z"
@@ -46,8 +46,8 @@ _START: Final = re.compile(
     r"[\w <>*&:]* )?[A-Za-z_][\w.\[\]]*\*? (?::=|\+?=) ?(?:[rfbuRF]{0,2}[\"'`]|\$\(|re\.compile)"
     # statements, cases, enumerations, comments of languages with semicolons
     r"|case \w+:|return [\"'`]|except\b.*:\Z|catch \(|(?:el)?if \[|\}? ?else if \(|if \("
-    r"|if \w.* \{\Z|[A-Za-z_}].*[\"')\]] ?;\Z|[A-Z][A-Z0-9_]+(?: *= *-?\w+)?,\Z"
-    r"|# ?(?:import|from) \w|//|/\*|(?:name)?pattern[\"']?: |throw "
+    r"|if \w.* \{\Z|[A-Za-z_}].*\w\(.*[\"')\]] ?;\Z|[A-Z][A-Z0-9_]+(?: *= *-?\w+)?,\Z"
+    r"|# ?(?:import \w|from [\w.]+ import)|//|/\*|(?:name)?pattern[\"']?: |throw "
 )
 #: Code, wherever it stands in a line.
 _WITHIN: Final = re.compile(

@@ -1,4 +1,4 @@
-"""The twelve confusions that mislead people who read such logs: does triage fall for them?"""
+"""The confusions that mislead people who read such logs: does triage fall for them?"""
 
 from __future__ import annotations
 
@@ -268,3 +268,73 @@ def test_12_several_messages_on_one_line() -> None:
     findings = found(text)
     assert findings[0].class_ == "disk_full"
     assert findings[-1].role == "victim"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '        logger.warning(f"CUDA out of memory, once more with {size} frames")',
+        '    if "out of memory" in str(error).lower():',
+        "    except torch.cuda.OutOfMemoryError:",
+        '    "CUDA error: an illegal memory access was encountered",',
+        '      return "CUBLAS_STATUS_ALLOC_FAILED";',
+        '  if (text.includes("EADDRINUSE")) {',
+        '    if strings.Contains(err.Error(), "connection reset by peer") {',
+        '    LOG(ERROR) << "Watchdog caught collective operation timeout: " << work;',
+        '        self.assertIn("Read-only file system", told)',
+        "  { pattern: /no space left|disk quota exceeded/i, code: 'FULL' },",
+        'PORT_TAKEN = "OSError: [Errno 98] Address already in use"',
+        '   ("[Errno 13] Permission denied", DENIED),',
+        "#define ENOSPC 28 /* No space left on device */",
+        '// fails with "moov atom not found" where the file was cut',
+        "$ dmesg | grep 'Out of memory: Killed process'",
+    ],
+)
+def test_source_code_is_no_evidence(line: str) -> None:
+    assert found(line) == []
+
+
+def test_what_an_error_says_is_evidence_even_where_it_looks_like_code() -> None:
+    trace = """\
+  File "serve.py", line 9, in start
+    raise ValueError(f"No available memory for the cache blocks of {name}.")
+ValueError: No available memory for the cache blocks of kv."""
+    (finding,) = found(trace)
+    assert (finding.class_, finding.lines) == ("cuda_oom", (3, 3))
+    assert roots('RayTaskError: RuntimeError("CUDA error: misaligned address")') == [
+        "illegal_memory_access"
+    ]
+    assert roots('{"error": "CUDA out of memory. Tried to allocate 2.00 GiB"}') == ["cuda_oom"]
+
+
+def test_a_worker_that_compiles_is_awaited_and_one_that_does_nothing_hangs() -> None:
+    wait = "INFO 01-01 10:0{}:00 [shm_broadcast.py:5] No available shared memory broadcast block"
+    compiling = "INFO 01-01 10:00:59 [backends.py:3] Cache the graph of compile range (1, 2048)"
+    assert found(f"{compiling}\n{wait.format(1)}") == []
+    assert roots(f"{wait.format(1)}\n{wait.format(2)}") == ["hang_no_progress"]
+    late = (
+        '  File "shm_broadcast.py", line 4, in acquire_read\n    raise TimeoutError\nTimeoutError'
+    )
+    assert roots(late) == ["hang_no_progress"]
+
+
+def test_nccl_goes_on_without_nvls_unless_it_cannot_bind() -> None:
+    where = "transport/nvls.cc:2{} NCCL WARN "
+    assert found(where.format(1) + "Cuda failure 1 'invalid argument'") == []
+    bound = where.format(2) + "Failed to bind NVLink SHARP (NVLS) Multicast memory of size 4096"
+    assert roots(bound) == ["nccl_init_failure"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "warning: failed to mlock 4096-byte buffer (after 0 bytes): Cannot allocate memory",
+        "Common causes: insufficient VRAM, unsupported format, corrupt file",
+        "- zero `Watchdog caught collective operation timeout` messages",
+        "email address already in use by another account",
+        "[I] [TRT] Some tactics do not have sufficient workspace memory to run.",
+        "2026-01-01 10:00:00.1 [W:onnxruntime:, folding.cc:2 Apply] Could not find a CPU kernel",
+    ],
+)
+def test_likenesses_of_faults_are_none(line: str) -> None:
+    assert found(line) == []
