@@ -15,7 +15,7 @@ from console.incidents import (
     together,
 )
 from console.keys.incidents import REMEDY_KEYS
-from console.spoken import spoken
+from console.spoken import quoted, spoken
 from console.state import Model
 from console.trouble import gravity
 from console.widgets.details import Details, Drawn, Fact, Said, Section
@@ -158,6 +158,17 @@ Incidents.COLUMNS = (
 )
 
 
+#: What the key of a remedy does that changes nothing by itself.
+_LEADS: Final = {
+    "reap": N_("the key leads to the processes"),
+    "log": N_("the key shows warnings and errors"),
+    "edit": N_("the key opens the job's values in the form"),
+    "drain": N_("the key asks which device gets no new work"),
+    "verify": N_("the key verifies the job's checkpoint"),
+    "free_disk": N_("the key tells what takes the room"),
+}
+
+
 def changes_of(remedy: Remedy) -> str:
     """What a remedy would change, as far as it is known before the planner is asked."""
     changes = remedy.changes
@@ -171,7 +182,7 @@ def changes_of(remedy: Remedy) -> str:
         return ", ".join(f"{k} = {v}" for k, v in changes.items())
     if remedy.action in ("relaunch", "port") and remedy.id != "go_on":
         return t("the same job again, with another rendezvous port")
-    return ""
+    return t(_LEADS[remedy.action]) if remedy.action in _LEADS else ""
 
 
 class IncidentDetails(Details):
@@ -196,7 +207,7 @@ class IncidentDetails(Details):
         evidence = (
             []
             if found is None
-            else [Said(spoken(line, self.model), "text") for line in found.evidence]
+            else [Said(quoted(line, self.model), "text") for line in found.evidence]
         )
         if evidence:
             parts.append(Section(t("Evidence"), evidence))
