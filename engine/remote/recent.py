@@ -1,7 +1,8 @@
 """Readings of the last minutes, for a console that attaches in the middle of a job.
 
 Plots need a past. Kept at one reading in ``SPACING_SECONDS`` for each device and rank, with the
-highest of the peaks in between, so that no spike disappears.
+highest of the peaks in between, so that no spike disappears. Where each rank lay is kept, too, and
+what it held by the driver: without that, memory of the past is nobody's.
 """
 
 from __future__ import annotations
@@ -11,12 +12,20 @@ from collections import deque
 from collections.abc import Hashable
 from typing import Final, TypeVar
 
-from engine.messages import DeviceReading, DevicesSampled, Event, LedgerUpdated, Spike
+from engine.messages import (
+    DeviceReading,
+    DevicesSampled,
+    Event,
+    LedgerUpdated,
+    RankChanged,
+    Spike,
+)
 
 #: The longest that a live plot covers.
 KEPT_SECONDS: Final = 1200.0
 SPACING_SECONDS: Final = 2.0
 KEPT_SPIKES: Final = 500
+_GONE: Final = ("ended", "died")
 T = TypeVar("T", DevicesSampled, LedgerUpdated)
 
 
@@ -29,14 +38,13 @@ class Recent:
         self._devices: deque[DevicesSampled] = deque()
         self._ledgers: dict[Hashable, deque[LedgerUpdated]] = {}
         self._spikes: deque[Spike] = deque(maxlen=KEPT_SPIKES)
+        # Of each rank: where it began, and what was heard of it last.
+        self._ranks: dict[Hashable, tuple[RankChanged, RankChanged]] = {}
 
     def __call__(self, event: Event) -> None:
         match event:
             case DevicesSampled():
-                lean = dataclasses.replace(
-                    event,
-                    devices=tuple(dataclasses.replace(d, processes=()) for d in event.devices),
-                )
+                lean = dataclasses.replace(event, devices=tuple(map(_lean, event.devices)))
                 if self._same_slot(self._devices, lean):
                     lean = _devices_merged(self._devices.pop(), lean)
                 self._devices.append(lean)
@@ -46,6 +54,10 @@ class Recent:
                 if self._same_slot(ring, event):
                     event = _ledgers_merged(ring.pop(), event)
                 ring.append(event)
+            case RankChanged():
+                key = (event.job, event.rank)
+                first, _ = self._ranks.get(key, (event, event))
+                self._ranks[key] = (event if first.pid != event.pid else first, event)
             case Spike():
                 self._spikes.append(event)
             case _:
@@ -56,6 +68,8 @@ class Recent:
         found: list[Event] = [*self._devices, *self._spikes]
         for ring in self._ledgers.values():
             found.extend(ring)
+        for first, last in self._ranks.values():
+            found.extend([first] if last is first else [first, last])
         return sorted(found, key=lambda event: event.t)
 
     def _same_slot(self, ring: deque[T], event: T) -> bool:
@@ -71,8 +85,19 @@ class Recent:
                 ring.popleft()
             if not ring:
                 del self._ledgers[key]
+        for key, (_, last) in list(self._ranks.items()):
+            if last.phase in _GONE and last.t < oldest:
+                del self._ranks[key]
         while self._spikes and self._spikes[0].t < oldest:
             self._spikes.popleft()
+
+
+def _lean(device: DeviceReading) -> DeviceReading:
+    """Of its processes the ranks alone: what they hold is not another's."""
+    ranks = (p for p in device.processes if p.rank is not None)
+    return dataclasses.replace(
+        device, processes=tuple(dataclasses.replace(p, command=None) for p in ranks)
+    )
 
 
 def _ledgers_merged(before: LedgerUpdated, after: LedgerUpdated) -> LedgerUpdated:

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from engine.messages import DeviceReading, DevicesSampled, LedgerUpdated
+from console.machines import Machines
+from engine.messages import (
+    DeviceReading,
+    DevicesSampled,
+    LedgerUpdated,
+    ProcessReading,
+    RankChanged,
+)
 from engine.remote.recent import Recent
 
 
@@ -39,3 +46,35 @@ def test_what_is_too_old_is_forgotten_of_ended_ranks_too() -> None:
     events = recent.events()
     assert len(events) <= 51
     assert not [e for e in events if isinstance(e, LedgerUpdated)]
+
+
+def test_is_the_memory_of_earlier_ranks_still_theirs_for_a_console_that_attaches_late() -> None:
+    """On GPUs: what a rank held while it loaded, and what it booked, is no other process's."""
+
+    def sample(t: float, used: int) -> DevicesSampled:
+        holder = ProcessReading(7, 0.0, user="op", memory={"u": used}, job=1, rank=0, command="x")
+        reading = DeviceReading(0, "gpu", "u", "nvml", memory_used=used, processes=(holder,))
+        return DevicesSampled(t=t, devices=(reading,))
+
+    def changed(t: float, phase: str) -> RankChanged:
+        return RankChanged(t=t, job=1, rank=0, pid=7, device="cuda:0", device_uuid="u", phase=phase)
+
+    recent = Recent(kept=100, spacing=2)
+    booked = LedgerUpdated(
+        t=4.0, job=1, rank=0, device="cuda:0", by_owner={"weights": 90}, peak_by_owner={}, total=90,
+        peak=90,
+    )  # fmt: skip
+    for event in (
+        changed(0.0, "spawned"), changed(1.0, "loading"), sample(2.0, 50), booked,
+        sample(5.0, 100), changed(6.0, "running"), changed(9.0, "ended"),
+    ):  # fmt: skip
+        recent(event)
+    late = Machines()
+    held: dict[float, dict[str, float]] = {}
+    for event in recent.events():
+        late.take(event)
+        if isinstance(event, DevicesSampled):
+            level = late.devices["u"].memory.level
+            assert level is not None
+            held[event.t] = dict(level[1])
+    assert held == {2.0: {"other": 50}, 5.0: {"weights": 90, "other": 10}}
