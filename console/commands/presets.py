@@ -16,13 +16,19 @@ from engine.checkpoint.expected import DiTShape
 from engine.checkpoint.layout import find
 from engine.checkpoint.shapes import DIT_14B
 from engine.geometry import snap_size
-from engine.params import Preset, Request, parse_size, presets, read_mode
+from engine.params import PARAMETERS, ParamError, Preset, Request, parse_size, presets, read_mode
 from engine.placement.plan import Plan
 from engine.placement.solve import DeviceOffer, solve
 
 #: Ranks of the sharded plan that is shown beside ``single``, and the portrait's aspect.
 _SHARDED_RANKS = 4
 _PORTRAIT = (1920, 1080)
+#: Of a preset's values those that say where it runs: the columns say that themselves.
+_PLACING = frozenset(
+    p.name
+    for p in PARAMETERS
+    if p.group == "placement" and p.name not in ("dtype", "fp8", "kv_dtype")
+)
 
 
 @click.command("presets", short_help="List presets with length, time, memory.")
@@ -33,8 +39,9 @@ _PORTRAIT = (1920, 1080)
 def presets_command(ckpt_dir: str | None, as_json: bool) -> None:
     """List presets with the length of video, the time and the memory they lead to.
 
-    Length holds if the audio lasts. Memory is predicted per GPU in bf16 for a 16:9 portrait. Time
-    is told where this host has measured it.
+    Length holds if the audio lasts. Memory is predicted per GPU for a 16:9 portrait, in bf16
+    unless a preset of your own says otherwise; where that one runs is left to the columns. Time is
+    told where this host has measured it.
     """
     shape, name = _shape(ckpt_dir or os.environ.get("MODEL_CKPT_DIR"))
     found = [_object(preset, shape) for preset in presets()]
@@ -77,22 +84,31 @@ def _object(preset: Preset, shape: DiTShape) -> dict[str, Any]:
         "runs_as": f"{size[0]}*{size[1]}",
         "predicted_frames": preset.predicted_frames,
         "predicted_seconds": preset.predicted_seconds,
-        "seconds_per_block": single.seconds_per_block,
+        "seconds_per_block": None if single is None else single.seconds_per_block,
         "memory_bytes": {
-            "single": max(d.predicted_bytes for d in single.devices),
-            f"fsdp_{_SHARDED_RANKS}": max(d.predicted_bytes for d in sharded.devices),
+            "single": _fullest(single),
+            f"fsdp_{_SHARDED_RANKS}": _fullest(sharded),
         },
     }
 
 
-def _plan(preset: Preset, shape: DiTShape, size: tuple[int, int], **placement: Any) -> Plan:
-    request = Request(**{**preset.values, **placement})
+def _fullest(plan: Plan | None) -> int | None:
+    return None if plan is None else max(d.predicted_bytes for d in plan.devices)
+
+
+def _plan(preset: Preset, shape: DiTShape, size: tuple[int, int], **placed: Any) -> Plan | None:
+    """None where the preset's own values contradict each other."""
+    kept = {name: value for name, value in preset.values.items() if name not in _PLACING}
+    request = Request(**{**kept, **placed})
     gpus = request.num_gpus_dit or 1
-    return solve(
-        request,
-        read_mode(request, gpus),
-        shape,
-        [DeviceOffer(f"cuda:{n}") for n in range(gpus)],
-        size=size,
-        clips=request.num_clip,
-    )
+    try:
+        return solve(
+            request,
+            read_mode(request, gpus),
+            shape,
+            [DeviceOffer(f"cuda:{n}") for n in range(gpus)],
+            size=size,
+            clips=request.num_clip,
+        )
+    except ParamError:
+        return None

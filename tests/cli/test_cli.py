@@ -161,6 +161,24 @@ def test_presets_tell_length_and_memory(capsys: pytest.CaptureFixture[str]) -> N
     assert "/nowhere" in capsys.readouterr().err
 
 
+def test_a_preset_of_ones_own_may_say_where_it_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "presets.toml"
+    file.write_text(
+        '[tryme]\nmode = "tpp"\nvariant = "ring"\nnum_gpus_dit = 4\n'
+        '[twice]\nfp8 = true\ndtype = "fp32"\n'
+    )
+    monkeypatch.setenv("AVATOP_PRESETS_FILE", str(file))
+    assert _avatop("presets", "--json") == 0
+    found = {preset["name"]: preset for preset in _json(capsys)["presets"]}
+    assert found["tryme"]["memory_bytes"] == found["high"]["memory_bytes"]
+    assert found["tryme"]["values"]["num_gpus_dit"] == 4
+    assert set(found["twice"]["memory_bytes"].values()) == {None}  # its values contradict
+    assert _avatop("presets") == 0
+    assert capsys.readouterr().out.count("n/a") == 2
+
+
 def test_a_reader_that_leaves_gets_no_traceback() -> None:
     reader, writer = os.pipe()
     os.close(reader)
