@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from console import i18n
-from console.i18n import recognise, t
+from console.i18n import N_, recognise, t
 from console.state import Model
 from engine.sentence import Sentence
 
@@ -23,12 +23,28 @@ _CLAUSES: Final = re.compile(r"(;\s+)")
 #: A sentence with figures or a reason in brackets behind it.
 _ASIDE: Final = re.compile(r"(.+?) \((.+)\)(\.?)", re.DOTALL)
 _MOST: Final = 4000
+#: Sentences as earlier versions said them: recordings keep them.
+FORMER: Final = (
+    N_("communication between ranks failed, {value} times in 10 minutes"),
+    N_("out of memory, {value} times in 10 minutes"),
+)
 
 
 def spoken(text: str | BaseException, model: Model | None = None) -> str:
     """A sentence of the engine, or an error's, as it is said here."""
     names = {} if model is None else model.machines.names()
     return _said(text if isinstance(text, str) else str(text), names)
+
+
+def quoted(text: str, model: Model) -> str:
+    """Evidence: a sentence of ours is said here, a line of somebody's log stays as it is."""
+    return spoken(text, model) if isinstance(text, Sentence) else text
+
+
+def duty(text: str) -> str:
+    """What a rank does (``engine.ranks.onrank.observer.role_of``), part by part."""
+    parts = [spoken(part) for part in text.split(", ")]
+    return ", ".join(parts).replace(" and ", t(" and "))
 
 
 def _said(text: str, names: Mapping[str, str]) -> str:
@@ -103,7 +119,8 @@ def _one_by_one(language: str, text: str, ends: re.Pattern[str]) -> str | None:
         return None
     told = [_looked_up(language, part) for part in parts[::2]]
     said = [None if new == old else new for new, old in zip(told, parts[::2], strict=True)]
-    if not any(said):
+    known = len(said) - said.count(None)
+    if 2 * known < len(said):  # somebody else's text, in which words of ours occur
         return None
     out = []
     for at, (new, old) in enumerate(zip(said, parts[::2], strict=True)):

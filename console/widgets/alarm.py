@@ -74,7 +74,7 @@ def line(
     row.put(fmt.moment(one.t, model.now), "faint").put("  ")
     room = width - row.x - right.x - 2
     if isinstance(one, FindingRaised):
-        job = f"{t('job {id}', id=one.job)}: " if one.job is not None else ""
+        job = t("job {id}", id=one.job) + t(": ") if one.job is not None else ""
         text, name = job + spoken(one.cause, model), one.finding
     else:
         text, name = spoken(one.message, model) or one.rule, one.rule

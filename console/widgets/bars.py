@@ -85,7 +85,8 @@ def pages(
         return sum(cut) + (2 + gaps) * len(entries) + extra + 1
 
     sizes = {name: fmt.cells(label) for name, label in labels.items()}
-    tries = [(size, gaps) for gaps in (2, 1) for size in range(max(sizes.values()), 2, -1)]
+    most = max(sizes.values())  # whole words close together are better than cut ones
+    tries = [(most, 2), (most, 1), *((s, gaps) for gaps in (2, 1) for s in range(most - 1, 2, -1))]
     longest, gaps = next((one for one in tries if needed(*one) <= width), (0, 1))
     for entry in entries:
         current = entry.name == here
@@ -97,6 +98,7 @@ def pages(
         if entry.name in marks:
             row.put(f" {marks[entry.name]}", "state.act")
         row.put(" " * (gaps - 1), "rule")
+    row.put(" " * (gaps == 1), "rule")
     return row.put("─" * row.left, "rule")
 
 

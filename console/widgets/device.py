@@ -10,7 +10,7 @@ from console.config import Thresholds
 from console.history import Stack
 from console.i18n import t
 from console.parts import Panel
-from console.spoken import spoken
+from console.spoken import duty, spoken
 from console.widgets import plot
 from console.widgets.paint import Paint, Row
 from engine.messages import OWNERS, DeviceReading
@@ -67,7 +67,7 @@ def title(paint: Paint, panel: Panel, width: int, view: View) -> Row:
     free = width - readings.x - row.x - 1
     about = panel.role if panel.role else _about(panel)
     if free > 3 and about:
-        row.outside(fmt.fit(spoken(about), free, "…" if paint.unicode else "."), "soft")
+        row.outside(fmt.fit(duty(about), free, "…" if paint.unicode else "."), "soft")
     return row.right(readings)
 
 
@@ -285,7 +285,7 @@ def line(paint: Paint, panel: Panel, width: int, view: View, name_width: int) ->
     if panel.predicted and used < top * 0.1 and panel.predicted < top * 0.1:
         top = max(panel.predicted, used) * SPARE
     if role_width:
-        row.outside(fmt.fit(spoken(panel.role), role_width - 1), "soft").put(" ")
+        row.outside(fmt.fit(duty(panel.role), role_width - 1), "soft").put(" ")
     if bar_width > 0:
         row.cells(plot.bar(paint, level[1] if level else (), bar_width, top, panel.predicted))
     if spark:

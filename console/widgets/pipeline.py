@@ -16,7 +16,7 @@ from textual.strip import Strip
 from console import format as fmt
 from console.i18n import t
 from console.parts import Track
-from console.spoken import spoken
+from console.spoken import duty
 from console.state import Model
 from console.widgets.lines import Lines
 from console.widgets.paint import Paint, Row
@@ -221,7 +221,7 @@ def times(
 
 def _name(stage: Stage) -> str:
     where = stage.device or t("rank {rank}", rank=stage.rank)
-    return f"{where}  {spoken(stage.role)}" if stage.role else where
+    return f"{where}  {duty(stage.role)}" if stage.role else where
 
 
 def _blocks_of_time(

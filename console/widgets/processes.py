@@ -170,7 +170,7 @@ class ProcessDetails(Details):
             return (Section("", (Said(t("No process is selected."), "soft"),)),)
         look = look_of(item.it.kind)
         word = t(look.word) if look.word != "unknown" else item.it.kind
-        what = [Said(f"{word}: {t(look.meaning)}", look.role)]
+        what = [Said(word + t(": ") + t(look.meaning), look.role)]
         evidence = [Said(f"- {spoken(text, self.model)}", "text") for text in item.it.evidence]
         return (
             Section("", what),

@@ -236,6 +236,16 @@ def _deviation(row: Row, gate: GateRow, _model: Model) -> Row:
     return row.put(share(gate.deviation, signed=True).rjust(8), role)
 
 
+def gate_word(gate: str) -> str:
+    """A gate's name in the room of its column: of a micro-benchmark the operation and its size."""
+    _, _, what = gate.partition(": ")
+    operation, _, size = what.partition(" ")
+    if not size.isdecimal():
+        return gate
+    count = int(size)
+    return f"{operation} {count >> 20}M" if count >= 1 << 20 else f"{operation} {count >> 10}K"
+
+
 def interval(gate: GateRow) -> str | None:
     """The deviation's interval, an end that is not known left open."""
     if gate.low is None and gate.high is None:
@@ -262,7 +272,8 @@ class Gates(Table[GateRow]):
     COLUMNS: ClassVar[Sequence[Column[GateRow]]] = (
         Column(N_("verdict"), 15, lambda row, g, _m: row.state(g.verdict),
                value=lambda g: g.verdict),
-        Column(N_("gate"), 17, lambda row, g, _m: row.outside(g.gate), value=lambda g: g.gate),
+        Column(N_("gate"), 17, lambda row, g, _m: row.outside(gate_word(g.gate)),
+               value=lambda g: g.gate),
         Column(N_("unit"), 6, lambda row, g, _m: row.outside(_unit(g.unit), "unit"), 96),
         Column(N_("baseline"), 10, lambda row, g, _m: _figure(row, g.baseline, g.unit, 8),
                right=True, inner=8, value=lambda g: g.baseline),
