@@ -117,7 +117,10 @@ class PlanMade(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class StepDone(Event):
-    """One denoising step of one block ended on a rank; feeds the pipeline strip."""
+    """One denoising step of one block ended on a rank, or its layers of it did.
+
+    Where a step's layers are cut over ranks each tells its own part. Feeds the pipeline strip.
+    """
 
     job: int
     rank: int

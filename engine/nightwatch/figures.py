@@ -53,6 +53,7 @@ class Figures:
     _owners: dict[int, dict[str, int]] = field(default_factory=dict)
     _usable: dict[int, int | None] = field(default_factory=dict)
     _steps: dict[int, list[float]] = field(default_factory=dict)
+    _done: set[tuple[int, int]] = field(default_factory=set)  # (block, step), whole or in parts
     _blocks: list[float] = field(default_factory=list)
 
     def ledger(self, event: LedgerUpdated) -> None:
@@ -66,6 +67,7 @@ class Figures:
 
     def step(self, event: StepDone) -> None:
         self._steps.setdefault(event.rank, []).append(event.seconds)
+        self._done.add((event.block, event.step))
 
     def block(self, event: BlockDone) -> None:
         self._blocks.append(event.seconds)
@@ -76,7 +78,7 @@ class Figures:
         blocks = len(self._blocks)
         # A rank's time for a block: all its steps, over the blocks that were made.
         stages = [sum(self._steps.get(r, ())) / blocks if blocks else 0.0 for r in ranks]
-        steps = [seconds for told in self._steps.values() for seconds in told]
+        worked = sum(sum(told) for told in self._steps.values())
         return Measured(
             plan=self.plan,
             mode=None if row is None else row.mode,
@@ -88,7 +90,7 @@ class Figures:
             peaks=[self._peaks.get(r) for r in ranks],
             by_owner=[self._owners.get(r, {}) for r in ranks],
             stage_seconds=stages if len(stages) > 1 else (),
-            step_seconds=fmean(steps) if steps else None,
+            step_seconds=worked / len(self._done) if self._done else None,
             seconds_per_block=fmean(self._blocks) if self._blocks else None,
         )
 

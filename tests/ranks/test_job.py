@@ -99,6 +99,9 @@ def test_stages_and_streamed_weights_give_the_same_video(folder: Path, single: R
     assert [c["sha256"] for c in ring[1].of("clip")] == wanted
     assert ring[0].of("phase")[0]["role"].startswith("step 1-4 of 4, layer 1-")
     assert "layer" in ring[1].of("phase")[0]["role"]
+    for rank in ring:  # each tells its layers' part of every step
+        told = [(s["step"], s["block"]) for s in rank.of("step")]
+        assert sorted(told) == [(step, block) for step in range(4) for block in range(4)]
 
 
 def test_weights_from_the_host_are_told_apart(folder: Path, single: RankReports) -> None:

@@ -39,8 +39,9 @@ class Observer(Protocol):
         ...
 
     def tick_done(self, tick: Tick, mine: tuple[Work, ...], seconds: float) -> None:
-        """One walk ended on this rank; ``mine`` are the steps that it finished.
+        """One walk ended on this rank; ``mine`` are the steps whose layers it computed.
 
+        All layers of them, or its own where a step is cut over ranks: each says its part.
         ``seconds`` is the time of this rank's work on all of them together.
         """
         ...

@@ -197,7 +197,7 @@ class Pipeline:
             self.observer.caches(generation)
         if task.at == here[-1]:
             self.observer.done(step, block, latent if done else None)
-        self._tell(None, (Work(step, block),) if done else ())
+        self._tell(None, (Work(step, block),))
 
     def _fetch(self, step: int, block: int) -> None:
         """Get the latent at ``step`` from the rank that ended the step before."""
@@ -240,7 +240,7 @@ class Pipeline:
             self._wire.tell(self._entry, block)
         return Finished(block, latent)
 
-    def _tell(self, prefill: int | None, finished: tuple[Work, ...]) -> None:
-        tick = Tick(self._ticks, prefill, finished, self._entered)
+    def _tell(self, prefill: int | None, mine: tuple[Work, ...]) -> None:
+        tick = Tick(self._ticks, prefill, mine, self._entered)
         self._ticks += 1
-        self._clock.end(lambda seconds: self.observer.tick_done(tick, finished, seconds))
+        self._clock.end(lambda seconds: self.observer.tick_done(tick, mine, seconds))
