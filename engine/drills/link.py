@@ -75,6 +75,10 @@ def slow_link(stage: Stage, report: DrillReport) -> None:
                 usual=paces[0],
             )
         )
+        if paces[1] >= paces[0]:
+            report.notes.append(
+                sentence("the link was not felt: it carries little, or the host was busier before")
+            )
     if after.row.attempt > before.row.attempt + 1:
         report.notes.append(
             sentence("attempt {attempt} ended well", attempt=after.row.attempt - before.row.attempt)
