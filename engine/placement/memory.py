@@ -21,9 +21,10 @@ from engine.placement.units import COMPUTE_BYTES, DTYPE_BYTES, held_units
 #: Assumed before a rank has measured its own: a CUDA context, or the libraries of a CPU rank.
 CONTEXT_BYTES: Final[dict[str, int]] = {"cuda": 600 << 20, "cpu": 293 << 20}
 
-#: Assumed likewise on a GPU: kernels loaded late, and NCCL's buffers where ranks gather weights.
-#: Both as measured on two H200s.
+#: Assumed likewise on a GPU: kernels loaded late, cuDNN's convolutions where a rank decodes, and
+#: NCCL's buffers where ranks gather weights. All as measured on two H200s.
 KERNEL_BYTES: Final = 84 << 20
+CONVOLUTION_BYTES: Final = 240 << 20
 NCCL_BYTES: Final = 1290 << 20
 
 #: Owners that are estimated or assumed, and how far off they may be.
@@ -318,7 +319,8 @@ def outside_bytes(load: RankLoad) -> int:
     """What lies on a GPU beyond allocator and context."""
     if load.device != "cuda":
         return 0
-    return KERNEL_BYTES + (NCCL_BYTES if load.gathers else 0)
+    convolutions = CONVOLUTION_BYTES if load.vae else 0
+    return KERNEL_BYTES + convolutions + (NCCL_BYTES if load.gathers else 0)
 
 
 def by_owner(shapes: Shapes, load: RankLoad) -> dict[str, int]:
