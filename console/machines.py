@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import signal
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ from engine.messages import (
     Spike,
     StepDone,
 )
+from engine.sentence import sentence
 
 
 class Machines:
@@ -112,9 +114,20 @@ class Machines:
 
     def _rank_changed(self, event: RankChanged) -> None:
         track = self._track(event.job, event.rank)
-        track.change = event
+        track.change = self._as_told_now(event)
         if track.gone:
             track.memory.end(event.t)
+
+    def _as_told_now(self, event: RankChanged) -> RankChanged:
+        """Recordings of earlier versions call a rank dead that only ended with its group."""
+        if event.phase != "died" or event.exit_code != -signal.SIGTERM:
+            return event
+        others = (t.change for t in self.tracks.values() if t.job == event.job)
+        first = next((c.rank for c in others if c is not None and c.phase == "died"), None)
+        if first in (None, event.rank):
+            return event
+        reason = sentence("ended: rank {rank} had failed", rank=first)
+        return dataclasses.replace(event, phase="ended", reason=reason)
 
     def _ledger_updated(self, event: LedgerUpdated) -> None:
         track = self._track(event.job, event.rank)

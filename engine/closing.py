@@ -12,6 +12,7 @@ from engine.bus import Bus
 from engine.committer import Committer
 from engine.jobs.manifest import ManifestError
 from engine.jobs.paths import JobPlaces
+from engine.jobs.words import ended_as
 from engine.learning import Learning
 from engine.nightwatch.words import quality_raised
 from engine.onward import Onward
@@ -85,7 +86,7 @@ class Closing:
 
     async def settle(self, end: Ended) -> None:
         """Before anybody decides what comes next: how the job could go on, in its row."""
-        self._bus.log(end.level, f"{end.state}: {end.reason}", self._progress.row.id)
+        self._bus.log(end.level, ended_as(end.state, end.reason), self._progress.row.id)
         if end.state != "cancelled":
             resumable = await self._onward.settle(paused=end.state == "paused")
             self._progress.change(resumable=resumable)

@@ -13,6 +13,7 @@ from engine.ranks.outcome import RankExit, RankLog
 from engine.ranks.protocol import Report
 from engine.report_events import Clip, Progress
 from engine.rowkeeper import RowKeeper
+from engine.sentence import sentence
 
 
 class Hearing:
@@ -57,16 +58,34 @@ class Hearing:
 
     def exit(self, ended: RankExit) -> None:
         """A rank has ended."""
-        phase = "ended" if ended.finished and ended.code == 0 else "died"
+        phase, words = self._end_of(ended)
         self._progress.ranks[ended.rank].phase = phase
-        words = None if phase == "ended" else ended.describe()
         code = ended.code if ended.signal is None else -ended.signal
         self._bus.publish(
             self._progress.rank_event(ended.rank, ended.t, exit_code=code, reason=words)
         )
-        if phase == "died" and ended.before_signal:
-            text = f"rank {ended.rank} (process {ended.pid}) {words}"
+        if ended.before_signal and not ended.good:
+            text = f"rank {ended.rank} (process {ended.pid}) {ended.describe()}"
             self._bus.log("ERROR", text, self._progress.row.id, ended.rank)
+
+    def _end_of(self, ended: RankExit) -> tuple[str, str | None]:
+        """Phase and reason: only a rank that went down of itself "died", not who went with it."""
+        if ended.good:
+            return "ended", None
+        if ended.because is not None:
+            return "ended", sentence("ended: {reason}", reason=ended.because)
+        failures = self._progress.failures
+        own = next((f for f in failures if f.rank == ended.rank), None)
+        echo = own is not None and own.kind == "comm"
+        first = next((f.rank for f in failures if f.kind != "comm"), None)
+        if first is None:
+            dead = (n for n, tally in enumerate(self._progress.ranks) if tally.phase == "died")
+            first = next(dead, None)
+        if first not in (None, ended.rank) and (echo or (own is None and not ended.before_signal)):
+            return "ended", sentence("ended: rank {rank} had failed", rank=first)
+        if own is None:
+            return "died", ended.describe()
+        return "died", sentence("failed ({kind}): {message}", kind=own.kind, message=own.message)
 
     def committed(self, clip: Clip, path: Path) -> None:
         """A clip is on disk."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from engine.jobs.store import StoreError
+from engine.jobs.words import ended_as
 from engine.messages import END_STATES, Audited, JobChanged, JobRow, PlanChanged, PlanMade, Reply
 from engine.parameters.problems import ParamError
 from engine.parameters.request import Request
@@ -351,7 +352,9 @@ class JobQueue:
         self.waiting.take(job)
         row = self._host.store.update(job, state=state, error=reason, output=None)
         self._host.bus.publish(JobChanged(job=row))
-        self._host.bus.log("WARNING", f"{state}: {reason}", job)
+        # What was asked for is no fault: nobody need be told loudly, nor look for its cause.
+        level = "WARNING" if state == "interrupted" else "INFO"
+        self._host.bus.log(level, ended_as(state, reason), job)
         if not self.busy:
             self._idle.set()
 

@@ -113,7 +113,7 @@ class JobRun:
         if self._joining:
             return False
         if self._stop is None or not self._asked_to_end:
-            self._stop = Ended(state, reason, "WARNING")
+            self._stop = Ended(state, reason, "INFO" if state == "cancelled" else "WARNING")
         self._asked_to_end = True
         self._stop_group(reason)
         return True

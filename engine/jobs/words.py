@@ -17,6 +17,11 @@ def left(pid: int | None, state: str, clip: int) -> str:
     return with_clips(reason, clip)
 
 
+def ended_as(state: str, reason: str) -> str:
+    """An end in one line of the log: ``failed: no space left``, ``cancelled by the operator``."""
+    return reason if reason.startswith(state) else f"{state}: {reason}"
+
+
 def with_clips(reason: str, clips: int) -> str:
     """Why a job ended early, and how many committed clips it leaves."""
     return joined((reason, sentence("{clip} clips are kept", clip=clips))) if clips else reason

@@ -209,7 +209,8 @@ class FindingsWatch:
             self._read(row.id, job)
             self._jobs[row.id] = _Job(raised=job.raised, attempt=row.attempt)
         elif row.state in END_STATES:
-            self._read(row.id, job)
+            if row.state != "cancelled":  # what ranks say that we end is no news
+                self._read(row.id, job)
             if row.state in ("done", "cancelled"):
                 self._settle(job.raised.values())
             else:

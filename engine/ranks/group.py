@@ -299,12 +299,13 @@ class RankGroup:
             t=process.dead_at,
             finished=process.finished,
             before_signal=process.before_signal,
+            because=None if process.before_signal else self._stop_reason,
         )
-        process.phase = "ended" if process.finished and known.code == 0 else "died"
+        process.phase = "ended" if process.exit.good else "died"
         process.gone.set()
         self._on_exit(process.exit)
         last = all(p.gone.is_set() for p in self.ranks)
-        if last or not ((process.finished and known.code == 0) or self._echoes(process)):
+        if last or not (process.exit.good or self._echoes(process)):
             self._begin_end(self._grace)
 
     def _echoes(self, process: RankProcess) -> bool:

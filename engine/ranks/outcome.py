@@ -33,6 +33,12 @@ class RankExit:
     t: float
     finished: bool  # the job returned on this rank
     before_signal: bool  # it ended before the group was signalled: of itself, not as a victim
+    because: str | None = None  # why the group was asked to end, if this rank ended by that
+
+    @property
+    def good(self) -> bool:
+        """Its part of the job was done."""
+        return self.finished and self.code == 0
 
     def describe(self) -> str:
         """In words, for a log line."""

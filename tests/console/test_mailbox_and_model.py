@@ -136,6 +136,17 @@ def test_a_dead_rank_stays_in_the_picture_and_old_jobs_leave_it() -> None:
     assert [panel.key for panel in model.panels()] == ["18:0"]
 
 
+def test_a_recording_that_calls_the_whole_group_dead_shows_who_failed() -> None:
+    model = told(Stage(gpus=0, cpu_ranks=3))
+    for rank, code in ((2, 1), (0, -15), (1, -15)):
+        model.apply(RankChanged(job=17, rank=rank, pid=1, device="cpu", device_uuid=None,
+                                phase="died", exit_code=code, reason="x"))  # fmt: skip
+    assert [panel.phase for panel in model.panels()] == ["ended", "ended", "died"]
+    change = model.panels()[0].tracks[0].change
+    assert change is not None
+    assert change.reason == "ended: rank 2 had failed"
+
+
 def test_one_lost_gpu_does_not_blank_the_rest() -> None:
     stage = Stage(gpus=3)
     model = told(stage)

@@ -161,9 +161,14 @@ async def test_a_refused_request_leaves_nothing_behind(host: Host) -> None:
 
 async def test_a_waiting_job_is_cancelled_at_once_a_running_one_is_asked(host: Host) -> None:
     queue = JobQueue(host)
+    lines: list[tuple[str, str]] = []
+    host.bus.subscribe(
+        lambda e: lines.append((e.level, e.text)) if isinstance(e, LogLine) else None
+    )
     first, second = [await _submit(queue) for _ in range(2)]
     assert queue.cancel(second, "not needed").state == "cancelled"
     assert host.store.get(second).error == "not needed"
+    assert lines == [("INFO", "cancelled: not needed")]  # asked for: no fault
     assert queue.cancel(first, "stop").ok
     assert FakeRun.made[0].asked == ["cancelled"]
     for _ in range(5):

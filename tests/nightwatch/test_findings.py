@@ -119,6 +119,19 @@ def test_what_explains_an_interrupted_job_lets_it_go_on_first() -> None:
     assert (told.id, [r.id for r in told.remedies]) == ("h", ["go_on"])
 
 
+def test_a_cancelled_job_raises_nothing_and_what_it_had_raised_is_settled() -> None:
+    asked = "cancelled by the operator"
+    said = _line(asked, source="engine", level="WARNING")  # as earlier versions told it
+    dying = _line("Received signal 15 (SIGTERM)", 1)
+    assert _fed(_row("queued"), said, _row("cancelled", error=asked)) == []
+    told: list[Event] = []
+    watch = FindingsWatch(told.append)
+    for event in (_row(), dying, _row("cancelled", error=asked)):  # read in one turn
+        watch.take(event)
+    watch.turn()
+    assert told == []
+
+
 def test_how_the_engine_tries_again_is_no_evidence() -> None:
     text = "attempt 2 of 3: communication failed; once more with NCCL_P2P_DISABLE=1"
     line = LogLine(level="WARNING", source="engine", text=text, job=3, where="desk.py:90")
