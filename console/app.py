@@ -382,6 +382,14 @@ class AvatopApp(Replaying):
     async def action_quit(self) -> None:
         self.action_quit_console()
 
+    def action_command_palette(self) -> None:
+        """Open the palette, its line in the console's language."""
+        from textual.command import CommandPalette
+
+        if not isinstance(self.screen, CommandPalette):
+            said = t("Search for commands …")
+            self.push_screen(CommandPalette(id="--command-palette", placeholder=said))
+
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """The palette: the registry's actions, and the themes."""
         del screen

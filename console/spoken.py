@@ -22,6 +22,7 @@ _ENDS: Final = re.compile(r"((?<=[.!?])\s+|\n+)")
 _CLAUSES: Final = re.compile(r"(;\s+)")
 #: A sentence with figures or a reason in brackets behind it.
 _ASIDE: Final = re.compile(r"(.+?) \((.+)\)(\.?)", re.DOTALL)
+_LISTED: Final = re.compile(r"\S+(?: (?:or|and) \S+)+")
 _MOST: Final = 4000
 #: Sentences as earlier versions said them: recordings keep them.
 FORMER: Final = (
@@ -61,7 +62,7 @@ def _said(text: str, names: Mapping[str, str]) -> str:
 
 
 def _joined(template: str, values: Mapping[str, Any]) -> str:
-    for between in ("; ", ". "):
+    for between in ("; ", ". ", ", "):
         template = template.replace(between, t(between))
     said = template.format(**values)
     stop = t(". ")
@@ -93,8 +94,15 @@ def _looked_up(language: str, text: str) -> str:
         _sentence(language, text)
         or _one_by_one(language, text, _ENDS)
         or _one_by_one(language, text, _CLAUSES)
-        or text
+        or _choices(text)
     )
+
+
+def _choices(text: str) -> str:
+    """``one or other``, ``one and other``: names with our word between them."""
+    if not _LISTED.fullmatch(text):
+        return text
+    return text.replace(" or ", t(" or ")).replace(" and ", t(" and "))
 
 
 def _sentence(language: str, text: str) -> str | None:

@@ -15,6 +15,7 @@ import click
 from console.commands.say import json_option, print_json, tell
 from console.exits import BadInput, Failed
 from console.format import NA, clock, duration, fit, inert
+from console.spoken import spoken
 from engine.alerts.book import Book, BookError
 from engine.alerts.deliver import DeliveryError, deliver
 from engine.alerts.evaluate import Order
@@ -294,5 +295,5 @@ def _line(alert: Alert) -> str:
     flaps = ", flapping" if alert.flapping else ""
     return (
         f"{fit(alert.severity, 8)} {fit(alert.state, 12)} {since or NA:>8}  "
-        f"{inert(alert.id)}: {inert(alert.message)}{inert(by)}{until}{flaps}"
+        f"{inert(alert.id)}: {inert(spoken(alert.message))}{inert(by)}{until}{flaps}"
     )

@@ -16,7 +16,7 @@ from console.commands.attach import ANSWER_SECONDS, running_engine
 from console.commands.batch_follow import follow, hand_over, stored
 from console.commands.batch_page import page
 from console.commands.common import parameter_options, resolve_flags, source_options
-from console.commands.say import json_option, print_json, tell
+from console.commands.say import json_option, print_json, tell, tell_remark
 from engine.batch import report as reports
 from engine.batch.post import check as check_post
 from engine.batch.rows import BatchRow
@@ -110,7 +110,7 @@ def start(ctx: click.Context, /, detach: bool, as_json: bool, **options: Any) ->
     """
     spec, remarks = _spec(options)
     for remark in remarks:
-        tell(f"note: {remark}")
+        tell_remark(remark)
     if detach:
         data = hand_over(spec)
         if as_json:

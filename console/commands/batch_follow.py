@@ -12,9 +12,11 @@ from typing import Any, Final
 from console import exits
 from console import format as fmt
 from console.commands.batch_page import page
-from console.commands.say import print_json, tell
+from console.commands.say import print_json, tell, tell_remark
 from console.headless import engine_here, let_others_finish
+from console.i18n import n, t
 from console.signals import heard
+from console.spoken import spoken
 from console.stored import stored_jobs
 from console.version import version
 from engine.batch import report as reports
@@ -138,7 +140,7 @@ class _Follower:
             ended += sum(state == "alias" for state in self._states.values())
             left = "" if event.eta_seconds is None else f", {fmt.duration(event.eta_seconds)} left"
             took = "" if item.seconds is None else f" in {fmt.duration(item.seconds)}"
-            why = f": {item.error}" if item.error and item.state != "running" else ""
+            why = f": {spoken(item.error)}" if item.error and item.state != "running" else ""
             text = f"[{ended}/{event.total}{left}] {item.name} {item.state}{took}{why}"
             tell(fmt.inert(text))
 
@@ -182,9 +184,11 @@ def _told(reply: Reply) -> None:
         raise _ERRORS.get(reply.state or "", exits.Failed)(reply.message)
     tell(f"avatop: {reply.message}")
     for remark in reply.data.get("remarks", ()):
-        tell(fmt.inert(f"note: {remark['text']}"))
+        tell_remark(fmt.inert(spoken(str(remark["text"]))))
     lines = reply.data.get("lines")
     if lines:
         count = len(lines["lines"])
-        how = "one pipeline" if lines["kind"] == "pipeline" else fmt.plural(count, "line")
-        tell(fmt.inert(f"note: {how}: {lines['why']}."))
+        pipeline = lines["kind"] == "pipeline"
+        how = t("one pipeline") if pipeline else n("{count} line", "{count} lines", count)
+        why = spoken(str(lines["why"]))
+        tell_remark(fmt.inert(t("{lines}: {why}.", lines=how, why=why)))

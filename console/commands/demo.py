@@ -10,7 +10,7 @@ from typing import Any, Final
 import click
 
 from console.commands.common import parameter_options, resolve_flags
-from console.commands.say import json_option, tell
+from console.commands.say import json_option, tell_remark
 from console.exits import Failed
 
 PROMPT: Final = (
@@ -39,7 +39,7 @@ def demo(ctx: click.Context, /, headless: bool, as_json: bool, **flags: Any) -> 
     given = {name: value for name, value in flags.items() if value is not None}
     resolved = resolve_flags({**sample_flags(given), **given}, None, None)
     for remark in resolved.remarks:
-        tell(f"note: {remark}")
+        tell_remark(remark)
     from console.commands.console import has_terminal, open_console
 
     if headless or as_json or not has_terminal():

@@ -11,6 +11,7 @@ import click
 
 from console.commands.say import json_option, print_json, tell
 from console.format import NA, fit, fit_left, gib, inert, number
+from console.spoken import spoken
 from engine.messages import DeviceReading
 from engine.telemetry.devices import pick_source
 from engine.telemetry.processes import Seen, survey
@@ -65,7 +66,7 @@ def ps(as_json: bool) -> None:
     for seen in found:
         click.echo(_process_line(seen))
         for line in seen.evidence:
-            click.echo(f"{'':>10}{seen.kind}: {line}")
+            click.echo(f"{'':>10}{seen.kind}: {spoken(line)}")
 
 
 def _look(*, settle: bool) -> tuple[str, str | None, Sequence[DeviceReading]]:

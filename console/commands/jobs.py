@@ -10,6 +10,7 @@ import click
 from console import format as fmt
 from console.commands.say import json_option, print_json, tell
 from console.progress import memory
+from console.spoken import spoken
 from console.stored import stored_jobs
 from engine.messages import JobRow
 
@@ -44,7 +45,7 @@ def _object(row: JobRow) -> dict[str, Any]:
 
 def _line(row: JobRow) -> str:
     fps = fmt.NA if row.fps is None else fmt.significant(row.fps)
-    end = row.output if row.error is None else row.error
+    end = row.output if row.error is None else spoken(row.error)
     return (
         f"{row.id:>4}  {row.state:<13} {row.mode:<7} {row.size:<9} "
         f"{fmt.fraction(row.clip, row.clips):>9} {fps:>6} {memory(row.peak_bytes):>9}  "

@@ -10,6 +10,7 @@ import click
 from console.commands.say import json_option, print_json, tell
 from console.exits import FAILED, REFUSED, Refused
 from console.format import NA, fit, gib, inert
+from console.spoken import spoken
 from engine.guard.evidence import holders
 from engine.guard.kill import Audit, ReadOnlyRefused, Waits
 from engine.guard.plan_reap import Done
@@ -108,7 +109,7 @@ def _print(report: Report) -> None:
             click.echo(line)
     for item in report.leaks:
         detail = item.detail or item.leak.doubt or item.leak.what
-        click.echo(f"/dev/shm/{inert(item.leak.name)}  {item.result}: {inert(detail)}")
+        click.echo(f"/dev/shm/{inert(item.leak.name)}  {item.result}: {inert(spoken(detail))}")
     if report.dry_run:
         tell("Nothing was touched. To do it: avatop reap --yes")
 
@@ -120,12 +121,12 @@ def _lines(done: Done) -> Iterator[str]:
     text = f"{result}: {body['detail']}" if body["detail"] else result
     yield (
         f"{body['pid']:>8}  {fit(body['class'], 15)} {fit(body['action'], 10)} {freed:>9}  "
-        f"{inert(text)}"
+        f"{inert(spoken(text))}"
     )
     if body["command"]:
         yield f"{'':>10}{inert(body['command'])[:160]}"
     for line in done.step.verdict.evidence:
         if line != body["detail"]:
-            yield f"{'':>10}- {inert(line)}"
+            yield f"{'':>10}- {inert(spoken(line))}"
     if body["next"]:
         yield f"{'':>10}next: {inert(body['next'])}"

@@ -17,7 +17,7 @@ import click
 from console import exits
 from console.commands.common import parameter_options, resolve_flags, source_options
 from console.commands.release_show import history, list_command, show, status, weights
-from console.commands.say import json_option, print_json, tell
+from console.commands.say import json_option, print_json, tell, tell_remark
 from console.format import inert
 from engine.messages import Event, ReleaseChanged, Reply
 from engine.messages.commands import ReleaseCommand
@@ -91,7 +91,7 @@ def add(
     flags["prompt"] = DEFAULT_PROMPT  # a job's own: no remark about its absence
     resolved = resolve_flags(flags, file, preset, required=("ckpt_dir",))
     for remark in resolved.remarks:
-        tell(f"note: {remark}")
+        tell_remark(remark)
     whole = resolved.request.to_dict()
     said = {name for name, source in resolved.sources.items() if source != "default"}
     options = {

@@ -17,6 +17,7 @@ from console.commands.say import json_option, print_json, tell
 from console.exits import BadInput, Failed
 from console.format import NA, clock, fit, inert, significant
 from console.progress import memory
+from console.spoken import spoken
 from console.stored import stored_jobs
 from engine.release.evidence import Evidence
 from engine.release.export import nginx
@@ -153,7 +154,7 @@ def history(version: str | None, at: str | None, as_json: bool) -> None:
         note = entry.detail.get("note") or ""
         click.echo(
             f"{_when(entry.t)}  {fit(entry.version, 16)} {fit(entry.kind, 20)} "
-            f"{fit(entry.by, 12)} {inert(str(note))}"
+            f"{fit(entry.by, 12)} {inert(spoken(str(note)))}"
         )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from console.commands.common import parameter_options, resolve_flags, source_options
-from console.commands.say import json_option, tell
+from console.commands.say import json_option, tell_remark
 from console.exits import BadInput
 
 
@@ -57,7 +57,7 @@ def run(
         raise BadInput(str(error)) from error
     resolved = resolve_flags(flags, file, preset)
     for remark in resolved.remarks:
-        tell(f"note: {remark}")
+        tell_remark(remark)
     from console.headless import run_headless
 
     ctx.exit(run_headless(resolved.request, as_json, post, post_timeout))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from console.i18n import t
 from console.spoken import spoken
 
 if TYPE_CHECKING:
@@ -28,6 +29,11 @@ def print_json(body: Mapping[str, Any]) -> None:
 def tell(text: str) -> None:
     """A line for the person, on stderr."""
     click.echo(spoken(text), err=True)
+
+
+def tell_remark(text: str) -> None:
+    """A remark on what was asked for, on stderr."""
+    tell(t("note: {remark}", remark=spoken(text)))
 
 
 def tell_reply(reply: Reply, as_json: bool) -> None:

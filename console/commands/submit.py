@@ -11,7 +11,7 @@ import click
 from console import exits
 from console.commands.attach import ANSWER_SECONDS, running_engine
 from console.commands.common import parameter_options, resolve_flags, source_options
-from console.commands.say import json_option, tell, tell_reply
+from console.commands.say import json_option, tell_remark, tell_reply
 from engine.jobs.paths import Places
 from engine.jobs.store import JobStore, StoreError
 from engine.messages import Cancel, Submit
@@ -39,7 +39,7 @@ def submit(
     """
     resolved = resolve_flags(flags, file, preset)
     for remark in resolved.remarks:
-        tell(f"note: {remark}")
+        tell_remark(remark)
     from console.version import version
     from engine.remote.spawn import EngineNotStarted, attach_or_spawn
 

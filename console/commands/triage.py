@@ -12,6 +12,7 @@ import click
 from console.commands.say import json_option, print_json, tell
 from console.exits import BadInput
 from console.format import inert
+from console.spoken import spoken
 from engine.triage import Classifier, Finding
 from engine.triage.classifier import Watcher, feed_bytes, feed_end
 from engine.triage.reader import LineSplitter, chunks, follow
@@ -95,5 +96,5 @@ def _paragraph(finding: Finding) -> str:
         f"{finding.role:<6} {finding.class_}  {where}{rank}, {finding.severity},"
         f" {finding.confidence:.0%} sure"
     )
-    remedies = [f"         - {remedy.text}" for remedy in finding.remedies]
-    return "\n".join([head, f"       {finding.cause}", *remedies])
+    remedies = [f"         - {spoken(remedy.text)}" for remedy in finding.remedies]
+    return "\n".join([head, f"       {spoken(finding.cause)}", *remedies])

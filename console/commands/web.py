@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from console.commands.common import parameter_options, resolve_flags, source_options
-from console.commands.say import tell
+from console.commands.say import tell, tell_remark
 from console.exits import BadInput, Failed
 
 _MISSING = "the web door needs gradio: pip install 'avatop[web]'"
@@ -59,7 +59,7 @@ def web(
     place = where(host, port, os.environ.get(token_env) or None, allow_host)
     door = Door(places, version(), resolved.request, Uploads(places.state / "web"))
     for remark in resolved.remarks:
-        tell(f"note: {remark}")
+        tell_remark(remark)
     tell(f"avatop: open {place.url}")
     try:
         serve(door, place)

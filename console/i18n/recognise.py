@@ -19,6 +19,7 @@ _LEAST: Final = 4
 _WORDS: Final = r"(?:(?!;\s|[.!?]\s|\n).)+?"
 _SENTENCES: Final = ".+?"
 _END: Final = "(?<![.:;,])"  # it never ends in what belongs to the sentence
+_QUOTES: Final = ('"', "'", "`")
 _ENDS: Final = frozenset({";", "(", ",", ".", ":"})
 #: Longer texts are no sentence of ours.
 _LONGEST: Final = 4000
@@ -71,14 +72,17 @@ class Templates:
                     out.append(f"(?P={name})")
                 elif name is not None:
                     seen.add(name)
-                    out.append(f"(?P<{name}>{_kind(literal, next_one)}){_END}")
+                    end = "" if next_one[:1] in _QUOTES else _END
+                    out.append(f"(?P<{name}>{_kind(literal, next_one)}){end}")
             pattern = self._compiled[known.template] = re.compile("".join(out), re.DOTALL)
         return pattern
 
 
 def _kind(before: str, after: str) -> str:
     """A value may be several sentences behind a colon, in brackets, and before a clause's end."""
-    begins = before.endswith((": ", "(", "; ")) or (not before and after[:2].strip() in _ENDS)
+    begins = before.endswith((": ", "(", "; ", *_QUOTES)) or (
+        not before and after[:2].strip() in _ENDS
+    )
     return _SENTENCES if begins else _WORDS
 
 
