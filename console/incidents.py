@@ -37,7 +37,7 @@ class Incident:
     @property
     def began(self) -> float:
         """When it came up, in Unix seconds."""
-        return (self.what.since if isinstance(self.what, AlertChanged) else 0.0) or self.what.t
+        return self.what.since or self.what.t
 
     @property
     def over(self) -> bool:

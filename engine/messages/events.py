@@ -207,6 +207,7 @@ class FindingRaised(Event):
     evidence: tuple[str, ...] = ()  # untrusted log lines
     remedies: tuple[Remedy, ...] = ()
     resolved: bool = False
+    since: float = 0.0  # of a resolved one: when it was raised; else 0, and ``t`` says it
 
 
 @dataclass(frozen=True, kw_only=True)

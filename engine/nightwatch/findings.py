@@ -32,7 +32,7 @@ from engine.messages import (
 )
 from engine.nightwatch.figures import Figures
 from engine.nightwatch.kept import Kept
-from engine.nightwatch.words import raised, stopped, with_go_on
+from engine.nightwatch.words import over, raised, stopped, with_go_on
 from engine.triage.classifier import Classifier, Watcher
 
 READ_SECONDS: Final = 1.0
@@ -254,7 +254,7 @@ class FindingsWatch:
     def _settle(self, found: Iterable[FindingRaised]) -> None:
         """What was found on the way stands in nobody's way any more."""
         for event in found:
-            self._say(FindingRaised(**{**vars(event), "t": time.time(), "resolved": True}))
+            self._say(over(event))
 
 
 def _worth(event: LogLine) -> bool:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -33,7 +32,7 @@ from engine.nightwatch import disk
 from engine.nightwatch.checkpoints import FileWatch, files_of
 from engine.nightwatch.clock import ClockWatch
 from engine.nightwatch.survey import Survey
-from engine.nightwatch.words import remedies_of
+from engine.nightwatch.words import over, remedies_of
 from engine.preflight import Prepared
 from engine.sentence import sentence
 
@@ -144,7 +143,7 @@ class Night:
             await asyncio.to_thread(self._store.audit, "finding.ack", finding=found.id, by=by)
         except StoreError as error:
             return Reply(False, str(error))
-        self._bus.publish(dataclasses.replace(found, t=time.time(), resolved=True))
+        self._bus.publish(over(found))
         target = found.id if found.job is None else f"job {found.job}"
         self._bus.publish(Audited(action="ack", by=by, target=target, result=found.finding))
         return Reply(True, sentence("{target} is acknowledged", target=found.id), state="seen")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -139,6 +140,12 @@ def stopped(row: JobRow) -> FindingRaised:
         job=row.id,
         remedies=(GO_ON if row.state == "interrupted" else _AGAIN,),
     )
+
+
+def over(finding: FindingRaised) -> FindingRaised:
+    """The same, settled now."""
+    since = finding.since or finding.t
+    return dataclasses.replace(finding, t=time.time(), since=since, resolved=True)
 
 
 def with_go_on(finding: FindingRaised) -> FindingRaised:
