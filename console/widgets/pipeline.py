@@ -20,11 +20,13 @@ from console.spoken import duty
 from console.state import Model
 from console.widgets.lines import Lines
 from console.widgets.paint import Paint, Row
+from engine.geometry import BLOCK_FRAMES
 from engine.messages import JobRow, StepDone
 
-RECENT: Final = 8  # steps that a stage's pace is judged by
+RECENT: Final = 24  # steps that a stage's pace is judged by
 BLOCKS_SHOWN: Final = 24  # steps of the slowest stage that a row of time covers
 STAGE_ROWS: Final = 8  # rows of time at most
+_LEVELS: Final = "▁▂▃▄▅▆▇█"  # how busy a stage is, in one cell
 
 
 @dataclass(frozen=True)
@@ -32,39 +34,60 @@ class Stage:
     """One rank of the pipeline at the moment.
 
     Args:
+        block: the one it ended last; None before its first.
+        phase: what the rank is at.
+        seconds: median of what it worked on each of the last blocks; 0 before its first.
         busy: part of the last steps' time that it worked (0…1); None after one step alone.
-        seconds: median of the last steps.
     """
 
     rank: int
     device: str
     role: str
-    step: StepDone
+    phase: str
+    block: int | None
     seconds: float
     busy: float | None
     steps: Sequence[StepDone]
 
 
 def stages(model: Model, job: JobRow) -> list[Stage]:
-    """The ranks of a job that denoise, in their order."""
+    """The ranks of a job that denoise, in their order: by its plan, and by what they told."""
     names = model.machines.names()
-    found = [track for track in model.tracks.values() if track.job == job.id and track.steps]
+    planned = _planned(model, job)
+    found = [track for track in model.tracks.values()
+             if track.job == job.id and (track.steps or track.rank in planned)]  # fmt: skip
     return [_stage(track, names) for track in sorted(found, key=lambda track: track.rank)]
 
 
+def _planned(model: Model, job: JobRow) -> set[int]:
+    plan = model.plans.get(job.id) or {}
+    return {stage["rank"] for stage in plan.get("stages", ())}
+
+
 def _stage(track: Track, names: dict[str, str]) -> Stage:
-    recent = list(track.steps)[-RECENT:]
+    change = track.change
+    device = names.get(change.device_uuid or "", "") if change else ""
+    role, phase = (change.role, change.phase) if change else ("", "spawned")
+    if not track.steps:
+        return Stage(track.rank, device, role, phase, None, 0.0, None, track.steps)
+    recent = [track.steps[n] for n in range(-min(len(track.steps), RECENT), 0)]
     last = recent[-1]
     length = last.t - (recent[0].t - recent[0].seconds)
     busy = None
     if len(recent) > 1 and length > 0:
         busy = min(sum(step.seconds for step in recent) / length, 1.0)
-    change = track.change
-    device = names.get(change.device_uuid or "", "") if change else ""
-    return Stage(
-        track.rank, device, change.role if change else "", last,
-        statistics.median(step.seconds for step in recent), busy, track.steps,
-    )  # fmt: skip
+    pace = _seconds_per_block(recent)
+    return Stage(track.rank, device, role, phase, last.block, pace, busy, track.steps)
+
+
+def _seconds_per_block(recent: Sequence[StepDone]) -> float:
+    """The median time for a block: a rank may do several steps of it, or parts of several."""
+    worked: dict[int, list[float]] = {}
+    for step in recent:
+        worked.setdefault(step.block, []).append(step.seconds)
+    # The first and the last may be there in part.
+    whole = max(statistics.multimode(map(len, worked.values())))
+    return statistics.median(sum(told) for told in worked.values() if len(told) == whole)
 
 
 def bottleneck(found: Sequence[Stage], percent: float) -> tuple[Stage, float] | None:
@@ -73,9 +96,9 @@ def bottleneck(found: Sequence[Stage], percent: float) -> tuple[Stage, float] | 
     Args:
         percent: what the slowest may take longer than the fastest without being told.
     """
-    if len(found) < 2:
+    ordered = sorted((s for s in found if s.block is not None), key=lambda stage: stage.seconds)
+    if len(ordered) < 2:
         return None
-    ordered = sorted(found, key=lambda stage: stage.seconds)
     slowest = ordered[-1]
     if slowest.seconds <= ordered[0].seconds * (1 + percent / 100):
         return None
@@ -96,83 +119,145 @@ class Pipeline(Lines):
         lines = [strip(self.paint, self.model, job, found, late, width).strip()]
         if height > 1:
             slowest = sorted(found, key=lambda stage: -stage.seconds)[: height - 1]
-            shown = [stage for stage in found if stage in slowest]
+            shown = [stage for stage in found if stage in slowest and stage.steps]
             lines += times(self.paint, shown, late, width)
         return lines
 
     def rows_wanted(self) -> int:
         """Rows of time that there is something to show in."""
         job = self.model.current_job()
-        return min(len(stages(self.model, job)), STAGE_ROWS) if job is not None else 0
+        if job is None:
+            return 0
+        return min(sum(t.job == job.id and bool(t.steps) for t in self.model.tracks.values()),
+                   STAGE_ROWS)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Way:
+    """One way to write the strip, by what it gives up for want of room.
+
+    Args:
+        names: "all" devices by their names, or "first" alone and the others' numbers, or "none".
+        bar: cells of each stage's bar; 0 leaves only the blocks.
+        told: of the bottleneck: "long", "short" (by how much), "word", "sign".
+        vae: the VAE's block is told too. title: the strip has a name.
+    """
+
+    names: str
+    bar: int
+    told: str
+    vae: bool = True
+    title: bool = True
+
+
+#: From the fullest to the barest; within each the figures at the right edge give way first.
+_WAYS: Final = (
+    (
+        _Way("all", 4, "long"), _Way("first", 4, "long"), _Way("first", 4, "short"),
+        _Way("first", 2, "short"),
+    ),
+    (
+        _Way("first", 1, "short"), _Way("first", 1, "word"), _Way("first", 1, "word", vae=False),
+        _Way("none", 1, "word", vae=False),
+    ),
+    (_Way("none", 0, "short", vae=False), _Way("none", 0, "word", vae=False)),
+    (_Way("none", 0, "word", vae=False, title=False),),
+    (_Way("none", 1, "sign", vae=False), _Way("none", 0, "sign", vae=False)),
+)  # fmt: skip
 
 
 def strip(
     paint: Paint, model: Model, job: JobRow, found: Sequence[Stage],
     late: tuple[Stage, float] | None, width: int,
 ) -> Row:  # fmt: skip
-    """Every stage in one row: how busy it is, and the block it was at."""
-    row = paint.row(width).put(f" {t('pipeline')} ", "title")
-    right = _rates(paint, model, job, width)
-    told = _told(paint, late, width)
-    inline = late is not None and 70 <= width < 130
-    vae = model.blocks.get(job.id)
-    after = 10 if vae is not None and width >= 100 else 0
-    room = width - right.x - row.x - told.x - after - (12 if inline else 2)
-    if room < len(found) * 9:  # the stages matter more than what is told about one
-        room, told = room + told.x, paint.row(0)
-    each = room // max(len(found), 1)
-    if each < 9 and len(found) > 1:
-        return _blocks(row, found, late, width - right.x).right(right)
-    bar = 4 if each >= 15 else 3 if each >= 13 else 2 if each >= 11 else 1
-    for number, stage in enumerate(found):
-        if row.x + 8 + bar > width - right.x:
-            row.put(" …", "faint")
-            break
-        slow = late is not None and late[0].rank == stage.rank
-        gap = " → " if each >= 11 else "  "
-        row.put(gap if number else " ", "faint").put(f"{stage.rank} ", "soft")
-        row.cells(_bar(paint, stage.busy, bar, slow))
-        row.put(f"{stage.step.block}", "state.watch" if slow else "text")
-        if slow and inline and late is not None:
-            row.put(f" ◀ +{fmt.significant(late[1] * 1000)} ms", "state.watch")
-    if after and vae is not None and row.x + after < width - right.x:
-        row.put(" → ", "faint").put("VAE ", "soft").put(f"{vae.block}")
-    if told.x and row.x + told.x < width - right.x:
-        row.add(told)
-    return row.right(right)
+    """Every stage in one row: how busy it is, the block it was at, and who holds up the others."""
+    if not found:  # the ranks are not known yet
+        row = paint.row(width).put(f" {t('pipeline')}  ", "title").state(job.state)
+        return row.right(_rates(paint, model, job, width, 2))
+    vae = _vae(model, job, found)
+    for number, ways in enumerate(_WAYS):
+        for kept in (2, 1, 0) if number else (2, 1):
+            right = _rates(paint, model, job, width, kept)
+            for way in ways:
+                # One cell wider than allowed shows what would have been cut.
+                row = _written(paint.row(width - right.x), way, found, late, vae)
+                if row.x < row.width:
+                    row.width = width
+                    return row.right(right)
+    return _written(paint.row(width), _WAYS[-1][-1], found, late, vae)
 
 
-def _blocks(row: Row, found: Sequence[Stage], late: tuple[Stage, float] | None, end: int) -> Row:
-    """Many stages in little room: the block each is at, in their order."""
+def _written(
+    row: Row, way: _Way, found: Sequence[Stage], late: tuple[Stage, float] | None, vae: str
+) -> Row:
+    row.put(f" {t('pipeline')}  " if way.title else " ", "title")
     for number, stage in enumerate(found):
-        text = f"{stage.step.block}"
-        if row.x + len(text) + (2 if number < len(found) - 1 else 0) > end:
-            return row.put("…", "faint")
         slow = late is not None and late[0].rank == stage.rank
-        row.put(f"{text} ", "state.watch" if slow else "text")
+        if number:
+            row.put(" → " if way.bar > 1 else "  " if way.bar else " ", "faint")
+        if way.bar:
+            row.put(_label(stage, way.names, number) + " ", "soft")
+            _bar(row, stage, way.bar, slow)
+        at = "·" if stage.block is None else f"{stage.block}"
+        row.put(at, "state.watch" if slow else "text")
+        if slow and late is not None and way.told != "long":
+            row.put(_short(late[1], way.told), "state.watch")
+    if way.vae and vae:
+        row.put(" → ", "faint").put(vae, "soft")
+    if late is not None and way.told == "long":
+        row.put(_long(late), "state.watch")
     return row
 
 
-def _told(paint: Paint, late: tuple[Stage, float] | None, width: int) -> Row:
-    """Who holds the others up, and by how much."""
-    row = paint.row(width)
-    if late is None or width < 130:  # narrower: beside the stage itself
-        return row
+def _label(stage: Stage, names: str, number: int) -> str:
+    """The device where it has a number, else the rank; in short, the number alone."""
+    whole = stage.device or t("rank {rank}", rank=stage.rank)
+    if names == "all" or (names == "first" and not number):
+        return whole
+    return stage.device.rpartition(" ")[2] or f"{stage.rank}"
+
+
+def _short(extra: float, told: str) -> str:
+    if told == "sign":
+        return " ◀"
+    if told == "word":
+        return f" ◀ {t('bottleneck')}"
+    said = t("bottleneck by {extra} ms", extra=fmt.significant(extra * 1000))
+    return f" ◀ {said}"
+
+
+def _long(late: tuple[Stage, float]) -> str:
+    """Who holds the others up, by how much, and than what."""
     stage, extra = late
     where = t("bottleneck: rank {rank}", rank=stage.rank)
     if stage.device:
         where = t("bottleneck: rank {rank} on {device}", rank=stage.rank, device=stage.device)
-    return row.put(f"  ◀ {where} +{fmt.significant(extra * 1000)} ms", "state.watch")
+    over = t("{extra} ms a block more than the next", extra=fmt.significant(extra * 1000))
+    return f"   ◀ {where}, {over}"
 
 
-def _rates(paint: Paint, model: Model, job: JobRow, width: int) -> Row:
+def _vae(model: Model, job: JobRow, found: Sequence[Stage]) -> str:
+    """The block that was decoded last, and where, if that is no stage's device."""
+    done = model.blocks.get(job.id)
+    if done is None:
+        return ""
+    rank = (model.plans.get(job.id) or {}).get("vae_rank")
+    track = model.tracks.get((job.id, rank)) if isinstance(rank, int) else None
+    if track is None or any(stage.rank == rank for stage in found):
+        return f"VAE {done.block}"
+    device = model.machines.names().get((track.change and track.change.device_uuid) or "", "")
+    return f"VAE {device or t('rank {rank}', rank=rank)} {done.block}"
+
+
+def _rates(paint: Paint, model: Model, job: JobRow, width: int, kept: int) -> Row:
+    """Figures at the right edge: how fast (1), and which clip is safe (2)."""
     right = paint.row(width)
-    block, clip = model.blocks.get(job.id), model.clips.get(job.id)
-    if job.fps is not None:
-        right.number(job.fps, "fps").put("  ")
-    if block is not None and width >= 100:
-        right.put(t("block") + " ", "soft").number(block.seconds, "s").put("  ")
-    if clip is not None:
+    if kept and job.fps is not None:
+        right.put("  ").number(job.fps, "fps").put("  ")
+        if kept > 1 and width >= 100 and job.fps > 0:
+            right.put(t("block") + " ", "soft").number(BLOCK_FRAMES / job.fps, "s").put("  ")
+    clip = model.clips.get(job.id)
+    if kept > 1 and clip is not None:
         number = clip.clip + 1
         said = t("clip {number} on disk", number=number)
         right.put(said if width >= 100 else t("clip {number}", number=number), "soft")
@@ -180,13 +265,19 @@ def _rates(paint: Paint, model: Model, job: JobRow, width: int) -> Row:
     return right
 
 
-def _bar(paint: Paint, busy: float | None, width: int, late: bool) -> list[tuple[str, str]]:
-    """How busy a stage is; the blank part of it are its bubbles."""
-    filled = width if busy is None else min(max(round(busy * width), 1), width)
+def _bar(row: Row, stage: Stage, width: int, late: bool) -> None:
+    """How busy a stage is; the blank part of it are its bubbles. Before its first block: why."""
     role = "state.watch" if late else "state.good"
-    full, left, right = ("█", "▕", "▏") if paint.unicode else ("#", "[", "]")
-    return [(left, "faint"), *[(full, role)] * filled, *[(" ", "text")] * (width - filled),
-            (right, "faint")]  # fmt: skip
+    filled = width if stage.busy is None else min(max(round(stage.busy * width), 1), width)
+    row.put("▕", "faint")
+    if stage.block is None:
+        look = fmt.state(stage.phase)
+        row.put(look.shape.ljust(width), look.role)
+    elif width == 1 and stage.busy is not None:
+        row.put(_LEVELS[min(int(stage.busy * len(_LEVELS)), len(_LEVELS) - 1)], role)
+    else:
+        row.put("█" * filled, role).put(" " * (width - filled))
+    row.put("▏", "faint")
 
 
 def times(
@@ -199,10 +290,10 @@ def times(
     if not found:
         return []
     slowest = max(stage.seconds for stage in found)
-    newest = int(max(stage.step.t for stage in found))
+    newest = int(max(stage.steps[-1].t for stage in found))
     names = max(fmt.cells(_name(stage)) for stage in found) + 2
     label = min(names, max(width // 4, 10))
-    cells = width - label - 20
+    cells = width - label - 30
     if cells < 10:
         return []
     span = min(max(slowest * BLOCKS_SHOWN, 4.0), 60.0)
@@ -214,7 +305,8 @@ def times(
         _blocks_of_time(paint, row, stage, newest - span, span / cells, cells, slow)
         row.to(end).put("  ")
         busy = None if stage.busy is None else stage.busy * 100
-        row.whole(busy, "%", width=3).put("  ").number(stage.seconds, "s", width=5)
+        row.whole(busy, "%", width=3).put(f" {t('busy')}  ", "soft")
+        row.number(stage.seconds, "s", width=5).put(f" {t('a block')}", "soft")
         lines.append(row.strip())
     return lines
 

@@ -80,8 +80,10 @@ def test_a_stage_that_waits_has_bubbles_and_the_slowest_is_named() -> None:
     for width in (40, 80, 120, 200):
         text = pipeline.strip(paint, model, job, found, late, width).text()
         assert len(text) <= width
-        assert all(f"{stage.step.block}" in text for stage in found)
-    assert "rank 3 on GPU 3" in pipeline.strip(paint, model, job, found, late, 200).text()
+        assert all(f"{stage.block}" in text for stage in found)
+        assert "bottleneck" in text
+    text = pipeline.strip(paint, model, job, found, late, 200).text()
+    assert "rank 3 on GPU 3, 4.00 ms a block more than the next" in text
 
 
 def test_rows_of_time_show_when_a_stage_worked() -> None:
@@ -107,8 +109,30 @@ def test_every_stage_is_told_in_eighty_columns(stages: int) -> None:
     job = model.current_job()
     assert job is not None
     found = pipeline.stages(model, job)
-    text = pipeline.strip(Paint(load("signature")), model, job, found, None, 80).text()
-    assert all(f"{stage.step.block}" in text for stage in found)
+    for width in (80, 120):
+        late = pipeline.bottleneck(found, 1.0)
+        text = pipeline.strip(Paint(load("signature")), model, job, found, late, width).text()
+        assert all(f"{stage.block}" in text for stage in found)
+        assert "◀ bottleneck" in text
+
+
+def test_a_ring_s_ranks_and_those_before_their_first_block_are_stages_too() -> None:
+    model = told(Stage(gpus=3), seconds=1)
+    job = model.current_job()
+    assert job is not None
+    model.tracks[17, 1].steps.clear()
+    for rank, cut in ((0, 0.2), (2, 0.3)):  # each has half of every step's layers
+        model.tracks[17, rank].steps.clear()
+        for n in range(40):
+            step = StepDone(job=17, rank=rank, step=n % 4, block=n // 4, seconds=cut, t=100.0 + n)
+            model.tracks[17, rank].steps.append(step)
+    found = pipeline.stages(model, job)
+    assert [(s.rank, s.block) for s in found] == [(0, 9), (1, None), (2, 9)]
+    late = pipeline.bottleneck(found, 2.0)
+    assert late is not None
+    assert (late[0].rank, late[1]) == (2, pytest.approx(0.4))  # four steps of a block
+    text = pipeline.strip(Paint(load("signature")), model, job, found, late, 120).text()
+    assert "1 ▕●   ▏·" in text
 
 
 @pytest.mark.parametrize(("width", "room"), [(80, 12), (120, 22), (200, 26)])
