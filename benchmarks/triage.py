@@ -2,7 +2,7 @@
 
     python -m benchmarks.triage accuracy EXCERPTS.jsonl --seed 5 --half develop
     python -m benchmarks.triage accuracy EXCERPTS.jsonl --seed 5 --half aside --save
-    python -m benchmarks.triage accuracy tests/triage/fresh.jsonl --half all --save fresh
+    python -m benchmarks.triage accuracy FRESH.jsonl --half all --save fresh
     python -m benchmarks.triage chatter
     python -m benchmarks.triage speed
 
