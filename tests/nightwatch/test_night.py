@@ -117,10 +117,8 @@ async def test_orders_about_alerts_reach_those_who_judge_and_are_recorded(world:
     found = FindingRaised(id="job3-x", finding="x", severity="error", cause="why", job=3)
     world.bus.publish(found)
     assert (await world.night.answer(Acknowledge(alert="job3-x", by="kim"))).ok
-    assert (world.of(FindingRaised)[-1].resolved, world.of(FindingRaised)[-1].since) == (
-        True,
-        found.t,
-    )
+    settled = world.of(FindingRaised)[-1]
+    assert (settled.resolved, settled.since) == (True, found.t)
     assert world.bus.finding("job3-x") is None
     assert (await world.night.answer(Acknowledge(alert="hot-1", by="kim"))).ok
     by_rule = Silence(alert="temperature-high", seconds=60.0, by="kim")
