@@ -275,7 +275,7 @@ class IncidentDetails(Details):
             if what.by:
                 facts.append(Fact(t("by"), what.by))
             if what.state == "silenced" and what.until is not None:
-                facts.append(Fact(t("silent until"), fmt.clock(what.until)))
+                facts.append(Fact(t("silent until"), fmt.moment(what.until, self.model.now)))
             if what.flapping:
                 facts.append(Fact(t("flapping"), t("told once more, then held until it is quiet")))
         if found is not None:
