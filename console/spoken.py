@@ -127,9 +127,8 @@ def _one_by_one(language: str, text: str, ends: re.Pattern[str]) -> str | None:
         return None
     told = [_looked_up(language, part) for part in parts[::2]]
     said = [None if new == old else new for new, old in zip(told, parts[::2], strict=True)]
-    known = len(said) - said.count(None)
-    if 2 * known < len(said):  # somebody else's text, in which words of ours occur
-        return None
+    if said[0] is None or 2 * said.count(None) > len(said):
+        return None  # somebody else's text, in which words of ours occur
     out = []
     for at, (new, old) in enumerate(zip(said, parts[::2], strict=True)):
         out.append(old if new is None else new)

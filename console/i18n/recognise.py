@@ -16,8 +16,9 @@ from typing import Final
 #: Characters of its own, spaces not counted, that a template needs: fewer would fit anything.
 _LEAST: Final = 4
 #: What a value is where it stands alone in its sentence, and where it is one itself.
-_WORDS: Final = r"(?:(?!;\s|[.!?]\s|\n).)+?"
+_WORDS: Final = r"(?:(?!;\s|[.!?:]\s|\n).)+?"
 _SENTENCES: Final = ".+?"
+_FIGURE: Final = r"[-+]?\d(?:[\d.,]*\d)?(?:e[-+]?\d+)?%?"  # of a template that formats it
 _END: Final = "(?<![.:;,])"  # it never ends in what belongs to the sentence
 _QUOTES: Final = ('"', "'", "`")
 _ENDS: Final = frozenset({";", "(", ",", ".", ":"})
@@ -30,7 +31,7 @@ class _Known:
     template: str
     own: int  # characters that are the template's own
     longest: str  # a piece of it that every text made from it holds
-    parts: tuple[tuple[str, str | None], ...]  # literal text, the name of what follows it
+    parts: tuple[tuple[str, str | None, bool], ...]  # literal text, what follows: name, a figure?
 
 
 @dataclass(frozen=True)
@@ -65,15 +66,16 @@ class Templates:
         if pattern is None:
             seen: set[str] = set()
             out = []
-            after = [literal for literal, _ in known.parts[1:]] + [""]
-            for (literal, name), next_one in zip(known.parts, after, strict=True):
+            after = [literal for literal, _, _ in known.parts[1:]] + [""]
+            for (literal, name, figure), next_one in zip(known.parts, after, strict=True):
                 out.append(re.escape(literal))
                 if name in seen:
                     out.append(f"(?P={name})")
                 elif name is not None:
                     seen.add(name)
-                    end = "" if next_one[:1] in _QUOTES else _END
-                    out.append(f"(?P<{name}>{_kind(literal, next_one)}){end}")
+                    end = "" if figure or next_one[:1] in _QUOTES else _END
+                    kind = _FIGURE if figure else _kind(literal, next_one)
+                    out.append(f"(?P<{name}>{kind}){end}")
             pattern = self._compiled[known.template] = re.compile("".join(out), re.DOTALL)
         return pattern
 
@@ -96,11 +98,13 @@ def plain(template: str) -> str:
 
 def _known(template: str) -> _Known | None:
     try:
-        parsed = [(text, name) for text, name, _, _ in string.Formatter().parse(template)]
+        parsed = [
+            (text, name, bool(spec)) for text, name, spec, _ in string.Formatter().parse(template)
+        ]
     except ValueError:
         return None
-    names = [name for _, name in parsed if name is not None]
-    literals = [text for text, _ in parsed]
+    names = [name for _, name, _ in parsed if name is not None]
+    literals = [text for text, _, _ in parsed]
     own = sum(len("".join(text.split())) for text in literals)
     if not names or own < _LEAST or not all(name.isidentifier() for name in names):
         return None

@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 import pynvml
 
 from engine.messages import DeviceReading, ProcessReading
+from engine.sentence import sentence
 from engine.telemetry.processes import ProcessTable
 
 T = TypeVar("T")
@@ -81,10 +82,10 @@ class NvmlSource:
             nvml.nvmlInit()
             count = int(nvml.nvmlDeviceGetCount())
         except nvml.NVMLError as error:
-            raise NvmlError(f"NVML is not available: {error}") from error
+            raise NvmlError(sentence("NVML is not available: {error}", error=error)) from error
         if count == 0:
             self.close()
-            raise NvmlError("NVML sees no GPU")
+            raise NvmlError(sentence("NVML sees no GPU"))
         self._slots = [_Slot(index, uuid=f"index-{index}") for index in range(count)]
         for slot in self._slots:
             self._open(slot)

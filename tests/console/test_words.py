@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import ast
+import contextvars
 import gettext
+import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from rich.cells import cell_len
 
 from console import i18n
+from console.cli import avatop
 from console.i18n import catalogue
 from console.spoken import spoken
 from console.state import Model
@@ -42,7 +47,7 @@ def test_the_compiled_catalogue_is_that_of_the_text(language: str) -> None:
 @pytest.mark.parametrize("language", catalogue.languages())
 def test_translations_name_the_same_places(language: str) -> None:
     def places(text: str) -> set[str]:
-        return set(re.findall(r"\{(\w+)\}", text))
+        return set(re.findall(r"\{(\w+[^{}]*)\}", text))
 
     wrong = []
     for message in catalogue.messages(catalogue.read(language)):
@@ -51,6 +56,99 @@ def test_translations_name_the_same_places(language: str) -> None:
         known = set().union(*(places(form) for form in forms))
         wrong += [text for text in said if places(text) != known and not places(text) <= {"count"}]
     assert wrong == []
+
+
+#: Parts of the engine whose errors no page shows: ranks' insides, and the languages that files are
+#: written in (alert conditions, signatures, logs), whose words are English themselves.
+UNSAID = (
+    "engine/alerts/", "engine/messages/", "engine/metrics/", "engine/model/", "onrank/",
+    "engine/guard/identity.py", "engine/remote/wire.py", "engine/telemetry/csvlog.py",
+    "engine/triage/catalogue.py",
+)  # fmt: skip
+#: Errors of programmers, and what the engine answers and decides with.
+INTERNAL = {"ValueError", "TypeError", "RuntimeError", "AssertionError", "AttributeError"}
+ANSWERS = {"Reply", "Decision", "Ended", "Finding", "_refused"}
+
+
+def words_of(node: ast.expr) -> str:
+    """The text of a literal, what is filled in left out."""
+    if isinstance(node, ast.Constant):
+        return node.value if isinstance(node.value, str) else ""
+    if isinstance(node, ast.JoinedStr):
+        return " ".join(str(v.value) for v in node.values if isinstance(v, ast.Constant))
+    if isinstance(node, ast.IfExp):
+        return f"{words_of(node.body)} {words_of(node.orelse)}"
+    return ""
+
+
+def told_in(tree: ast.AST) -> Iterator[ast.Call]:
+    """Calls that make an error or an answer which a person reads."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+            if ast.unparse(node.exc.func) not in INTERNAL:
+                yield node.exc
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ANSWERS:
+            yield node
+
+
+def test_what_the_engine_tells_is_made_of_sentences() -> None:
+    """Else it is in no catalogue, and nobody can read it in another language."""
+    wrong = []
+    for file in sorted(catalogue.ENGINE.rglob("*.py")):
+        name = file.relative_to(catalogue.ENGINE.parent).as_posix()
+        if any(part in name for part in UNSAID):
+            continue
+        for call in told_in(ast.parse(file.read_text(encoding="utf-8"))):
+            for given in (*call.args, *(keyword.value for keyword in call.keywords)):
+                said = words_of(given)
+                if re.search(r"[a-z]{2,} .*[a-z]{2,} .*[a-z]", said) and "(?P" not in said:
+                    wrong.append(f"{name}:{call.lineno}: {said[:50]}")
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("plain", "said"),
+    [
+        ("rank 1 (process 33) was killed by SIGTERM; 2 clips are kept",
+         "rank 1（进程 33）被 SIGTERM 杀死；保留 2 个片段"),
+        ("rank 0 on GPU-0001 needs 70 GiB (kv 22 GiB), 20 GiB can be used; ranks 1, 2 the same",
+         "GPU 1 上的 rank 0 需要 70 GiB（kv 22 GiB），可用 20 GiB；rank 1, 2 相同"),
+        ("--fps 3: is not a parameter. Did you mean infer_frames?",
+         "--fps 3：没有这个参数。是否想写 infer_frames？"),
+        ("ckpt/a.safetensors: truncated file: it is empty. Download it again.",
+         "ckpt/a.safetensors：文件被截断：为空。请重新下载。"),
+        ("OutOfMemoryError: CUDA out of memory. Tried to allocate 4 GiB. GPU 0 has 1 GiB free.",
+         None),
+    ],
+)  # fmt: skip
+def test_a_sentence_of_which_only_the_words_were_kept_is_said_anew(
+    plain: str, said: str | None
+) -> None:
+    """As a job's row or an earlier recording has it; another program's words stay its own."""
+    model = Model()
+    for event in Stage(gpus=3).history(2):
+        model.apply(event)
+    assert spoken(plain, model) == plain.replace("GPU-0001", "GPU 1")
+    try:
+        i18n.use("zh_CN")
+        assert spoken(plain, model) == (plain if said is None else said)
+    finally:
+        i18n.use("en")
+
+
+def test_the_command_line_speaks_it_too_and_its_json_does_not() -> None:
+    asked = ["--lang", "zh_CN", "plan", "--shape", "14b", "--mode", "single", "--devices", "1",
+             "--gpu-memory", "22GiB"]  # fmt: skip
+    environ = {"LANG": "C.UTF-8", "AVATOP_LANG": ""}
+
+    def run(*more: str) -> str:
+        inside = contextvars.copy_context()
+        return inside.run(CliRunner().invoke, avatop, [*asked, *more], env=environ).stdout
+
+    said = run()
+    assert "放不下：single" in said
+    assert "可用 22.00 GiB" in said
+    assert json.loads(run("--json"))["reasons"][0].endswith("22.00 GiB can be used")
 
 
 def test_messages_are_whole_constants() -> None:
@@ -94,8 +192,6 @@ async def test_a_terminal_without_unicode_stays_english(opened: Opener) -> None:
 
 
 def test_a_language_holds_where_it_was_chosen() -> None:
-    import contextvars
-
     inside = contextvars.copy_context()
     inside.run(i18n.use, "zh_CN")
     assert inside.run(i18n.t, "Jobs") == "任务"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+from pathlib import Path
 
 from engine.messages import AlertChanged, ProcessClass, ProcessesSurveyed, ProcessReading, from_dict
-from engine.sentence import Sentence, sentence
+from engine.sentence import Sentence, joined, sentence
 
 HELD = sentence("it holds {size} on {devices}", size="1.50 GiB", devices=["GPU-a", "GPU-b"])
 LOST = sentence("its parent {pid} has ended; {now}", pid=7,
@@ -25,6 +26,17 @@ def test_it_is_its_english_text() -> None:
     assert LOST == "its parent 7 has ended; its parent is now 1 (init)"
     for same in (copy.deepcopy(LOST), pickle.loads(pickle.dumps(LOST))):
         assert (same, same.template) == (LOST, LOST.template)
+
+
+def test_it_stays_one_in_an_error_and_beside_others() -> None:
+    assert str(ValueError(HELD)) is HELD
+    both = joined((HELD, "plain"))
+    assert both == "it holds 1.50 GiB on GPU-a, GPU-b; plain"
+    assert isinstance(both, Sentence)
+    assert both.values["s0"] is HELD
+    assert joined([HELD]) is HELD
+    path = sentence("{path} is gone", path=Path("/a"))
+    assert json.loads(json.dumps(path.values)) == {"path": "/a"}
 
 
 def test_json_has_the_text_and_beside_it_what_it_was_made_of() -> None:
