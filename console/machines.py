@@ -16,12 +16,14 @@ from engine.messages import (
     DevicesSampled,
     Event,
     LedgerUpdated,
+    LogLine,
     RankChanged,
     Snapshot,
     Spike,
     StepDone,
 )
 from engine.sentence import sentence
+from engine.triage.details import allowed_bytes
 
 
 class Machines:
@@ -47,6 +49,14 @@ class Machines:
                 return {"devices", "pipeline", "header"}
             case LedgerUpdated():
                 self._ledger_updated(event)
+                return {"devices"}
+            case LogLine(source="rank", job=int() as job, rank=int() as rank) if (
+                (job, rank) in self.tracks
+                and "allowed" in event.text
+                and (cap := allowed_bytes(event.text)) is not None
+            ):
+                for track in (t for t in self.tracks.values() if t.job == job):
+                    track.allowed = cap  # a job's ranks are capped alike
                 return {"devices"}
             case Spike():
                 self._track(event.job, event.rank).spikes.append(event)
@@ -85,7 +95,10 @@ class Machines:
                 if rank.ledger is not None and not rank.gone:
                     for owner, count in rank.ledger.by_owner.items():
                         owners[owner] = owners.get(owner, 0) + count
-            level = history.stack(owners | self._unbooked(reading, owners))
+            beside = self._unbooked(reading, owners)
+            if reading.source == "host":  # all else that runs there is no intruder
+                beside = {"other": sum(beside.values())} if beside else {}
+            level = history.stack(owners | beside)
             peak = history.raised(level, float(reading.memory_peak or 0), {})
             track.memory.add(t, level, peak)
         if reading.temperature_c is not None:

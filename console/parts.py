@@ -37,6 +37,7 @@ class Track:
     rank: int
     change: RankChanged | None = None
     ledger: LedgerUpdated | None = None
+    allowed: int | None = None  # what its allocator said that it may take, bytes
     memory: Series = field(default_factory=lambda: Series(hold=30.0))
     spikes: deque[Spike] = field(default_factory=lambda: deque(maxlen=SPIKES_KEPT))
     steps: deque[StepDone] = field(default_factory=lambda: deque(maxlen=STEPS_KEPT))
@@ -47,8 +48,12 @@ class Track:
         return self.steps[-1] if self.steps else None
 
     @property
+    def phase(self) -> str | None:
+        return self.change.phase if self.change is not None else None
+
+    @property
     def gone(self) -> bool:
-        return self.change is not None and self.change.phase in GONE
+        return self.phase in GONE
 
 
 @dataclass
@@ -103,6 +108,15 @@ class Panel:
             return self.device.reading.memory_total
         ledger = self.tracks[0].ledger
         return ledger.capacity if ledger else None
+
+    @property
+    def cap(self) -> int | None:
+        """What the ranks here may take together, where that is less than the capacity."""
+        caps = [t.allowed or (t.ledger.cap if t.ledger else None) for t in self.tracks]
+        known = [cap for cap in caps if cap is not None]
+        if not known or len(known) < len(caps):
+            return None
+        return sum(known) if self.capacity is None or sum(known) < self.capacity else None
 
     @property
     def predicted(self) -> int | None:

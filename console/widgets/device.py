@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from console import format as fmt
@@ -17,6 +19,7 @@ from engine.messages import OWNERS, DeviceReading
 
 AXIS = 5  # cells of the labels left of a plot
 NARROW = 46  # cells below which a device's line gives up units
+_STEPS = re.compile(r"step (\d+(?:-\d+)?) of \d+")
 SPARE = 1.25  # a zoomed plot's top over its highest value
 
 
@@ -29,6 +32,7 @@ class View:
     selected: str | None = None
     focused: bool = False
     limits: Thresholds = field(default_factory=Thresholds)
+    causes: Mapping[tuple[int, int], str] = field(default_factory=dict)  # (job, rank) → why it died
 
 
 def full(paint: Paint, panel: Panel, width: int, height: int, view: View) -> list[Row]:
@@ -39,7 +43,7 @@ def full(paint: Paint, panel: Panel, width: int, height: int, view: View) -> lis
     if rows > 0:
         lines += _plots(paint, panel, width, rows, view)
     if legend_rows:
-        lines.append(legend(paint, panel, width, view.span))
+        lines.append(legend(paint, panel, width, view))
     return lines
 
 
@@ -55,7 +59,6 @@ def _name_role(panel: Panel, view: View) -> str:
 def title(paint: Paint, panel: Panel, width: int, view: View) -> Row:
     """Name, what it does, and the readings at the right edge."""
     row = _marker(paint.row(width), panel, view)
-    readings = _readings(paint, panel, width, view.limits, short=width < 64)
     row.outside(panel.name, _name_role(panel, view)).put(" ")
     if panel.phase is not None and panel.kind != "host":
         look = fmt.state(panel.phase)
@@ -64,18 +67,31 @@ def title(paint: Paint, panel: Panel, width: int, view: View) -> Row:
             row.put(f"{t(look.word)} ", look.role)
     if panel.drained:
         row.state("drained").put(" ")
-    free = width - readings.x - row.x - 1
-    about = panel.role if panel.role else _about(panel)
-    if free > 3 and about:
-        row.outside(fmt.fit(duty(about), free, "…" if paint.unicode else "."), "soft")
-    return row.right(readings)
+    about, readings = _fitting(paint, panel, row, view.limits)
+    return row.outside(about, "soft").right(readings)
 
 
-def _about(panel: Panel) -> str:
-    if panel.device is not None:
-        return panel.device.reading.name
-    change = panel.tracks[0].change
-    return change.device if change else ""
+def _fitting(paint: Paint, panel: Panel, row: Row, limits: Thresholds) -> tuple[str, Row]:
+    """What a device does and how it is, as fully as ``row`` has room for both."""
+    whole, steps, brief = _about(panel)
+    room = row.left
+    for about, signs in ((whole, False), (steps, False), (steps, True), (brief, True)):
+        readings = _readings(paint, panel, row.width, limits, signs)
+        if fmt.cells(about) < room - readings.x:
+            break
+    free = room - readings.x - 1
+    return (fmt.short(about, free, "…" if paint.unicode else ".") if free > 3 else ""), readings
+
+
+def _about(panel: Panel) -> tuple[str, str, str]:
+    """What is done here, ever shorter: all of it, without layers, numbers of steps alone."""
+    if not panel.role:
+        change = panel.tracks[0].change if panel.tracks else None
+        name = panel.device.reading.name if panel.device else change.device if change else ""
+        return name, name, name
+    steps = ", ".join(part for part in panel.role.split(", ") if not part.startswith("layer "))
+    brief = _STEPS.sub(r"s\1", steps).replace(", ", " ")
+    return duty(panel.role), duty(steps), brief
 
 
 def _hot(reading: DeviceReading, limits: Thresholds) -> bool:
@@ -85,8 +101,11 @@ def _hot(reading: DeviceReading, limits: Thresholds) -> bool:
     )
 
 
-def _faults(row: Row, reading: DeviceReading | None) -> Row:
-    """What a device says about itself only when something is wrong: XID, ECC, throttling."""
+def _faults(row: Row, reading: DeviceReading | None, signs: bool = False) -> Row:
+    """What a device says about itself only when something is wrong: XID, ECC, throttling.
+
+    ``signs`` leaves out why it is throttled.
+    """
     if reading is None:
         return row
     if reading.xid is not None:
@@ -94,11 +113,13 @@ def _faults(row: Row, reading: DeviceReading | None) -> Row:
     if reading.ecc_uncorrected:
         row.put(f"ECC {reading.ecc_uncorrected} ", "state.act")
     if reading.throttle:
-        row.put("⚠ ", "state.watch").outside(spoken(reading.throttle[0]) + " ", "state.watch")
+        row.put("⚠ ", "state.watch")
+        if not signs:
+            row.outside(spoken(reading.throttle[0]) + " ", "state.watch")
     return row
 
 
-def _readings(paint: Paint, panel: Panel, width: int, limits: Thresholds, short: bool) -> Row:
+def _readings(paint: Paint, panel: Panel, width: int, limits: Thresholds, signs: bool) -> Row:
     """Memory against capacity, temperature, power, utilisation, spikes; n/a where none."""
     row = paint.row(width)
     reading = panel.device.reading if panel.device else None
@@ -109,15 +130,27 @@ def _readings(paint: Paint, panel: Panel, width: int, limits: Thresholds, short:
     spikes = len(panel.spikes)
     if spikes:
         row.put(f"▲{spikes} ", "spike")
-    _memory(_faults(row, reading), panel, limits)
+    _memory(_faults(row, reading, signs), panel, limits)
     if reading is None:
         return row.put(" ")
+    if panel.kind == "host":
+        return _host_readings(row, reading, limits)
     hot = _hot(reading, limits)
-    gap = " " if short else "  "
+    gap = " " if width < 64 else "  "
     row.put(gap).whole(reading.temperature_c, "°C", "state.act" if hot else "text", 2)
-    if not short or width >= 56:
+    if width >= 56:
         row.put(gap).whole(reading.power_w, "W", width=3)
     return row.put(gap).whole(reading.utilization, "%", width=3).put(" ")
+
+
+def _host_readings(row: Row, reading: DeviceReading, limits: Thresholds) -> Row:
+    """A host's own: what it does not tell is left out, the processors are named."""
+    if reading.temperature_c is not None:
+        heat = "state.act" if _hot(reading, limits) else "text"
+        row.put("  ").whole(reading.temperature_c, "°C", heat, 2)
+    if reading.power_w is not None:
+        row.put("  ").whole(reading.power_w, "W", width=3)
+    return row.put("  CPU ", "soft").whole(reading.utilization, "%", width=3).put(" ")
 
 
 def _over(panel: Panel, limits: Thresholds) -> bool:
@@ -143,6 +176,8 @@ def _scale(panel: Panel, columns: list[Stack | None]) -> tuple[float, bool]:
     peak = max((value[0] for value in columns if value), default=0.0)
     highest = max(peak, float(panel.predicted or 0))
     capacity = float(panel.capacity or 0)
+    if panel.cap is not None:
+        return max(highest, panel.cap) * 1.05, True
     if capacity and highest >= capacity * 0.2:
         return max(capacity, peak), True
     if highest <= 0:
@@ -189,7 +224,7 @@ def _memory_plot(
             marks.add((count - 1 - back) // step)
     cells_drawn = plot.area(
         paint, columns, rows, top, plan=plan, marks=marks,
-        capacity=float(panel.capacity or 0) if at_capacity else None,
+        capacity=float(panel.cap or panel.capacity or 0) if at_capacity else None,
     )  # fmt: skip
     labels: dict[int, tuple[str, str]] = {0: (fmt.gib(int(top)), "axis")}
     if plan and plan <= top:
@@ -198,6 +233,8 @@ def _memory_plot(
         if line is not None:
             y = rows - 1 - line // (dots // rows)
             labels[y] = (fmt.gib(plan), "plan")
+    if panel.cap and (line := plot.level(panel.cap, top, 0.0, dots := rows * 4)) is not None:
+        labels[rows - 1 - line // (dots // rows)] = (fmt.gib(panel.cap), "capacity")
     if rows > 2:
         labels.setdefault(rows - 1, ("0", "axis"))
     if all(column is None for column in columns):
@@ -229,34 +266,47 @@ def _heat_plot(
         row.put(label.rjust(AXIS - 1) + " ", "axis").cells(drawn[y])
 
 
+_REST = 10  # cells of what is told as a sum
 _SHORT = {"conditioning": "cond", "activations": "act", "context": "ctx"}
 
 
-def legend(paint: Paint, panel: Panel, width: int, span: float) -> Row:
-    """Owners that hold something here, with GiB; what does not fit is left out from the end."""
+def legend(paint: Paint, panel: Panel, width: int, view: View) -> Row:
+    """Owners that hold something here, with GiB; the smallest as a sum where room is short."""
     level = panel.memory.level
     row = paint.row(width).put(" " * (AXIS + 1))
     amounts = dict(level[1]) if level else {}
     if panel.tracks and all(track.gone for track in panel.tracks):
-        change = panel.tracks[0].change
-        reason = change.reason if change else None
-        return row.outside(
-            spoken(reason or "") or t("ended"), "state.act" if panel.phase == "died" else "soft"
+        died = panel.phase == "died"
+        track = next((x for x in panel.tracks if x.phase == "died"), panel.tracks[0])
+        reason = view.causes.get((track.job, track.rank)) if died else None
+        reason = reason or (track.change.reason if track.change else None)
+        said = fmt.short(
+            spoken(reason or "") or t("ended"), row.left, "…" if paint.unicode else "."
         )
+        return row.outside(said, "state.act" if died else "soft")
     tail = paint.row(width)
-    tail.put(t("{minutes} min", minutes=f"{span / 60:.0f}") + " ", "faint")
+    tail.put(t("{minutes} min", minutes=f"{view.span / 60:.0f}") + " ", "faint")
     if panel.predicted is not None and width >= 80:  # narrower: the plot's axis says it
         tail.put(t("plan") + " ", "plan").raw(fmt.gib(panel.predicted), "plan")
-    for owner in OWNERS:
-        if owner not in panel.memory.owners:
-            continue
-        amount = amounts.get(owner, 0)
-        name = owner if width >= 90 else _SHORT.get(owner, owner)
-        figure = fmt.gib(int(amount))
-        if row.x + len(name) + len(figure) + 3 > width - tail.x - 1:
-            continue
-        row.raw(paint.swatch(owner), f"owner.{owner}")
-        row.put(f" {name} ", "soft").raw(figure, "text").put("  " if width >= 80 else " ")
+    names = {owner: owner if width >= 90 else _SHORT.get(owner, owner) for owner in OWNERS}
+    gap = 2 if width >= 80 else 1
+    held = {o: amounts.get(o, 0) for o in OWNERS if o in panel.memory.owners}
+    sizes = {o: len(names[o]) + len(fmt.gib(int(held[o]))) + 3 + gap for o in held}
+    room = width - tail.x - 1 - row.x
+    shown, used = set(held), sum(sizes.values())
+    for owner in sorted(held, key=lambda o: held[o]):  # the smallest are told as a sum
+        if used + (_REST if len(shown) < len(held) else 0) <= room + gap:
+            break
+        shown.discard(owner)
+        used -= sizes[owner]
+    for owner in held:
+        if owner in shown:
+            row.raw(paint.swatch(owner), f"owner.{owner}")
+            row.put(f" {names[owner]} ", "soft").raw(fmt.gib(int(held[owner])), "text")
+            row.put(" " * gap)
+    rest = [held[owner] for owner in held if owner not in shown]
+    if rest and row.left - tail.x > _REST:
+        row.put(f"+{len(rest)} · ", "soft").raw(fmt.gib(int(sum(rest))), "soft")
     return row.right(tail.put(" ")) if tail.x else row
 
 
@@ -304,7 +354,7 @@ def _line_readings(paint: Paint, panel: Panel, width: int, limits: Thresholds) -
             fmt.fit(spoken(reading.error), 30), "state.watch"
         )
     used, capacity = panel.used, panel.capacity
-    _faults(row, reading)
+    _faults(row, reading, signs=width < 72)
     role = "na" if used is None else "over" if _over(panel, limits) else "text"
     row.raw(fmt.gib(used).rjust(6), role)
     spikes = len(panel.spikes)

@@ -78,7 +78,11 @@ class Devices(Lines, can_focus=True):
         now = self.model.now
         span = self.span or history.span_for((p.memory.first for p in panels), now)
         limits = self.console_app.config.thresholds
-        return device.View(now, span, self.selected, self.has_focus, limits)
+        causes = {
+            (f.job, f.rank): f.cause for f in self.model.trouble.open_findings()
+            if f.role == "root" and f.job is not None and f.rank is not None
+        }  # fmt: skip
+        return device.View(now, span, self.selected, self.has_focus, limits, causes)
 
     def draw(self, width: int, height: int) -> Sequence[Strip]:
         panels = self.model.panels()

@@ -152,9 +152,17 @@ class Row:
         return self
 
     def outside(self, text: str, role: str = "text") -> Row:
-        """Append text that came from outside: control characters shown, never obeyed."""
+        """Append text that came from outside: control characters shown, never obeyed.
+
+        What is cut says so with an ellipsis.
+        """
         text = fmt.inert(text)
-        return self.raw(text if self._paint.unicode else fmt.plain(text), role)
+        if not self._paint.unicode:
+            text = fmt.plain(text)
+        left = self.width - self.x
+        if len(text) * 2 > left > 0:  # wide characters take two cells
+            text = fmt.short(text, left, "…" if self._paint.unicode else ".")
+        return self.raw(text, role)
 
     def to(self, x: int) -> Row:
         """Pad with blanks up to column ``x``."""

@@ -97,7 +97,7 @@ class NewestFrame(Lines):
         if preview is None:
             lines = [heading(self.paint, t("Newest frame"), width, False)]
             made = any(row.clip for row in self.model.jobs.values())
-            why = t("no frame was told") if made else t("appears with the first block")
+            why = t("no preview here") if made else t("appears with the first block")
             said = fmt.wrap(why, max(width - 3, 8))
             return lines + [self.paint.row(width).put(f"  {part}", "soft").strip() for part in said]
         text = t("clip {number}", number=preview.clip + 1)
