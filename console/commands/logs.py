@@ -15,12 +15,11 @@ from typing import Final
 import click
 
 from console.commands.attach import running_engine
-from console.commands.recordings import default_folder, load
+from console.commands.recordings import default_folder, is_recording, load
 from console.commands.say import json_option, tell
 from console.exits import BadInput, Failed
 from console.format import inert
 from engine.messages import EngineStopped, Event, LogLine
-from engine.telemetry.recording import RecordingError
 from engine.triage.logbook import Logbook, classified, of_file
 from engine.triage.query import Predicate, QueryError, parse
 from engine.triage.reader import LineSplitter, chunks
@@ -69,7 +68,7 @@ def logs(
 
 
 def _past(file: Path | None, follows: bool) -> Iterable[Record]:
-    if file is not None and (str(file) == "-" or (file.is_file() and not _is_recording(file))):
+    if file is not None and (str(file) == "-" or (file.is_file() and not is_recording(file))):
         return classified(of_file(_lines(file)))
     if file is None and not default_folder().is_dir():
         if follows:
@@ -85,15 +84,6 @@ def _past(file: Path | None, follows: bool) -> Iterable[Record]:
             if record is not None:
                 found.append(record)
     return classified(found)
-
-
-def _is_recording(file: Path) -> bool:
-    from engine.telemetry.recording import open_recording
-
-    try:
-        return bool(open_recording(file).segments)
-    except (RecordingError, OSError):
-        return False
 
 
 def _lines(file: Path) -> Iterator[str]:

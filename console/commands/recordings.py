@@ -41,6 +41,14 @@ def load(path: Path | None) -> Recording:
     return recording
 
 
+def is_recording(file: Path) -> bool:
+    """Whether a file holds a recording, and not somebody's log."""
+    try:
+        return bool(open_recording(file).segments)
+    except (RecordingError, OSError):
+        return False
+
+
 def summary(recording: Recording) -> dict[str, Any]:
     """What a recording holds, without playing it."""
     kinds = [mark.kind for mark in recording.marks]

@@ -42,9 +42,10 @@ def replay(
     from console.i18n import LanguageError
     from console.screens.replay import ReplayApp
     from console.theme import ThemeError
+    from engine.nightwatch.derived import derived
     from engine.telemetry.replay import ReplayClient
 
-    client = ReplayClient(recording)
+    client = ReplayClient(recording, derived)
     client.speed = speed
     client.seek(begin)
     asked = ctx.obj or {}

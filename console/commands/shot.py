@@ -138,10 +138,11 @@ def _live(stack: contextlib.ExitStack) -> Maker:
 def _recorded(path: Path | None, at: str | None) -> Maker:
     from console.commands.export import moment_option
     from console.commands.recordings import load
+    from engine.nightwatch.derived import derived
     from engine.telemetry.replay import ReplayClient
 
     recording = load(path)
-    client = ReplayClient(recording)
+    client = ReplayClient(recording, derived)
     client.seek(recording.end if at is None else moment_option("--at", at, recording.end))
 
     def make(theme: str | None, lang: str | None) -> AvatopApp:

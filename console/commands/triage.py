@@ -9,10 +9,13 @@ from threading import Event
 
 import click
 
+from console.commands.recordings import is_recording, load
 from console.commands.say import json_option, print_json, tell
 from console.exits import BadInput
 from console.format import inert
 from console.spoken import spoken
+from engine.messages import LogLine
+from engine.nightwatch.findings import read_as, worth
 from engine.triage import Classifier, Finding
 from engine.triage.classifier import Watcher, feed_bytes, feed_end
 from engine.triage.reader import LineSplitter, chunks, follow
@@ -21,12 +24,13 @@ _STANDARD_INPUT = "-"
 
 
 @click.command(short_help="Tell what a log means and what to do.")
-@click.argument("file", metavar="FILE|-")
+@click.argument("file", metavar="FILE|DIR|-")
 @click.option("--follow", "-f", "follows", is_flag=True, help="Go on while the file grows.")
 @json_option
 def triage(file: str, follows: bool, as_json: bool) -> None:
     """Classify the incidents in FILE (- is standard input): roots first, then their victims.
 
+    A recording may take the place of a log, too: a bundle, or a folder of segments.
     With --follow each finding is told as it appears; with --json as one object per line.
     """
     try:
@@ -54,6 +58,12 @@ def _read(file: str) -> Classifier:
     if file == _STANDARD_INPUT:
         for data in chunks(sys.stdin.buffer):
             feed_bytes(classifier, splitter, data)
+    elif is_recording(Path(file)):
+        for stamped in load(Path(file)).events():
+            event = stamped.event
+            if isinstance(event, LogLine) and worth(event):
+                for text in read_as(event):
+                    classifier.feed(text)
     else:
         with Path(file).open("rb", buffering=0) as stream:
             for data in chunks(stream):

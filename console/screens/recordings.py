@@ -21,6 +21,7 @@ from console.state import Model
 from console.widgets.paint import Paint
 from console.widgets.recordings import Marks, Recordings
 from console.widgets.table import Table
+from engine.nightwatch.derived import derived
 from engine.telemetry.replay import ReplayClient
 
 #: Seconds before a mark at which a visit begins, so that one sees it coming.
@@ -109,7 +110,7 @@ class RecordingsPage(Page):
         if app.replay is not None and app.replay.recording is item.recording:
             app.go_to(moment or item.recording.start)
         else:
-            client = ReplayClient(item.recording)
+            client = ReplayClient(item.recording, derived)
             client.seek(item.recording.start if moment is None else moment)
             app.visit(client)
         key = app.keymap.key_of

@@ -145,7 +145,7 @@ class FindingsWatch:
                 self._settle(self._left.pop(int(number), {}).values() if number.isdigit() else ())
             case FindingRaised(job=int() as number, resolved=True):
                 self._left.get(number, {}).pop(event.id, None)  # somebody has seen it
-            case LogLine() if event.job is not None and _worth(event):
+            case LogLine() if event.job is not None and worth(event):
                 self._line(self._job(event.job), event)
             case JobChanged():
                 self._changed(event.job)
@@ -185,17 +185,17 @@ class FindingsWatch:
         return self._jobs.setdefault(number, _Job())
 
     def _line(self, job: _Job, event: LogLine) -> None:
-        rank = "" if event.rank is None else f"[rank{event.rank}]: "
-        for part in event.text.split("\n"):
-            job.classifier.feed(rank + part)
-            job.lines.append((job.classifier.lines, rank + part))
+        for text in read_as(event):
+            job.classifier.feed(text)
+            job.lines.append((job.classifier.lines, text))
         job.fresh = True
 
     def _read(self, number: int, job: _Job) -> None:
         for finding in job.watcher.news():
             first, last = finding.lines
             evidence = tuple(text for n, text in job.lines if first <= n <= last)
-            event = raised(finding, f"job{number}", number, evidence[:_MOST_EVIDENCE])
+            row = job.figures.row
+            event = raised(finding, f"job{number}", number, evidence[:_MOST_EVIDENCE], row)
             job.raised[event.id] = event
             self._say(event)
 
@@ -208,6 +208,7 @@ class FindingsWatch:
         if row.attempt != job.attempt:  # another attempt: its lines are another episode
             self._read(row.id, job)
             self._jobs[row.id] = _Job(raised=job.raised, attempt=row.attempt)
+            self._jobs[row.id].figures.row = row
         elif row.state in END_STATES:
             if row.state != "cancelled":  # what ranks say that we end is no news
                 self._read(row.id, job)
@@ -240,7 +241,8 @@ class FindingsWatch:
         if row.state not in ("interrupted", "failed"):
             self._settle(self._left.pop(row.id, {}).values())
             if row.state not in END_STATES:  # what is told at a start is no news
-                self._job(row.id).attempt = row.attempt
+                job = self._job(row.id)
+                job.attempt, job.figures.row = row.attempt, row
         elif self._untold(row):  # its engine was killed before it could say so
             finding = dataclasses.replace(stopped(row), t=row.ended or time.time())
             self._left[row.id] = {finding.id: finding}
@@ -257,7 +259,13 @@ class FindingsWatch:
             self._say(over(event))
 
 
-def _worth(event: LogLine) -> bool:
+def read_as(event: LogLine) -> list[str]:
+    """Its lines as triage reads them: with the rank that said them."""
+    rank = "" if event.rank is None else f"[rank{event.rank}]: "
+    return [rank + part for part in event.text.split("\n")]
+
+
+def worth(event: LogLine) -> bool:
     """Ranks' lines as they are; the engine's own where they are loud."""
     if event.source == "engine":
         return event.level in _LOUD and not (event.where or "").startswith(_CONCLUSIONS)

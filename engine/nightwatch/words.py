@@ -94,13 +94,43 @@ def hang_remedies(*, nccl: bool) -> tuple[Remedy, ...]:
     return tuple(remedy_of(data.remedies[name]) for name in names)
 
 
+def fitting(known: Iterable[Known], row: JobRow | None) -> tuple[Known, ...]:
+    """The remedies that a job can be helped by.
+
+    A command's are all; for ranks of this engine those are left out that it does anyway, or whose
+    change the job runs by already.
+    """
+    told = tuple(known)
+    if row is None or row.kind != "engine":
+        return told
+    asked = row.request
+    return tuple(
+        remedy
+        for remedy in told
+        if not remedy.elsewhere and not _as_asked(remedy.action or {}, asked)
+    )
+
+
+def _as_asked(action: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
+    change = action.get("change") if action.get("kind") == "relaunch" else None
+    return bool(change) and all(
+        name in asked and (asked[name] or False) == (value or False)
+        for name, value in dict(change or {}).items()
+    )
+
+
 def raised(
-    finding: Finding, key: str, job: int | None, evidence: tuple[str, ...] = ()
+    finding: Finding,
+    key: str,
+    job: int | None,
+    evidence: tuple[str, ...] = (),
+    row: JobRow | None = None,
 ) -> FindingRaised:
     """A finding of triage as an event.
 
     Args:
         key: what makes its id stable: the same finding told again replaces the earlier.
+        row: the job's, whose remedies are then those that fit it.
     """
     return FindingRaised(
         id=f"{key}-{finding.class_}",
@@ -112,7 +142,7 @@ def raised(
         rank=finding.rank,
         confidence=round(finding.confidence, 2),
         evidence=evidence,
-        remedies=tuple(remedy_of(remedy) for remedy in finding.remedies),
+        remedies=tuple(remedy_of(remedy) for remedy in fitting(finding.remedies, row)),
     )
 
 

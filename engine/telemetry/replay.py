@@ -6,6 +6,8 @@ as its own time passes, and ``seek``; commands are answered with a refusal.
 
 from __future__ import annotations
 
+import heapq
+import threading
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -28,6 +30,10 @@ _AFTER: Final = 0.05
 _BURST: Final = 2.0
 
 
+#: What is known today of a recording beside what it tells, in order.
+Further = Callable[[Recording], tuple[Stamped, ...]]
+
+
 @dataclass(frozen=True)
 class Stop:
     """Where a jump arrives: the first mark of a fault, how many it has, the moment (Unix)."""
@@ -48,8 +54,16 @@ class ReplayClient:
 
     read_only = True
 
-    def __init__(self, recording: Recording) -> None:
+    def __init__(
+        self,
+        recording: Recording,
+        further: Callable[[Recording], tuple[Stamped, ...]] | None = None,
+    ) -> None:
+        """``further`` is asked once, by whoever needs the first picture."""
         self.recording = recording
+        self._further = further
+        self._found: tuple[Stamped, ...] = ()
+        self._asking = threading.Lock()
         self.cursor = recording.start
         self.playing = False
         self.speed = SPEEDS[0]
@@ -114,14 +128,23 @@ class ReplayClient:
     def seek(self, moment: float) -> None:
         """Put the cursor at ``moment`` (within the recording) without telling anything."""
         self.cursor = min(max(moment, self.recording.start), self.recording.end)
-        self._ahead = self.recording.events(self.cursor)
+        found = (stamped for stamped in self._found if stamped.at > self.cursor)
+        self._ahead = heapq.merge(self.recording.events(self.cursor), found, key=_at)
         self._next = next((s for s in self._ahead if s.at > self.cursor), None)
 
     def ground(self, moment: float, lookback: float = LOOKBACK) -> Iterator[Event]:
         """Events that build the picture at ``moment``: the state ``lookback`` seconds before it
         (or a little earlier, where a segment begins), and all that was told since."""
-        for stamped in self.recording.ground(moment - lookback, moment):
+        told = self.recording.ground(moment - lookback, moment)
+        found = [stamped for stamped in self._known() if stamped.at <= moment]
+        for stamped in heapq.merge(told, found, key=_at) if found else told:
             yield stamped.event
+
+    def _known(self) -> tuple[Stamped, ...]:
+        with self._asking:
+            if self._further is not None:
+                self._found, self._further = self._further(self.recording), None
+        return self._found
 
     def stops(self, kinds: Collection[str] = MARKS) -> list[Stop]:
         """Every spike, and every fault, in order."""
@@ -149,3 +172,7 @@ class ReplayClient:
         at = min(range(len(SPEEDS)), key=lambda n: abs(SPEEDS[n] - self.speed))
         self.speed = SPEEDS[min(max(at + by, 0), len(SPEEDS) - 1)]
         return self.speed
+
+
+def _at(stamped: Stamped) -> float:
+    return stamped.at
