@@ -11,6 +11,7 @@ import click
 from console import format as fmt
 from console.commands.say import json_option, print_json, tell
 from console.exits import BadInput
+from console.spoken import spoken
 from engine.jobs.paths import Places
 from engine.telemetry.recording import Recording, RecordingError, open_recording
 
@@ -102,4 +103,4 @@ def recordings(path: Path | None, as_json: bool) -> None:
     for line in [*lines(body), f"  {body['bytes'] / (1 << 20):,.1f} MiB on disk"]:
         click.echo(line)
     for mark in recording.marks[-20:]:
-        click.echo(f"  {stamp(mark.at)}  {mark.kind:<6} {fmt.inert(mark.text)}")
+        click.echo(f"  {stamp(mark.at)}  {mark.kind:<6} {fmt.inert(spoken(mark.text))}")

@@ -182,7 +182,7 @@ def _mark_job(row: Row, item: Mark, model: Model) -> None:
 
 def _mark_text(row: Row, item: Mark, model: Model) -> None:
     del model
-    row.outside(fmt.short(fmt.inert(item.text), max(row.left, 4)))
+    row.outside(fmt.short(fmt.inert(spoken(item.text)), max(row.left, 4)))
 
 
 Marks.COLUMNS = (
