@@ -79,6 +79,7 @@ class Model:
         """Take one event in. Kinds this console does not show are ignored."""
         if isinstance(event, LogLine):
             self._log_line(event)
+            self.dirty |= self.machines.take(event)
         elif isinstance(event, EngineStarted):
             self.host, self.version = event.host, event.version
             self.device_source = event.device_source

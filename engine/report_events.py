@@ -20,7 +20,7 @@ from engine.messages import (
     Unshards,
 )
 from engine.placement.plan import Plan
-from engine.ranks.protocol import Report
+from engine.ranks.protocol import DRILL_CAP, Report
 
 #: Blocks over which the time left is estimated: long enough to be calm, short enough to follow.
 ETA_BLOCKS: Final = 16
@@ -213,8 +213,15 @@ class Progress:
                 peak=int(data["peak"]),
                 predicted=device.predicted_bytes or None,
                 capacity=device.capacity_bytes,
+                cap=self._cap(),
             )
         ]
+
+    def _cap(self) -> int | None:
+        """What each rank may take: as asked for, or as a drill has it."""
+        drill = self.row.environment.get(DRILL_CAP, "")
+        caps = [self.row.request.get("gpu_memory_cap"), int(drill) if drill.isdigit() else None]
+        return min((cap for cap in caps if cap is not None), default=None)
 
     def _on_unshards(self, report: Report) -> list[Event]:
         records = tuple(

@@ -119,9 +119,9 @@ class Timeline(Lines, can_focus=True):
     def _memory(self, panel: Panel, width: int, height: int) -> list[Strip]:
         columns = self._columns(panel.memory, width)
         highest = max((c[0] for c in columns if c is not None), default=0.0)
-        plan, capacity = panel.predicted, panel.capacity
-        top = max(highest, plan or 0) * 1.1 or 1.0
-        if capacity:
+        plan, capacity = panel.predicted, panel.cap or panel.capacity
+        top = max(highest, plan or 0, panel.cap or 0) * 1.1 or 1.0
+        if capacity and panel.cap is None:
             top = capacity * 1.02 if highest > capacity * 0.3 else min(top, capacity * 1.02)
         spikes = (self._cell(spike.t, width) for spike in panel.spikes)
         grid = area(
@@ -178,7 +178,9 @@ class Timeline(Lines, can_focus=True):
             row.put(fmt.gib(found[0])).put(" GiB", "unit")
             if panel.predicted is not None:
                 row.put("  " + t("plan") + " ", "plan").put(fmt.gib(panel.predicted))
-            if panel.capacity is not None:
+            if panel.cap is not None:
+                row.put("  " + t("cap") + " ", "soft").put(fmt.gib(panel.cap))
+            elif panel.capacity is not None:
                 row.put("  " + t("of") + " ", "soft").put(fmt.gib(panel.capacity))
             owners = sorted(found[1], key=lambda part: -part[1])[:2]
             if width >= 70:

@@ -72,6 +72,7 @@ class LedgerUpdated(Event):
     peak: int
     predicted: int | None = None
     capacity: int | None = None
+    cap: int | None = None  # what the rank may take, where that is less than the capacity
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -44,12 +44,16 @@ class CatalogueError(ValueError):
 
 @dataclass(frozen=True)
 class Remedy:
-    """What to do. ``action`` is data for a program that can do it, or None."""
+    """What to do. ``action`` is data for a program that can do it, or None.
+
+    ``elsewhere``: for other programs' logs; this engine does so already, or has no such thing.
+    """
 
     id: str
     text: str
     source: str
     action: dict[str, Any] | None = None
+    elsewhere: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         return {"id": self.id, "text": self.text, "action": self.action}
@@ -240,13 +244,14 @@ def build(texts: Mapping[str, str]) -> Catalogue:
 
 
 def _remedy(name: str, body: dict[str, Any]) -> Remedy:
-    _known(name, body, {"id", "text", "source", "action"})
+    _known(name, body, {"id", "text", "source", "action", "elsewhere"})
     action = body.get("action")
     if action is not None and action.get("kind") not in ACTIONS:
         raise CatalogueError(f"{name}: remedy {body.get('id')}: unknown action {action!r}")
     return Remedy(
-        _text(name, body, "id"), _text(name, body, "text"), _text(name, body, "source"), action
-    )
+        _text(name, body, "id"), _text(name, body, "text"), _text(name, body, "source"), action,
+        body.get("elsewhere") is True,
+    )  # fmt: skip
 
 
 def _incident(name: str, body: dict[str, Any]) -> Incident:

@@ -15,6 +15,7 @@ _TRIED: Final = re.compile(
 _HOLDER: Final = re.compile(r"Process (\d+) has ([\d.]+ [KMGT]iB) memory in use")
 _OWN: Final = re.compile(r"this process has ([\d.]+ [KMGT]iB) memory in use", re.IGNORECASE)
 _FREE: Final = re.compile(r"of which ([\d.]+ [KMGT]?i?B(?:ytes)?) is free", re.IGNORECASE)
+_ALLOWED: Final = re.compile(r"([\d.]+) ([KMGT]iB) allowed", re.IGNORECASE)
 _UNUSED: Final = re.compile(r"([\d.]+) ([KMGT]iB) is reserved by PyTorch but unallocated")
 _LAST_DONE: Final = re.compile(r"last completed (?:NCCL )?work: (-?\d+)", re.IGNORECASE)
 _XID: Final = re.compile(r"Xid \(PCI:([0-9a-f:.]+)\): (\d+)", re.IGNORECASE)
@@ -32,6 +33,14 @@ def is_absurd(text: str) -> bool:
     """Whether an allocation is so large that memory is not the trouble."""
     found = _TRIED.search(text)
     return (found is not None and found[2][0].upper() in "PE") or "more than 1EB" in text
+
+
+def allowed_bytes(text: str) -> int | None:
+    """The cap below a device's capacity that an allocator names, where it names one."""
+    found = _ALLOWED.search(text)
+    if found is None:
+        return None
+    return int(float(found[1]) * 1024 ** ("KMGT".index(found[2][0].upper()) + 1))
 
 
 def much_unused(texts: Sequence[str]) -> bool:
@@ -64,10 +73,19 @@ def _memory(texts: Sequence[str]) -> list[str]:
         if found := _TRIED.search(text):
             size = f"{found[1]} {found[2]}"
             parts.append(sentence("tried to allocate {size}", size=size))
-        if found := _FREE.search(text):
+        own, cap = _OWN.search(text), _ALLOWED.search(text)
+        if cap is None and (found := _FREE.search(text)):  # under a cap no room of this process
             parts.append(sentence("{size} free", size=found[1]))
-        if found := _OWN.search(text):
-            parts.append(sentence("this process holds {size}", size=found[1]))
+        if own is not None and cap is not None:
+            held = own[1].removesuffix(f" {cap[2]}")
+            allowed = f"{cap[1]} {cap[2]}"
+            parts.append(
+                sentence(
+                    "this process holds {held} of {allowed} allowed", held=held, allowed=allowed
+                )
+            )
+        elif own is not None:
+            parts.append(sentence("this process holds {size}", size=own[1]))
         if found := _HOLDER.search(text):
             parts.append(sentence("process {pid} holds {size}", pid=found[1], size=found[2]))
         if found := _UNUSED.search(text):

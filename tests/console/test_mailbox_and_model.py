@@ -136,6 +136,14 @@ def test_a_dead_rank_stays_in_the_picture_and_old_jobs_leave_it() -> None:
     assert [panel.key for panel in model.panels()] == ["18:0"]
 
 
+def test_an_allocator_s_words_tell_what_a_job_s_ranks_may_take() -> None:
+    model = told(Stage(gpus=2))
+    assert [panel.cap for panel in model.panels()] == [None, None]
+    said = "GPU 0 has a total capacity of 139.80 GiB. 1.00 GiB allowed; Of the allocated memory"
+    model.apply(LogLine(level="ERROR", source="rank", text=said, job=17, rank=1))
+    assert [panel.cap for panel in model.panels()] == [2**30, 2**30]
+
+
 def test_a_recording_that_calls_the_whole_group_dead_shows_who_failed() -> None:
     model = told(Stage(gpus=0, cpu_ranks=3))
     for rank, code in ((2, 1), (0, -15), (1, -15)):

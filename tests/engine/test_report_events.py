@@ -45,6 +45,18 @@ def test_a_rank_is_named_with_its_device_phase_and_role(progress: Progress) -> N
     assert (later.pid, later.phase, later.role) == (77, "running", "step 1 of 4")
 
 
+def test_a_rank_s_books_say_what_it_may_take_where_that_is_less_than_its_device_has() -> None:
+    books = {"total": 5, "peak": 6, "by_owner": {}, "peak_by_owner": {}}
+    for fields, cap in (
+        ({}, None),
+        ({"request": {"gpu_memory_cap": 900}}, 900),
+        ({"request": {"gpu_memory_cap": 900}, "environment": {"AVATOP_DRILL_CAP": "700"}}, 700),
+    ):
+        told = _only(_say(Progress(row(**fields), plan(), blocks=8), "ledger", **books))
+        assert isinstance(told, LedgerUpdated)
+        assert told.cap == cap
+
+
 def test_the_job_moves_forward_with_its_ranks_and_never_back(progress: Progress) -> None:
     _say(progress, "phase", 0, phase="encoding")
     assert progress.row.state == "loading"

@@ -63,6 +63,29 @@ def test_an_oom_on_one_rank_is_the_root_and_its_peers_errors_are_victims() -> No
     assert actions["smaller_size"] == ("relaunch", {"size": "lower"}, ("size",))
 
 
+def test_out_of_memory_under_a_cap_says_the_cap_and_what_helps_this_very_job() -> None:
+    text = (
+        "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 4.17 GiB. GPU 0 has a total "
+        "capacity of 139.80 GiB of which 118.05 GiB is free. Including non-PyTorch memory, this "
+        "process has 21.74 GiB memory in use. 24.00 GiB allowed; Of the allocated memory 20.59 GiB "
+        "is allocated by PyTorch, and 163.92 MiB is reserved by PyTorch but unallocated."
+    )
+    trace = ('  File "/x/torch/distributed/fsdp/_fully_shard/_fsdp_collectives.py", line 263, in'
+             " foreach_all_gather")  # fmt: skip
+    wrapped = {"mode": "fsdp", "fsdp_wrap": "reference"}
+    (found,) = _fed(_row(request=wrapped), *[_line(trace), _line(text)])[-1:]
+    assert found.finding == "fsdp_memory_growth"
+    assert "holds 21.74 of 24.00 GiB allowed" in found.cause
+    assert "118.05" not in found.cause
+    assert [r.id for r in found.remedies] == ["wrap_per_block", "next_fitting_plan"]
+    # What it runs by already is no advice; another program is told all there is.
+    block = _row(request={"mode": "fsdp", "fsdp_wrap": "block"})
+    (found,) = _fed(block, *[_line(trace), _line(text)])[-1:]
+    assert [r.id for r in found.remedies] == ["next_fitting_plan"]
+    (found,) = _fed(_row(kind="command"), *[_line(trace), _line(text)])[-1:]
+    assert [r.id for r in found.remedies][-1] == "shard_on_load"
+
+
 def test_every_action_of_a_remedy_is_one_that_a_key_can_do() -> None:
     known = {"relaunch", "env", "port", "reap", "verify", "free_disk", None}
     kinds = ("nccl_p2p_or_shm", "port_in_use", "checkpoint_corrupt", "disk_full", "zombie_process")
