@@ -10,6 +10,7 @@ from console.keys.kinds import Action, PageEntry
 PAGE: Final = PageEntry(
     "checkpoint", "6", "console.screens.checkpoint:CheckpointPage", N_("checkpoint"),
     N_("Components, shards and tensors of the weights; verify them, see what changed on disk."),
+    N_("ckpt"),
 )  # fmt: skip
 
 SCOPES: Final = {"checkpoint": N_("Checkpoint")}

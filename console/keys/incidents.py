@@ -10,6 +10,7 @@ from console.keys.kinds import Action, PageEntry
 PAGE: Final = PageEntry(
     "incidents", "7", "console.screens.incidents:IncidentsPage", N_("incidents"),
     N_("Alerts and what triage found: the cause, its evidence, the timeline, what to do."),
+    N_("incid"),
 )  # fmt: skip
 
 SCOPES: Final = {"incidents": N_("Incidents"), "timeline": N_("Timeline of an incident")}

@@ -42,6 +42,7 @@ class PageEntry:
         key: ``1`` … ``9``, ``0``.
         at: ``module:Class`` of the ``console.screens.base.Page``; imported when first opened.
         label: its word in the row of pages; marked with ``N_``.
+        short: the same where the row has little room; marked with ``N_``; empty: ``label``.
         help: what one sees there, a sentence; marked with ``N_``.
     """
 
@@ -50,3 +51,4 @@ class PageEntry:
     at: str
     label: str
     help: str
+    short: str = ""

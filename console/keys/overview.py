@@ -10,6 +10,7 @@ from console.keys.kinds import Action, PageEntry
 PAGE: Final = PageEntry(
     "overview", "1", "console.screens.overview:Overview", N_("overview"),
     N_("Devices, pipeline, jobs, alerts and the log at a glance."),
+    N_("over"),
 )  # fmt: skip
 
 SCOPES: Final = {"overview": N_("Overview"), "devices": N_("Devices")}

@@ -10,6 +10,7 @@ from console.keys.kinds import Action, PageEntry
 PAGE: Final = PageEntry(
     "processes", "4", "console.screens.processes:ProcessesPage", N_("processes"),
     N_("Who holds device memory, what is wrong with it, and how it is ended."),
+    N_("procs"),
 )  # fmt: skip
 
 SCOPES: Final = {"processes": N_("Processes")}

@@ -10,6 +10,7 @@ from console.keys.kinds import Action, PageEntry
 PAGE: Final = PageEntry(
     "recordings", "8", "console.screens.recordings:RecordingsPage", N_("recordings"),
     N_("What the flight recorder kept, bundles and shipped examples; open one with Enter."),
+    N_("recs"),
 )  # fmt: skip
 
 SCOPES: Final = {"recordings": N_("Recordings")}

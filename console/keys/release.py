@@ -10,6 +10,7 @@ from console.keys.kinds import Action, PageEntry
 PAGE: Final = PageEntry(
     "release", "0", "console.screens.release:ReleasePage", N_("release"),
     N_("Versions of the model: which is live, where the candidate stands, its gates."),
+    N_("rel"),
 )  # fmt: skip
 
 SCOPES: Final = {"release": N_("Releases")}

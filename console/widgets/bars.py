@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from textual.strip import Strip
 
@@ -17,6 +18,8 @@ from console.state import Model
 from console.widgets.lines import Lines
 from console.widgets.paint import Paint, Row
 from engine.messages import END_STATES, LIVE_STATES
+
+_KEYS: Final = 21  # cells that keys keep beside a long sentence
 
 
 class Header(Lines):
@@ -34,19 +37,30 @@ class Header(Lines):
         tabs = pages(self.paint, self.page, app.pages, width, self._marks())
         return [first.strip(), tabs.strip()][:height]
 
-    def _marks(self) -> dict[str, str]:
-        """Pages on which something asks for eyes, and how much."""
+    def _marks(self) -> dict[str, tuple[str, str]]:
+        """Pages on which something asks for eyes: how much, and in which colour."""
         firing = len(self.model.trouble.firing())
-        return {"incidents": f"{fmt.state('warning').shape}{firing}"} if firing else {}
+        sign = f"{fmt.state('warning').shape}{firing}"
+        return {"incidents": (sign, _gravest(self.model))} if firing else {}
+
+
+def _gravest(model: Model) -> str:
+    """The colour of what fires: one for the header and the page's sign."""
+    critical = any(alert.severity == "critical" for alert in model.trouble.firing())
+    return "state.act" if critical else "state.watch"
 
 
 def header(paint: Paint, model: Model, width: int, *, read_only: bool = False) -> Row:
     row = paint.row(width).put(" avatop", "accent").put("  ")
     if read_only:
         row.put(f" {t('read-only')} ", "match").put("  ")
-    right = paint.row(width)
-    _counts(right, model, short=width < 100)
-    right.put("  ").put(fmt.clock(model.now), "soft").put(" ")
+    host = min(fmt.cells(model.host), 16) + 3  # what is left out goes before the host's name
+    for words in (_ALL, _WARNINGS, frozenset[str]()):
+        right = paint.row(width)
+        _counts(right, model, words)
+        right.put("  ").put(fmt.clock(model.now), "soft").put(" ")
+        if row.x + host + right.x <= width:
+            break
     if model.stopped is not None:
         row.put(t("⚠ engine ended") + " ", "state.act").outside(model.stopped, "state.watch")
         return row.right(right)
@@ -67,36 +81,34 @@ def header(paint: Paint, model: Model, width: int, *, read_only: bool = False) -
 
 
 def pages(
-    paint: Paint, here: str, entries: Sequence[PageEntry], width: int, marks: dict[str, str]
-) -> Row:
-    """The row of pages on the rule below the header; with little room the words are cut short.
+    paint: Paint, here: str, entries: Sequence[PageEntry], width: int,
+    marks: dict[str, tuple[str, str]],
+) -> Row:  # fmt: skip
+    """The row of pages on the rule below the header; with little room in short words.
 
     Args:
-        here: name of the page shown. marks: page → sign of what waits there.
+        here: name of the page shown. marks: page → sign of what waits there, and its colour.
     """
     row = paint.row(width).put("─", "rule")
     if len(entries) < 2:
         return row.put("─" * row.left, "rule")
-    labels = {entry.name: t(entry.label) for entry in entries}
-    extra = sum(fmt.cells(mark) + 1 for mark in marks.values())
-
-    def needed(longest: int, gaps: int) -> int:
-        cut = (size if name == here else min(size, longest) for name, size in sizes.items())
-        return sum(cut) + (2 + gaps) * len(entries) + extra + 1
-
-    sizes = {name: fmt.cells(label) for name, label in labels.items()}
-    most = max(sizes.values())  # whole words close together are better than cut ones
-    tries = [(most, 2), (most, 1), *((s, gaps) for gaps in (2, 1) for s in range(most - 1, 2, -1))]
-    longest, gaps = next((one for one in tries if needed(*one) <= width), (0, 1))
+    extra = sum(fmt.cells(sign) + 1 for sign, _role in marks.values())
+    whole = {entry.name: t(entry.label) for entry in entries}
+    short = {e.name: whole[e.name] if e.name == here else t(e.short or e.label) for e in entries}
+    labels, gaps = whole, 2
+    for labels, gaps in ((whole, 2), (whole, 1), (short, 2), (short, 1)):
+        if sum(map(fmt.cells, labels.values())) + (2 + gaps) * len(entries) + extra < width:
+            break
+    else:  # no words fit: the keys, and where one is
+        labels, gaps = {here: whole[here]}, 1
     for entry in entries:
         current = entry.name == here
         row.put(" ", "rule").put(entry.key, "title.focus" if current else "key")
-        room = sizes[entry.name] if current else min(longest, sizes[entry.name])
-        if room:
-            word = fmt.fit(labels[entry.name], room, "")
-            row.put(f" {word}", "title.focus" if current else "soft")
+        if entry.name in labels:
+            row.put(f" {labels[entry.name]}", "title.focus" if current else "soft")
         if entry.name in marks:
-            row.put(f" {marks[entry.name]}", "state.act")
+            sign, role = marks[entry.name]
+            row.put(f" {sign}", role)
         row.put(" " * (gaps - 1), "rule")
     row.put(" " * (gaps == 1), "rule")
     return row.put("─" * row.left, "rule")
@@ -118,7 +130,12 @@ def _mode(model: Model) -> str:
     return fmt.mode(job.mode, job.ranks)
 
 
-def _counts(row: Row, model: Model, short: bool) -> None:
+#: Of which counts the words are told, too; two different warnings have the same sign.
+_WARNINGS: Final = frozenset({"dead", "alert"})
+_ALL: Final = _WARNINGS | {"interrupted", "failed"}
+
+
+def _counts(row: Row, model: Model, words: frozenset[str]) -> None:
     states = model.book.counts()
     ended = END_STATES | LIVE_STATES
     counts = {
@@ -131,20 +148,18 @@ def _counts(row: Row, model: Model, short: bool) -> None:
             row.raw("" if row.x == 0 else "  ")
             role = fmt.state(name).role if count else "soft"
             row.put(f"{fmt.state(name).shape} {count}", role).put(f" {fmt.word(name)}", "soft")
-    firing = model.trouble.firing()
-    wrong = [
-        ("interrupted", states["interrupted"], fmt.word("interrupted")),
-        ("failed", states["failed"], fmt.word("failed")),
-        ("warning", dead, n("dead rank", "dead ranks", dead)),
-        ("warning", len(firing), n("alert", "alerts", len(firing))),
-    ]
-    for name, count, word in wrong:
+    firing = len(model.trouble.firing())
+    watch = fmt.state("warning")
+    for name, count, look, role, word in (
+        ("interrupted", states["interrupted"], fmt.state("interrupted"), "", ""),
+        ("failed", states["failed"], fmt.state("failed"), "", ""),
+        ("dead", dead, watch, "state.act", n("dead rank", "dead ranks", dead)),
+        ("alert", firing, watch, _gravest(model), n("alert", "alerts", firing)),
+    ):
         if count:
-            look = fmt.state(name)
-            alarm = name == "warning" and any(a.severity == "critical" for a in firing)
-            row.put(f"  {look.shape} {count}", "state.act" if alarm else look.role)
-            if not short:
-                row.put(f" {word}", "soft")
+            row.put(f"  {look.shape} {count}", role or look.role)
+            if name in words:
+                row.put(f" {word or fmt.word(name)}", "soft")
 
 
 @dataclass(frozen=True)
@@ -174,16 +189,22 @@ class Footer(Lines):
 
 
 def footer(paint: Paint, place: Place, notice: Notice | None, width: int) -> Row:
-    row = paint.row(width).put(" ")
+    """Keys at the left, where they stay; what is said at the right, over those that are rarer."""
+    row, said = paint.row(width).put(" "), paint.row(width)
     if notice is not None:
-        row.outside(fmt.short(notice.text, width - 12, "…" if paint.unicode else "."), notice.role)
-        row.put("   ")
+        said.put("  ").outside(
+            fmt.short(notice.text, max(width - _KEYS, 8), "…" if paint.unicode else "."),
+            notice.role,
+        ).put(" ")
+    end = width - said.x
     for action in place.offered():
         key, label = place.keymap.shown(action), t(action.label)
-        if row.left < fmt.cells(key) + fmt.cells(label) + 2:
+        if row.x + fmt.cells(key) + fmt.cells(label) + 2 > end:
+            if notice is not None:
+                break
             continue
         row.put(key, "key").put(f" {label}  ", "soft")
-    return row
+    return row.right(said)
 
 
 def heading(paint: Paint, title: str, width: int, focused: bool, note: Row | None = None) -> Strip:

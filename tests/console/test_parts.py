@@ -179,7 +179,9 @@ def test_every_page_is_in_the_row_of_pages_and_one_sees_where_one_is(width: int)
         PageEntry(name, key, "", name, "")
         for name, key in zip(names.split(), "1234567890", strict=True)
     ]
-    row = bars.pages(Paint(load("signature")), "processes", entries, width, {"incidents": "⚠2"})
+    row = bars.pages(
+        Paint(load("signature")), "processes", entries, width, {"incidents": ("⚠2", "state.act")}
+    )
     text = row.text()
     assert len(text) == width
     assert "4 processes" in text
