@@ -122,11 +122,11 @@ def _print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
 def avatop(ctx: click.Context, theme: str | None, lang: str | None) -> None:
     """Run, watch, tune and rescue Live Avatar. Without a verb: the console."""
     ctx.obj = {"theme": theme, "lang": lang}
-    _speak(lang)
     if ctx.invoked_subcommand is None:
         from console.commands.console import open_console
 
         ctx.exit(open_console(theme=theme, lang=lang, read_only=asked()))
+    _speak(lang)
 
 
 def _speak(lang: str | None) -> None:
@@ -135,12 +135,14 @@ def _speak(lang: str | None) -> None:
     What cannot be spoken (no such catalogue, a terminal without UTF-8) is English here; the
     console says what is wrong with it.
     """
-    from console import i18n
+    from console import config, i18n
     from console.terminal import shows_unicode
 
+    if not shows_unicode(os.environ):
+        return
     with contextlib.suppress(i18n.LanguageError):
-        spoken = i18n.choose(lang, os.environ) if shows_unicode(os.environ) else "en"
-        i18n.use(spoken)
+        own = config.load(config.place(os.environ)).lang
+        i18n.use(i18n.choose(lang, os.environ, own))
 
 
 def _said(text: str) -> str:

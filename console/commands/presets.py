@@ -11,6 +11,7 @@ from console import format as fmt
 from console.commands.say import json_option, print_json
 from console.exits import BadInput
 from console.progress import memory
+from console.spoken import spoken
 from engine.checkpoint.errors import CheckpointError
 from engine.checkpoint.expected import DiTShape
 from engine.checkpoint.layout import find
@@ -59,7 +60,7 @@ def presets_command(ckpt_dir: str | None, as_json: bool) -> None:
             f"{preset['name']:<10} {values['size']:<9} {preset['runs_as']:<9} "
             f"{values['num_clip']:>5} {values['sample_steps']:>5} "
             f"{fmt.duration(preset['predicted_seconds']):>8} {memory(bytes_['single']):>10} "
-            f"{memory(bytes_[f'fsdp_{_SHARDED_RANKS}']):>10}  {preset['purpose']}"
+            f"{memory(bytes_[f'fsdp_{_SHARDED_RANKS}']):>10}  {spoken(str(preset['purpose']))}"
         )
 
 

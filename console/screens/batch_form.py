@@ -37,7 +37,7 @@ class BatchForm(Form):
         self.flags = entry("", t("any flag of avatop batch: --retries 2 --base_seed 7"), "flags")
         presets = params.presets()
         self.preset = Pick(
-            model, paint, [(p.name, p.purpose) for p in presets], "standard", id="preset"
+            model, paint, [(p.name, spoken(p.purpose)) for p in presets], "standard", id="preset"
         )
         lines = [
             ("auto", t("measured or by rule: what is quicker")),

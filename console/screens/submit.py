@@ -57,7 +57,11 @@ class SubmitForm(Form):
         self._checked: dict[str, Any] = {}
         self.presets = {preset.name: preset for preset in presets}
         self.preset = Pick(
-            model, paint, [(p.name, p.purpose) for p in presets], presets[0].name, id="preset"
+            model,
+            paint,
+            [(p.name, spoken(p.purpose)) for p in presets],
+            presets[0].name,
+            id="preset",
         )
         modes = [(AUTO, t("what the devices and flags mean"))]
         modes += [(mode, "") for mode in params.MODES_NOW]

@@ -141,7 +141,7 @@ def preset(page: TunePage) -> None:
 
     def words(one: params.Preset) -> str:
         clips = n("{count} clip", "{count} clips", int(one.values["num_clip"]))
-        return f"{one.name:<{names}}  {one.values['size']:<8} {clips:>12}  {one.purpose}"
+        return f"{one.name:<{names}}  {one.values['size']:<8} {clips:>12}  {spoken(one.purpose)}"
 
     choices = [Choice(one.name, words(one)) for one in known]
     said = t("Its values replace the present ones; all others stay.")

@@ -278,6 +278,8 @@ class IncidentDetails(Details):
                 facts.append(Fact(t("silent until"), fmt.moment(what.until, self.model.now)))
             if what.flapping:
                 facts.append(Fact(t("flapping"), t("told once more, then held until it is quiet")))
+        if what.device is not None:
+            facts.append(Fact("UUID", what.device))
         if found is not None:
             facts.append(Fact(t("class"), found.finding))
             facts.append(Fact(t("sure"), f"{found.confidence * 100:.0f}", "%"))
