@@ -25,9 +25,11 @@ from engine.offers import offers
 from engine.parameters.modes import read_mode
 from engine.parameters.problems import ParamError
 from engine.parameters.request import Request
+from engine.placement.alternatives import Alternative, alternatives
 from engine.placement.calibration import Corrections
 from engine.placement.hardware import DeviceOffer, HostOffer
 from engine.placement.hostmem import DISK_BITS_PER_PIXEL
+from engine.placement.nearest import choice_of_plan
 from engine.placement.place import Question, ask
 from engine.placement.plan import Plan
 from engine.placement.solve import solve
@@ -36,6 +38,8 @@ from engine.telemetry.devices import DeviceSelectionError
 
 #: Free bytes to leave on a disk.
 DISK_RESERVE: Final = 64 << 20
+#: Plans that a refusal names in the place of the one that was asked for.
+_NEAREST: Final = 3
 
 
 class PreflightError(Exception):
@@ -149,14 +153,38 @@ def prepare(request: Request, machine: Machine, folders: Sequence[Path] = ()) ->
     except (CheckpointError, ParamError, DeviceSelectionError) as error:
         raise PreflightError(str(error)) from error
     if not plan.fits:
-        raise PreflightError(
-            sentence(
-                "mode {mode} does not fit: {reasons}.", mode=plan.mode, reasons=joined(plan.reasons)
-            ),
-            "refused",
-        )
+        question = ask(
+            request, layout.config, _devices(request, machine),
+            **_known(request, layout, seen, machine),
+        )  # fmt: skip
+        raise PreflightError(refusal(question, plan), "refused")
     _check_disk(seen, folders)
     return Prepared(request, layout, plan, seen, (*seen.remarks, *remarks, *plan.remarks))
+
+
+def refusal(question: Question, plan: Plan) -> str:
+    """Why a plan cannot be launched, and the nearest that can be, as flags."""
+    told = {"mode": plan.mode, "reasons": joined(plan.reasons)}
+    why = (
+        sentence("mode {mode} does not fit: {reasons}.", **told)
+        if plan.possible
+        else sentence("mode {mode} cannot run here: {reasons}.", **told)
+    )
+    found = [one for one in alternatives(question, choice_of_plan(question, plan)) if one.built]
+    ways = [_way(one) for one in found[:_NEAREST]]
+    near = (
+        sentence("What would fit, nearest first: {ways}.", ways=joined(ways))
+        if ways
+        else sentence("Nothing that was tried fits, not even smaller frames.")
+    )
+    return joined((why, near), " ")
+
+
+def _way(one: Alternative) -> str:
+    if not one.alters_output:
+        return one.flags
+    what = joined([sentence(name) for name in one.alters_output], ", ")
+    return sentence("{flags} (changes the output: {what})", flags=one.flags, what=what)
 
 
 def _layout(request: Request) -> Layout:

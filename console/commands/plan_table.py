@@ -44,10 +44,28 @@ _MARKS: Final[dict[str, str]] = {
 }
 
 
+#: What the page's words mean, for those of them that it says.
+_MEANT: Final[dict[str, str]] = {
+    "kv": N_("keys and values: what attention looks back on, per step and layer"),
+    "conditioning": N_("what the portrait, the voice and the prompt become for the DiT"),
+    "activations": N_("what one step computes with, freed after it"),
+    "vae": N_("encodes the portrait and decodes finished frames"),
+    "streamed": N_("slots for weights and keys that are copied in from the host"),
+    "gathered": N_("weights collected from the other ranks while they are used"),
+    "context": N_("what the driver, or a rank's libraries, take before any work"),
+    "slack": N_("what the allocator keeps beyond what is in use"),
+    "other": N_("kernels, buffers for communication, and what has no owner"),
+    "margin": N_("how far the measured peak may be above the prediction; kept free"),
+    "transient": N_("what one gather takes for a moment, its copy included"),
+    "pinned": N_("host memory that a device copies from; it cannot be swapped out"),
+    "mirror": N_("finished blocks kept in host memory, so that a killed job can go on"),
+}
+
+
 def render(answer: Answer) -> str:
     """The whole page, without a trailing newline."""
     lines: list[str] = []
-    for part in (_verdict, _devices, _host, _others, _modes):
+    for part in (_verdict, _devices, _host, _others, _modes, _words):
         made = list(part(answer))
         if made:
             lines += [*made, ""]
@@ -65,8 +83,10 @@ def _verdict(answer: Answer) -> Iterator[str]:
             if answer.unbuilt
             else t("It fits: {plan}", plan=named)
         )
-    else:
+    elif plan.possible:
         yield t("It does not fit: {plan}", plan=spoken(title(plan)))
+    else:
+        yield t("It cannot run here: {plan}", plan=spoken(title(plan)))
     yield t(
         "{layers} layers in {dtype}, keys and values in {kv} · {size} · {steps} steps",
         layers=question.shape.num_layers, dtype=plan.dtype, kv=plan.kv_dtype, size=size,
@@ -183,21 +203,42 @@ def _speed(seconds: float | None) -> str:
 def _modes(answer: Answer) -> Iterator[str]:
     if len(answer.modes) < 2:
         return
-    yield t("every mode on these devices, GiB on the fullest; the latents are the same in all")
-    for line in answer.modes:
+    said = t("every mode on these devices at its best, the fastest first as far as arithmetic "
+             "tells; GiB on the fullest device; the latents are the same in all")  # fmt: skip
+    yield from fmt.wrap(said, WIDTH)
+    for line in sorted(answer.modes, key=lambda line: line.speed_order):
         yield _mode(line, this=line.title == title(answer.plan))
         for text in (t(_SAID.get((line.mode, line.variant), "")), line.flags):
             yield from (" " * 4 + part for part in fmt.wrap(text, WIDTH - 4))
 
 
 def _mode(line: ModeLine, *, this: bool) -> str:
-    word = t("does not fit") if not line.fits else t("fits") if line.built else t("fits, not built")
+    word = t("fits") if line.built else t("fits, not built")
+    if not line.fits:
+        word = t("does not fit") if line.possible else t("cannot run")
     speed = line.seconds_per_block
     told = "" if speed is None else f", {fmt.significant(BLOCK_FRAMES / speed)} fps"
     figure = f"{_gib(line.predicted_bytes):>6}"
     return (
         f"{'>' if this else ' '} {fmt.fit(spoken(line.title), 46)} {figure}  {word}{told}".rstrip()
     )
+
+
+def _words(answer: Answer) -> Iterator[str]:
+    """Words that stand on the page and that nobody need know."""
+    plan, host = answer.plan, answer.plan.host
+    said = {owner for device in plan.devices for owner in device.by_owner} | {"margin"}
+    if plan.unshard is not None:
+        said.add("transient")
+    if host is not None:
+        said |= {"pinned"} if host.pinned_bytes else set()
+        said |= {"mirror"} if host.mirror_bytes else set()
+    names = {word: word if word in _MARKS else t(word) for word in _MEANT if word in said}
+    cells = max(fmt.cells(name) for name in names.values()) + 2
+    yield t("words")
+    for word, name in names.items():
+        for number, part in enumerate(fmt.wrap(t(_MEANT[word]), WIDTH - 2 - cells)):
+            yield "  " + fmt.fit("" if number else name, cells) + part
 
 
 def _others(answer: Answer) -> Iterator[str]:

@@ -85,7 +85,7 @@ class ModesBody(Lines):
         """Cells for the name, and whether there is room for bars and the host's column."""
         titles = [fmt.cells(spoken(way.title)) for way in self.ways or ()]
         bars, host = width >= 92, width >= 104
-        fixed = 3 + 17 + 9 + 12 + (_BAR + 1 if bars else 0) + (11 if host else 0)
+        fixed = 3 + 17 + 9 + 17 + (_BAR + 1 if bars else 0) + (11 if host else 0)
         return min(max(titles, default=8) + 2, max(width - fixed, 14)), bars, host
 
     def _heads(self, width: int) -> Strip:
@@ -129,7 +129,8 @@ class ModesBody(Lines):
         if way.usable:
             row.put("✓ ", "state.good").put(t("fits"), "state.good")
         elif not way.plan.fits:
-            row.put("✗ ", "state.act").put(t("does not fit"), "state.act")
+            why = t("does not fit") if way.plan.possible else t("cannot run")
+            row.put("✗ ", "state.act").put(why, "state.act")
         else:
             row.put("✗ ", "state.watch").put(t("not built"), "state.watch")
         if way.title == self.now:

@@ -7,11 +7,13 @@ An alternative that changes the output says so (``alters_output``) and is never 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 from engine.geometry import SIZE_MULTIPLE
+from engine.parameters.modes import is_articles_line
 from engine.placement.built import unbuilt
 from engine.placement.hardware import FP8_CAPABILITY
 from engine.placement.place import Question, default_dtype, place, wrap_of
@@ -69,11 +71,13 @@ def alternatives(question: Question, asked: Choice) -> tuple[Alternative, ...]:
     equals those that can be launched now, those of the asked mode, and the faster ones.
     """
     found: list[Alternative] = []
-    for altered, dtype, kv_dtype in _precisions(question, asked):
+    precisions = list(_precisions(question, asked))
+    for altered, dtype, kv_dtype in precisions:
         found += _fitting(question, asked, dtype, kv_dtype, altered)
-    if not any(len(a.alters_output) <= 1 for a in found):
+    least, dtype, kv_dtype = precisions[0]
+    if not any(len(a.alters_output) <= max(1, len(least)) for a in found):
         for smaller in _smaller(question):
-            fits = _fitting(smaller, asked, asked.dtype, asked.kv_dtype, ("size",))
+            fits = _fitting(smaller, asked, dtype, kv_dtype, (*least, "size"))
             found += fits
             if fits:
                 break
@@ -142,8 +146,13 @@ def choose(question: Question) -> Plan:
         passed.append(sentence("{plan} does not fit: {why}", plan=title(plan), why=plan.reasons[0]))
         misfits.append(plan)
     runs = [plan for plan in misfits if not unbuilt(plan)] or misfits
-    nearest = min(runs, key=_excess)
-    why = sentence("Mode auto found nothing that fits; the nearest is {plan}.", plan=title(nearest))
+    able = [plan for plan in runs if plan.possible]
+    nearest = min(able or runs, key=_excess)
+    why = (
+        sentence("Mode auto found nothing that fits; the nearest is {plan}.", plan=title(nearest))
+        if able
+        else sentence("Mode auto found nothing that can run here with these types of data.")
+    )
     return dataclasses.replace(nearest, remarks=(why, *nearest.remarks))
 
 
@@ -199,15 +208,30 @@ def block_cost(choice: Choice, steps: int) -> float:
     return cost * _OVERHEAD.get((choice.mode, choice.variant), 1.0) * on_host
 
 
+def speed_key(question: Question) -> Callable[[Choice], tuple[float, float, float]]:
+    """What choices are sorted by, fastest first."""
+    steps = question.request.sample_steps
+    if question.kind == "cpu":
+        # CPU ranks share the host's cores: more of them are not faster.
+        return lambda c: (c.mode != "single", c.world, block_cost(c, steps))
+    return lambda c: (block_cost(c, steps), c.world, 0)
+
+
 def _fitting(
     question: Question, asked: Choice, dtype: DType, kv_dtype: DType, altered: tuple[str, ...]
 ) -> list[Alternative]:
     found = []
     base = dataclasses.replace(asked, dtype=dtype, kv_dtype=kv_dtype)
-    choices = sorted(_placements(question, base), key=lambda c: c.mode != asked.mode)
-    for choice in choices:
-        if not altered and choice == _as_asked(asked, choice):
-            continue
+
+    def far(choice: Choice) -> tuple[bool, bool]:
+        # On CPU ranks fewer come first otherwise, whatever was asked for.
+        ranks = question.kind == "cpu" and choice.dit_ranks != asked.dit_ranks
+        return choice.mode != asked.mode, ranks
+
+    for choice in sorted(_placements(question, base), key=far):
+        known = not altered and choice == _as_asked(asked, choice)
+        if known and question.request.ulysses_size == 1:
+            continue  # it is what does not fit
         plan = place(question, choice)
         if plan.fits:
             size = question.size if "size" in altered else None
@@ -224,8 +248,10 @@ def _as_asked(asked: Choice, choice: Choice) -> Choice:
 def _placements(question: Question, base: Choice) -> list[Choice]:
     """Every placement on the question's devices with the types of ``base``, fastest first."""
     steps = question.request.sample_steps
-    fixed = question.request.num_gpus_dit
+    request, fixed = question.request, question.request.num_gpus_dit
     gpus = len(question.devices) if question.kind == "cuda" else 0
+    if fixed and gpus and not is_articles_line(request):
+        fixed *= request.ulysses_size  # that many devices were asked for
     # More ranks than there are devices: what would fit has fewer.
     held = fixed and (not gpus or fixed <= gpus)
     counts = [fixed] if fixed and held else _counts(steps, gpus or base.dit_ranks)
@@ -247,26 +273,20 @@ def _placements(question: Question, base: Choice) -> list[Choice]:
             )
             found.append(choice)
 
-    add("single", 1)
     for host in (False, True):
+        add("single", 1, host=host)
         add("offload", 1, host=host)
-    for ranks in counts:
+    for ranks, own, host in itertools.product(counts, (False, True), (False, True)):
         if ranks < 2:
             continue
-        for own in (False, True):
-            if ranks <= steps:
-                add("tpp", ranks, own=own)
-                for host in (False, True):
-                    add("tpp", ranks, "streamed", own=own, host=host)
-            add("tpp", ranks, "balanced", own=own)
-            if ranks <= question.shape.num_layers:
-                for host in (False, True):
-                    add("tpp", ranks, "ring", own=own, host=host)
-            add("fsdp", ranks, own=own)
-    if question.kind == "cpu":
-        # CPU ranks share the host's cores: more of them are not faster.
-        return sorted(found, key=lambda c: (c.mode != "single", c.world, block_cost(c, steps)))
-    return sorted(found, key=lambda c: (block_cost(c, steps), c.world))
+        if ranks <= steps:
+            add("tpp", ranks, own=own, host=host)
+            add("tpp", ranks, "streamed", own=own, host=host)
+        add("tpp", ranks, "balanced", own=own, host=host)
+        if ranks <= question.shape.num_layers:
+            add("tpp", ranks, "ring", own=own, host=host)
+        add("fsdp", ranks, own=own, host=host)
+    return sorted(found, key=speed_key(question))
 
 
 def _counts(steps: int, most: int) -> list[int]:
@@ -277,14 +297,28 @@ def _counts(steps: int, most: int) -> list[int]:
 def _precisions(
     question: Question, asked: Choice
 ) -> Iterator[tuple[tuple[str, ...], DType, DType]]:
-    yield (), asked.dtype, asked.kv_dtype
-    if question.kind == "cpu" and asked.kv_dtype != "fp8":
-        yield ("KV precision",), asked.dtype, "fp8"
-    able = question.kind == "cuda" and all(
+    """What the output is altered in, type of the weights, type of keys and values; least first."""
+    able = all(
         device.capability is None or device.capability >= FP8_CAPABILITY
         for device in question.devices
     )
-    if not able:
+    if question.kind == "cuda" and not able:
+        # fp8 that was asked for cannot be had: what these devices can compute is the nearest.
+        dtype, kv_dtype = (t if t != "fp8" else "bf16" for t in (asked.dtype, asked.kv_dtype))
+        changed = [
+            name
+            for name, was, now in (
+                ("dtype", asked.dtype, dtype),
+                ("KV precision", asked.kv_dtype, kv_dtype),
+            )
+            if was != now
+        ]
+        yield tuple(changed), cast(DType, dtype), cast(DType, kv_dtype)
+        return
+    yield (), asked.dtype, asked.kv_dtype
+    if question.kind == "cpu":
+        if asked.kv_dtype != "fp8":
+            yield ("KV precision",), asked.dtype, "fp8"
         return
     weights, keys = asked.dtype != "fp8", asked.kv_dtype != "fp8"
     if weights:
@@ -309,7 +343,9 @@ def _floor(side: float) -> int:
 
 
 def _excess(plan: Plan) -> int:
-    return max(
+    """Bytes that the worst device is short of; at least 0 where memory is not what is lacking."""
+    excess = max(
         d.predicted_bytes + d.margin_bytes - (d.usable_bytes or d.predicted_bytes)
         for d in plan.devices
     )
+    return excess if plan.possible else max(excess, 0)

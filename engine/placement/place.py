@@ -220,9 +220,12 @@ def _plan(question: Question, choice: Choice, shapes: Shapes) -> Plan:
         mirror=request.mirror,
         taken=sum(d.predicted_bytes for d in planned) if kind == "cpu" else 0,
     )
-    reasons = [
+    impossible = [
         *verdict.structural(choice, question.devices, question.shape.num_layers),
         *verdict.fp8_misfits(choice, question.devices),
+    ]
+    reasons = [
+        *impossible,
         *verdict.memory_misfits(planned, kind),
         *verdict.encoder_misfit(
             planned[layout.encoder_rank],
@@ -259,6 +262,7 @@ def _plan(question: Question, choice: Choice, shapes: Shapes) -> Plan:
         encoder_device="host" if request.t5_cpu else "device",
         lead=choice.lead,
         prefetch=prefetch if sharded else 0,
+        possible=not impossible,
     )
 
 

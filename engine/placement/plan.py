@@ -143,6 +143,7 @@ class Plan:
     encoder_device: Literal["device", "host"] = "device"  # where umT5 runs on its rank
     lead: Lead = "own"
     prefetch: int = 0  # units gathered ahead, where weights are gathered
+    possible: bool = True  # False: it cannot run here however much memory there is
 
     @property
     def world_size(self) -> int:

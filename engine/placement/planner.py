@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from engine.placement.alternatives import (
     choose,
     flags_of,
     overview,
+    speed_key,
     title,
 )
 from engine.placement.built import unbuilt
@@ -31,7 +33,7 @@ class Measured:
     """The verdict on a steady state that somebody measured."""
 
     steady_bytes: int
-    root_unit_bytes: int
+    root_unit_bytes: int  # 0: the mode gathers nothing
     total_bytes: int
     usable_bytes: int | None
     fits: bool
@@ -52,6 +54,8 @@ class ModeLine:
     pinned_bytes: int
     seconds_per_block: float | None
     reason: str  # why not; empty if it fits
+    possible: bool = True  # False: it cannot run here however much memory there is
+    speed_order: int = 0  # 1: the fastest by the arithmetic that mode auto goes by
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,8 @@ def plan_of(question: Question, reading: ModeReading) -> tuple[Choice, Plan]:
         plan = place(question, choice)
         plan = dataclasses.replace(plan, remarks=(*reading.remarks, *plan.remarks))
     if (refused := ulysses_refusal(question, reading)) is not None:
-        plan = dataclasses.replace(plan, fits=False, reasons=(refused, *plan.reasons))
+        reasons = (refused, *plan.reasons)
+        plan = dataclasses.replace(plan, fits=False, possible=False, reasons=reasons)
     return choice, plan
 
 
@@ -124,7 +129,7 @@ def answer(
         plan=plan,
         unbuilt=unbuilt(plan),
         alternatives=() if fits else alternatives(question, choice),
-        modes=tuple(_line(c, p) for c, p in overview(question, choice)),
+        modes=_lines(question, overview(question, choice)),
         measured=measured,
     )
 
@@ -162,7 +167,13 @@ def _plan_json(plan: Plan) -> dict[str, Any]:
     return body
 
 
-def _line(choice: Choice, plan: Plan) -> ModeLine:
+def _lines(question: Question, found: Sequence[tuple[Choice, Plan]]) -> tuple[ModeLine, ...]:
+    """Modes side by side, each with its place in the order of speed."""
+    fastest = sorted((choice for choice, _ in found), key=speed_key(question))
+    return tuple(_line(choice, plan, fastest.index(choice) + 1) for choice, plan in found)
+
+
+def _line(choice: Choice, plan: Plan, speed_order: int) -> ModeLine:
     return ModeLine(
         mode=plan.mode,
         variant=plan.variant,
@@ -174,12 +185,16 @@ def _line(choice: Choice, plan: Plan) -> ModeLine:
         pinned_bytes=plan.host.pinned_bytes if plan.host else 0,
         seconds_per_block=plan.seconds_per_block,
         reason=plan.reasons[0] if plan.reasons else "",
+        possible=plan.possible,
+        speed_order=speed_order,
     )
 
 
 def _measured(question: Question, choice: Choice, plan: Plan, steady: int) -> Measured:
-    root = next(u for u in units(question.shape, 1, choice.wrap) if u.name == "root")
-    size = root.bytes(choice.dtype)
+    size = 0
+    if choice.mode == "fsdp":
+        root = next(u for u in units(question.shape, 1, choice.wrap) if u.name == "root")
+        size = root.bytes(choice.dtype)
     usable = min((d.usable_bytes for d in plan.devices if d.usable_bytes is not None), default=None)
-    fits, sentence = measured_misfit(steady, size, usable)
+    fits, sentence = measured_misfit(steady, size, usable, plan.mode)
     return Measured(steady, size, steady + size, usable, fits, sentence)

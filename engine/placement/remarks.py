@@ -49,11 +49,12 @@ def _copied(question: Question, shapes: Shapes, load: RankLoad) -> str:
     """What a walk of streamed weights copies, and how long that takes at the least."""
     parts = layer_bytes(shapes)
     copied = sum(parts[n] for n in load.layers[load.resident_layers :])
+    resident = min(load.resident_layers, len(load.layers))  # more may have been asked for
     walk = sentence(
         "Each walk copies {size} of weights from the host; {resident} of {layers} layers stay on "
         "the device.",
         size=verdict.gib(copied),
-        resident=load.resident_layers,
+        resident=resident,
         layers=len(load.layers),
     )
     link = question.devices[0].link_bytes_per_second

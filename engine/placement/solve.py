@@ -67,7 +67,8 @@ def solve(
     refused = ulysses_refusal(question, reading)
     if refused is None:
         return found
-    return dataclasses.replace(found, fits=False, reasons=(refused, *found.reasons))
+    reasons = (refused, *found.reasons)
+    return dataclasses.replace(found, fits=False, possible=False, reasons=reasons)
 
 
 def _solved(question: Question, reading: ModeReading) -> Plan:
@@ -78,7 +79,8 @@ def _solved(question: Question, reading: ModeReading) -> Plan:
     missing = unbuilt(found)
     if not missing:
         return found
-    return dataclasses.replace(found, fits=False, reasons=(*missing, *found.reasons))
+    reasons = (*missing, *found.reasons)
+    return dataclasses.replace(found, fits=False, possible=False, reasons=reasons)
 
 
 def choice_of(question: Question, reading: ModeReading) -> Choice:

@@ -17,7 +17,8 @@ def ulysses_refusal(question: Question, reading: ModeReading) -> str | None:
     if asked == 1 or is_articles_line(question.request):
         return None
     needed = asked * reading.dit_ranks
-    devices = needed if question.kind == "cpu" else min(needed, len(question.devices))
+    # CPU ranks share the host's cores: more than were asked for are not faster.
+    devices = reading.dit_ranks if question.kind == "cpu" else min(needed, len(question.devices))
     near = (
         f"--mode tpp --variant balanced --num_gpus_dit {devices}"
         if devices > 1

@@ -209,12 +209,19 @@ def host_misfits(host: HostPlan, disk_available: int | None) -> list[str]:
     return reasons
 
 
-def measured_misfit(steady: int, root_unit: int, usable: int | None) -> tuple[bool, str]:
+def measured_misfit(
+    steady: int, root_unit: int, usable: int | None, mode: str = "fsdp"
+) -> tuple[bool, str]:
     """The verdict on a measured steady state: what it and gathering the root take together.
+
+    Args:
+        root_unit: its bytes, 0 in a ``mode`` that gathers nothing.
 
     Returns whether it fits, and the sum as one sentence.
     """
     total = steady + root_unit
+    if not root_unit:
+        return _steady_misfit(steady, usable, mode)
     sum_ = f"{steady / 2**30:.2f} + {root_unit / 2**30:.2f} = {total / 2**30:.2f}"
     if usable is None:
         return True, sentence(
@@ -234,6 +241,20 @@ def measured_misfit(steady: int, root_unit: int, usable: int | None) -> tuple[bo
         "not fit",
         **figures,
     )
+
+
+def _steady_misfit(steady: int, usable: int | None, mode: str) -> tuple[bool, str]:
+    alone: str = sentence(
+        "a measured steady state alone, as mode {mode} gathers nothing: {steady}",
+        mode=mode,
+        steady=gib(steady),
+    )
+    if usable is None:
+        return True, joined((alone, sentence("the capacity is not known")))
+    figures = {"what": alone, "usable": gib(usable)}
+    if steady <= usable:
+        return True, sentence("{what} <= {usable} usable: fits", **figures)
+    return False, sentence("{what} > {usable} usable: does not fit", **figures)
 
 
 def largest(device: DevicePlan) -> str:

@@ -15,6 +15,7 @@ from engine.preflight import Machine, Prepared, question_of
 #: Placement flags that would contradict another placement.
 _FREED: dict[str, Any] = {
     "num_gpus_dit": None,
+    "ulysses_size": 1,
     "resident_layers": None,
     "offload_model": None,
     "single_gpu": False,

@@ -93,8 +93,22 @@ def test_a_plan_that_does_not_fit_is_refused_with_exit_3(
     with pytest.raises(SystemExit) as end:
         cli.main(["run", "--gpus", "cpu", *base_argv(inputs, sample_data() / "ckpt")])
     assert end.value.code == 3
-    assert "does not fit" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "does not fit" in told
+    assert "Nothing that was tried fits" in told
     assert _nothing_left(tmp_path)
+
+
+def test_a_refusal_of_a_launch_names_what_would_fit(
+    inputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["--gpus", "cpu", "--mode", "tpp", "--num_gpus_dit", "4", "--host_memory", "1900MiB"]
+    with pytest.raises(SystemExit) as end:
+        cli.main(["run", *base_argv(inputs, sample_data() / "ckpt"), *asked])
+    assert end.value.code == 3
+    told = capsys.readouterr().err
+    assert "mode tpp does not fit: 4 CPU ranks need" in told
+    assert "What would fit, nearest first: --mode " in told
 
 
 def test_the_same_through_a_process_of_its_own(inputs: Path, tmp_path: Path) -> None:

@@ -100,6 +100,34 @@ def test_is_fp8_refused_on_cards_that_lack_it(capsys: pytest.CaptureFixture[str]
     assert "fp8 needs 8.9" in body["reasons"][0]
 
 
+def test_are_modes_told_fastest_first_and_words_explained(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    _code, body = plan_json(capsys, *FOUR_CARDS)
+    order = {line["title"]: line["speed_order"] for line in body["modes"]}
+    assert sorted(order.values()) == list(range(1, 8))
+    assert order[body["modes"][0]["title"]] > order["tpp ring on 4 devices"]  # single is slower
+    assert plan(*FOUR_CARDS, "--mode", "fsdp", "--fp8", "--compute-capability", "8.0") == 3
+    page = capsys.readouterr().out
+    assert page.startswith("It cannot run here: fsdp on 4 devices, fp8")
+    assert "does not fit" not in page.split("words\n")[0]
+    assert page.index("> fsdp on 4") < page.index("  single, fp8")
+    words = page.split("words\n")[1]
+    assert all(f"  {word} " in words for word in ("kv", "context", "margin", "transient", "mirror"))
+    assert "streamed" not in words  # nothing is
+
+
+def test_what_is_asked_beyond_the_model_is_not_told_as_if_it_held(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked = ("--mode", "offload", "--resident_layers", "50")
+    _code, body = plan_json(capsys, *FOUR_CARDS, *asked)
+    assert any("40 of 40 layers stay" in remark for remark in body["remarks"])
+    _code, body = plan_json(capsys, *FOUR_CARDS, "--mode", "tpp", "--measured-steady", "21.48GiB")
+    assert body["measured"]["root_unit_bytes"] == 0
+    assert body["measured"]["total_bytes"] == body["measured"]["steady_bytes"]
+
+
 def test_is_a_ring_of_devices_that_are_not_there_a_misfit_with_neighbours(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

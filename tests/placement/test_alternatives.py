@@ -8,9 +8,10 @@ from engine.parameters.modes import ModeReading
 from engine.placement import alternatives as others
 from engine.placement.alternatives import alternatives, choose, overview
 from engine.placement.place import place
+from engine.placement.plan import DType
 from engine.placement.presets import Choice
 from engine.placement.solve import solve
-from tests.placement.questions import FOURTEEN_B, question
+from tests.placement.questions import FOURTEEN_B, GIB, question
 
 ASKED = Choice("tpp", 4, "bf16", "bf16")
 
@@ -53,6 +54,42 @@ def test_is_fp8_never_offered_to_cards_that_lack_it() -> None:
     found = alternatives(question(4, capability=(8, 6)), ASKED)
     assert found
     assert not any("fp8" in (one.plan.dtype, one.plan.kv_dtype) for one in found)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "kv_dtype", "altered"),
+    [
+        ("fp8", "bf16", ("dtype",)),
+        ("bf16", "fp8", ("KV precision",)),
+        ("fp8", "fp8", ("dtype", "KV precision")),
+    ],
+)
+def test_are_cards_without_fp8_told_what_they_can_run(
+    dtype: DType, kv_dtype: DType, altered: tuple[str, ...]
+) -> None:
+    asked = question(4, capability=(8, 0), fp8=dtype == "fp8", kv_dtype=kv_dtype)
+    found = alternatives(asked, Choice("tpp", 4, dtype, kv_dtype))
+    assert found
+    assert all(one.plan.fits and one.alters_output == altered for one in found)
+    assert not any("fp8" in one.flags for one in found)
+    refused = choose(asked)
+    assert not refused.possible
+    assert "fp8 needs 8.9" in refused.reasons[0]
+    assert max(d.predicted_bytes for d in refused.devices) > 10 * GIB  # not the emptiest of all
+
+
+def test_are_keys_on_the_host_among_what_fits_in_every_mode() -> None:
+    asked = question(4)
+    choice = Choice("fsdp", 4, "bf16", "bf16")
+    first = alternatives(asked, choice)[0]
+    assert first.flags == "--mode fsdp --num_gpus_dit 4 --kv_home host"
+    best = {(p.mode, p.variant): p for _, p in overview(asked, choice)}
+    assert best["fsdp", ""].fits
+    assert best["fsdp", ""].kv == "host"
+    roomy = {(p.mode, p.variant): p for _, p in overview(question(4, 50), choice)}
+    assert roomy["single", ""].fits
+    assert roomy["single", ""].kv == "host"
+    assert roomy["tpp", ""].kv == "device"  # fits so already, which is faster
 
 
 def test_come_alternatives_that_run_before_those_that_do_not(

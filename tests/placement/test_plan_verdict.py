@@ -28,6 +28,14 @@ def test_is_the_articles_sum_judged_as_they_did() -> None:
     assert measured_misfit(GIB, root, None)[0]
 
 
+@pytest.mark.parametrize(("steady", "fits"), [(21.48, True), (23.0, False)])
+def test_is_nothing_gathered_where_a_mode_gathers_nothing(steady: float, fits: bool) -> None:
+    judged, sentence = measured_misfit(int(steady * GIB), 0, int(22.15 * GIB), "tpp")
+    assert judged == fits
+    assert "mode tpp gathers nothing" in sentence
+    assert "+" not in sentence
+
+
 @pytest.mark.parametrize(("capability", "fits"), [((8, 9), True), ((9, 0), True), ((8, 6), False)])
 def test_is_fp8_refused_below_8_9(capability: tuple[int, int], fits: bool) -> None:
     plan = place(question(4, 80, capability=capability), FP8)

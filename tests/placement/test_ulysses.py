@@ -8,6 +8,7 @@ import pytest
 
 from engine.parameters.modes import ALL_MODES, read_mode
 from engine.placement.planner import Answer, answer
+from engine.retry.replan import changes_for
 from tests.placement.questions import question
 
 
@@ -41,6 +42,17 @@ def test_more_than_one_is_refused(
     assert not found.fits
     assert all(part in found.reasons[0] for part in told), found.reasons
     assert found.alternatives
+
+
+@pytest.mark.parametrize(("gpus", "ranks"), [(4, 2), (8, 4)])
+def test_what_is_taken_instead_has_the_ranks_that_are_advised(gpus: int, ranks: int) -> None:
+    found = asked(gpus, num_gpus_dit=ranks, ulysses_size=2)
+    assert not found.plan.possible
+    near = found.alternatives[0]
+    assert f"balanced --num_gpus_dit {gpus}" in found.reasons[0]
+    assert near.flags == f"--mode tpp --num_gpus_dit {gpus} --variant balanced"
+    request = found.question.request
+    assert changes_for(request, near)["ulysses_size"] == 1
 
 
 def test_the_articles_line_is_read_as_three_stages_and_a_vae() -> None:
