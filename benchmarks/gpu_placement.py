@@ -40,6 +40,7 @@ FOUR = ("--num_gpus_dit", "4", "--gpus", "0,1,2,3", *HOST)
 RUNS: dict[str, tuple[tuple[str, ...], int]] = {
     "single": (("--mode", "single", "--gpus", "0", *HOST), 4),
     "single, mirrored": (("--mode", "single", "--gpus", "0", *HOST[:2], "--mirror", "on"), 8),
+    "single, as long": (("--mode", "single", "--gpus", "0", *HOST), 8),
     "single fp8": (("--mode", "single", "--gpus", "1", "--fp8", *HOST), 4),
     "offload, all streamed": (
         ("--mode", "offload", "--gpus", "2", "--resident_layers", "0", *HOST),
@@ -89,7 +90,9 @@ GROUPS = (
     ("fsdp, reference wrapping",),
     ("tpp",),
     ("fsdp, prefetch 0",),
-    ("single, mirrored", "switch, two GPUs"),
+    ("single, as long",),
+    ("single, mirrored",),
+    ("switch, two GPUs",),
     ("tpp ring",),
     ("switch",),
     ("switch, offload",),
