@@ -95,7 +95,7 @@ class Remedy:
 
     id: str
     text: str  # a sentence: what will be done
-    action: str | None = None  # relaunch | env | port | reap | verify | free_disk | drain | edit | log
+    action: str | None = None  # relaunch env port reap verify free_disk drain edit log
     changes: dict[str, Any] = field(default_factory=dict)  # exactly what will change
     alters_output: tuple[str, ...] = ()
 
