@@ -49,10 +49,25 @@ def test_is_it_heard_when_the_cursor_passes_it() -> None:
 @pytest.mark.parametrize("name", ["tpp-four-gpus.zip", "unshard-oom.zip"])
 def test_is_nothing_told_twice(name: str) -> None:
     recording = open_recording(SHIPPED / name)
-    own = {s.event.id for s in recording.events() if isinstance(s.event, FindingRaised)}
+    own = {(s.event.id, s.event.cause) for s in recording.events()
+           if isinstance(s.event, FindingRaised)}  # fmt: skip
     assert own.isdisjoint(
-        s.event.id for s in derived(recording) if isinstance(s.event, FindingRaised)
-    )
+        (s.event.id, s.event.cause) for s in derived(recording)
+        if isinstance(s.event, FindingRaised)
+    )  # fmt: skip
+
+
+def test_is_what_it_told_said_in_today_s_words_from_the_moment_it_was_told() -> None:
+    recording = open_recording(SHIPPED / "unshard-oom.zip")
+    told = [(s.at, s.event) for s in recording.events() if isinstance(s.event, FindingRaised)]
+    said = [(s.at, s.event) for s in derived(recording) if isinstance(s.event, FindingRaised)]
+    ((at, before),) = [one for one in told if one[1].role == "root"]
+    ((now, after),) = [one for one in said if one[1].role == "root"]
+    assert (after.id, now, after.t) == (before.id, at, before.t)
+    assert "21.74 of 24.00 GiB allowed" in after.cause
+    assert "shard_on_load" not in [remedy.id for remedy in after.remedies]
+    stood = ReplayClient(recording, derived).ground(recording.end)
+    assert [e for e in stood if isinstance(e, FindingRaised)][-1].cause == after.cause
 
 
 def test_does_triage_read_a_recording_as_it_reads_a_log() -> None:
