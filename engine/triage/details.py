@@ -70,21 +70,16 @@ def cause_with_figures(cause: str, incident: str, told: Sequence[tuple[int | Non
 def _memory(texts: Sequence[str]) -> list[str]:
     parts: list[str] = []
     for text in texts:
+        own, cap = _OWN.search(text), _ALLOWED.search(text)
+        if own is not None and cap is not None:  # the card's free memory is none of this process's
+            held, allowed = own[1].removesuffix(f" {cap[2]}"), f"{cap[1]} {cap[2]}"
+            parts.append(sentence("{held} of {allowed} allowed", held=held, allowed=allowed))
         if found := _TRIED.search(text):
             size = f"{found[1]} {found[2]}"
             parts.append(sentence("tried to allocate {size}", size=size))
-        own, cap = _OWN.search(text), _ALLOWED.search(text)
-        if cap is None and (found := _FREE.search(text)):  # under a cap no room of this process
+        if cap is None and (found := _FREE.search(text)):
             parts.append(sentence("{size} free", size=found[1]))
-        if own is not None and cap is not None:
-            held = own[1].removesuffix(f" {cap[2]}")
-            allowed = f"{cap[1]} {cap[2]}"
-            parts.append(
-                sentence(
-                    "this process holds {held} of {allowed} allowed", held=held, allowed=allowed
-                )
-            )
-        elif own is not None:
+        if cap is None and own is not None:
             parts.append(sentence("this process holds {size}", size=own[1]))
         if found := _HOLDER.search(text):
             parts.append(sentence("process {pid} holds {size}", pid=found[1], size=found[2]))

@@ -75,7 +75,7 @@ def test_out_of_memory_under_a_cap_says_the_cap_and_what_helps_this_very_job() -
     wrapped = {"mode": "fsdp", "fsdp_wrap": "reference"}
     (found,) = _fed(_row(request=wrapped), *[_line(trace), _line(text)])[-1:]
     assert found.finding == "fsdp_memory_growth"
-    assert "holds 21.74 of 24.00 GiB allowed" in found.cause
+    assert "(21.74 of 24.00 GiB allowed, tried" in found.cause
     assert "118.05" not in found.cause
     assert [r.id for r in found.remedies] == ["wrap_per_block", "next_fitting_plan"]
     # What it runs by already is no advice; another program is told all there is.
