@@ -26,9 +26,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engine.checkpoint.layout import find, read_json
-from engine.checkpoint.onrank.encoders import component, load_vae, speech_weights
+from engine.checkpoint.onrank.encoders import load_vae
 from engine.checkpoint.onrank.files import state_dict
 from engine.checkpoint.onrank.load import load_dit
+from engine.checkpoint.parts import component, speech_weights
 from engine.media.audio import load_mono16k
 from engine.model import bucket
 from engine.model.generate import Generation, Inputs, Options

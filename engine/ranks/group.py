@@ -19,9 +19,10 @@ from typing import Final
 
 from engine.guard.identity import Identity, PidFd, ProcessGone, boot_id, group_members, is_running
 from engine.ranks.channel import ChannelProtocol, OutputProtocol
+from engine.ranks.embeddings import at_hand
 from engine.ranks.outcome import GroupResult, RankExit, RankLog
 from engine.ranks.process import RankProcess, result_of
-from engine.ranks.protocol import Order, RankSpec, Report, decode, encode
+from engine.ranks.protocol import ENCODERS, FSDP, Order, RankSpec, Report, decode, encode
 from engine.ranks.server import DEFAULT_ENTRY, ExitStatus, RankServer, Spawned, SpawnRequest
 
 #: Seconds between SIGTERM and SIGKILL after a failure.
@@ -103,6 +104,7 @@ class RankGroup:
             engine.ranks.server.RankServerError: no ranks could be made.
         """
         await server.ready()
+        load = await asyncio.to_thread(_imports, specs)
         ours: list[tuple[socket.socket, int, int]] = []
         theirs: list[int] = []
         requests = []
@@ -115,7 +117,7 @@ class RankGroup:
                 far_fd = far.detach()
                 theirs += [far_fd, out_w, err_w]
                 requests.append(SpawnRequest(far_fd, out_w, err_w, env or {}))
-            spawned = await server.spawn(requests, entry=entry, load=_shared(specs))
+            spawned = await server.spawn(requests, entry=entry, load=load)
         except BaseException:
             for near, out_r, err_r in ours:
                 near.close()
@@ -375,7 +377,14 @@ class RankGroup:
                     handle.send(signum)
 
 
-def _shared(specs: Sequence[RankSpec]) -> tuple[str, ...]:
-    """What every one of these ranks imports and the server may not have yet."""
-    gathers = any(spec.plan.get("weights", {}).get("kind") == "peer_gather" for spec in specs)
-    return ("torch.distributed.fsdp",) if gathers and len(specs) > 1 else ()
+def _imports(specs: Sequence[RankSpec]) -> list[str]:
+    """What these ranks import and the server may not have yet. It reads files: not on the loop."""
+    plan = specs[0].plan
+    if not plan:
+        return []
+    found = []
+    if plan["weights"]["kind"] == "peer_gather" and len(specs) > 1:
+        found.append(FSDP)
+    if not at_hand(specs[plan["encoder_rank"]]):
+        found += ENCODERS
+    return found

@@ -36,6 +36,13 @@ REPORTS: Final = (
 #: Orders the engine sends after the specification.
 ORDERS: Final = ("stop_after_clip", "spike_threshold", "hold_mirror")
 
+#: Modules that only some groups need: the fork server loads them for those that do.
+FSDP: Final = "torch.distributed.fsdp"
+ENCODERS: Final = (
+    "transformers.models.umt5.modeling_umt5",
+    "transformers.models.wav2vec2.modeling_wav2vec2",
+)
+
 
 @dataclass(frozen=True)
 class StateSpec:

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from engine.checkpoint.layout import find
-from engine.ranks.onrank.encode import Encoders, Wanted
+from engine.ranks.embeddings import Wanted
+from engine.ranks.onrank.encode import Encoders
 from engine.resources import sample_data
 from tests.placement.harness import CKPT
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +11,7 @@ from engine.checkpoint.errors import CheckpointError
 from engine.checkpoint.header import DOWNLOAD_AGAIN
 from engine.checkpoint.onrank.files import state_dict
 from engine.checkpoint.onrank.slab import Allocator, Spec, allocate, carve
+from engine.checkpoint.parts import component
 from engine.model.vae import VAE, VAEConfig
 from engine.sentence import sentence
 
@@ -76,31 +76,3 @@ def load_vae(
         vae = VAE(config)
     place(vae, tensors, device, dtype, where=where, allocator=allocator)
     return vae.eval()
-
-
-def speech_weights(paths: Mapping[str, str]) -> str:
-    """The weights' file in the wav2vec2 folder.
-
-    Raises:
-        CheckpointError: the folder holds none.
-    """
-    folder = Path(component(paths, "wav2vec"))
-    for name in ("model.safetensors", "pytorch_model.bin"):
-        if (folder / name).is_file():
-            return str(folder / name)
-    raise CheckpointError(
-        sentence("no weights in it"),
-        where=str(folder),
-        remedy=sentence("download model.safetensors into it"),
-    )
-
-
-def component(paths: Mapping[str, str], name: str) -> str:
-    """The path of one component. Raises ``CheckpointError`` when the checkpoint lacks it."""
-    if name not in paths:
-        raise CheckpointError(
-            sentence("{name} is missing", name=name),
-            where=paths.get("root", ""),
-            remedy=sentence("run `avatop ckpt verify` on this directory"),
-        )
-    return paths[name]

@@ -6,14 +6,11 @@ which every rank maps: pages are shared, and a long audio is never in memory as 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -22,12 +19,11 @@ from torch import Tensor
 
 from engine.checkpoint.errors import CheckpointError
 from engine.checkpoint.layout import read_json
-from engine.checkpoint.onrank.encoders import component, speech_weights
 from engine.checkpoint.onrank.files import state_dict
+from engine.checkpoint.parts import component, speech_weights
 from engine.media.audio import load_mono16k
 from engine.model import bucket
-
-_FORMAT = 1  # raise it when what is kept changes
+from engine.ranks.embeddings import Shelf, Wanted
 
 
 @dataclass(frozen=True)
@@ -42,25 +38,13 @@ class Embeddings:
     clips: int
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What decides the embeddings of one job."""
-
-    prompt: str
-    audio: Path
-    infer_frames: int
-    num_clip: int
-    fps: int
-    text_len: int
-
-
 class Encoders:
     """The text and speech encoders of one checkpoint, and the folder that keeps what they gave.
 
     Args:
         paths: ``Layout.paths()``.
         dtype: of the encoders' weights and arithmetic.
-        device: where they run; part of what embeddings are kept under, as kernels differ.
+        device: where they run.
         text_on_host: the text encoder, by far the larger, runs in host memory instead.
     """
 
@@ -76,12 +60,13 @@ class Encoders:
         self._paths, self._folder = paths, folder
         self._dtype, self._device = dtype, device
         self._text_device = torch.device("cpu") if text_on_host else device
+        self._shelf = Shelf(paths, folder, str(dtype), device.type, self._text_device.type)
 
     def missing(self, wanted: Wanted) -> list[tuple[str, Callable[[], None]]]:
         """What is not kept yet: its name, and the function that makes and keeps it."""
         jobs: list[tuple[str, Path, Callable[[], dict[str, Tensor]]]] = [
-            ("prompt", self._text_file(wanted), lambda: self._encode_text(wanted)),
-            ("audio", self._audio_file(wanted), lambda: self._encode_audio(wanted)),
+            ("prompt", self._shelf.prompt(wanted), lambda: self._encode_text(wanted)),
+            ("audio", self._shelf.audio(wanted), lambda: self._encode_audio(wanted)),
         ]
         return [
             (name, lambda path=path, make=make: _keep(path, make()))  # type: ignore[misc]
@@ -107,9 +92,9 @@ class Encoders:
             CheckpointError: it cannot be read, though it was made.
         """
         try:
-            with safe_open(str(self._text_file(wanted)), framework="pt") as file:
+            with safe_open(str(self._shelf.prompt(wanted)), framework="pt") as file:
                 context = file.get_tensor("context")
-            with safe_open(str(self._audio_file(wanted)), framework="pt") as file:
+            with safe_open(str(self._shelf.audio(wanted)), framework="pt") as file:
                 audio = file.get_tensor("audio")
         except (OSError, SafetensorError) as error:
             raise CheckpointError(
@@ -124,17 +109,8 @@ class Encoders:
 
     # Text
 
-    def _text_file(self, wanted: Wanted) -> Path:
-        parts = {
-            "prompt": wanted.prompt,
-            "text_len": wanted.text_len,
-            "t5": _identity(component(self._paths, "t5")),
-            "tokenizer": _identity(component(self._paths, "tokenizer")),
-        }
-        return self._file("prompt", parts, self._text_device)
-
     def _encode_text(self, wanted: Wanted) -> dict[str, Tensor]:
-        from engine.model.text import TextEncoder  # late: transformers is slow to import
+        from engine.model.text import TextEncoder  # late: its library is slow to import
 
         path = component(self._paths, "t5")
         with _as_checkpoint_error(path):
@@ -147,18 +123,6 @@ class Encoders:
             return {"context": encoder.encode(wanted.prompt).cpu().contiguous()}
 
     # Audio
-
-    def _audio_file(self, wanted: Wanted) -> Path:
-        with wanted.audio.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        parts = {
-            "audio": digest,
-            "infer_frames": wanted.infer_frames,
-            "num_clip": wanted.num_clip,
-            "fps": wanted.fps,
-            "wav2vec": _identity(speech_weights(self._paths)),
-        }
-        return self._file("audio", parts, self._device)
 
     def _encode_audio(self, wanted: Wanted) -> dict[str, Tensor]:
         from engine.model.speech import SpeechEncoder
@@ -177,11 +141,6 @@ class Encoders:
         whole = bucket.bucket(features, fps=wanted.fps, infer_frames=wanted.infer_frames)
         frames = whole[0, :, :, : clips * wanted.infer_frames]
         return {"audio": frames.permute(2, 0, 1).contiguous()}
-
-    def _file(self, kind: str, parts: dict[str, Any], device: torch.device) -> Path:
-        parts |= {"format": _FORMAT, "dtype": str(self._dtype), "device": device.type}
-        name = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-        return self._folder / f"{kind}-{name}.safetensors"
 
 
 @contextmanager
@@ -216,17 +175,6 @@ class _as_checkpoint_error:  # noqa: N801 - reads as a statement
                 why=str(error)[:300],
                 remedy="take it from the model's source again",
             ) from error
-
-
-def _identity(path: str) -> list[str | int]:
-    """What tells one file (or folder of files) from another without reading 11 GB."""
-    place = Path(path)
-    files = sorted(place.iterdir()) if place.is_dir() else [place]
-    found: list[str | int] = []
-    for file in files:
-        facts = file.stat()
-        found += [str(file.resolve()), facts.st_size, facts.st_mtime_ns]
-    return found
 
 
 def _readable(path: Path) -> bool:

@@ -38,6 +38,7 @@ from typing import Any, Final
 
 from engine.guard.identity import read_stat
 from engine.ranks.onrank import native
+from engine.ranks.protocol import ENCODERS, FSDP
 
 #: Loaded before the first fork.
 PRELOAD: Final = (
@@ -55,13 +56,9 @@ PRELOAD: Final = (
     "PIL.PngImagePlugin",
     "PIL.JpegImagePlugin",
 )
-#: Loaded in a quiet moment: more than half of all that there is to import, and not for every job.
-#: A rank that needs one earlier imports it itself.
-LATER: Final = (
-    "torch.distributed.fsdp",
-    "transformers.models.umt5.modeling_umt5",
-    "transformers.models.wav2vec2.modeling_wav2vec2",
-)
+#: Loaded in a quiet moment, or for the first group that needs them: more than half of all that
+#: there is to import.
+LATER: Final = (FSDP, *ENCODERS)
 MESSAGE_LIMIT: Final = 1 << 17
 _MAX_FDS: Final = 252  # the kernel's SCM_MAX_FD is 253
 _END_SECONDS: Final = 2.0

@@ -34,7 +34,8 @@ from engine.placement.onrank.once import Once, compute
 from engine.placement.onrank.rings import Rings
 from engine.placement.onrank.weights import Loaded, load_network, outline
 from engine.placement.plan import Plan, plan_from_dict
-from engine.ranks.onrank.encode import Embeddings, Encoders, Wanted
+from engine.ranks.embeddings import Wanted
+from engine.ranks.onrank.encode import Embeddings, Encoders
 from engine.ranks.onrank.held import Held
 from engine.ranks.onrank.latentlog import LATENT_LOG
 from engine.ranks.onrank.ledger import Ledger
@@ -105,6 +106,7 @@ class _Rank:
         config = read_json(Path(spec.layout["config"]))
         self.cfg = DiTConfig.from_dict(config)
         self.video = VideoSize.of(self.request, config)
+        self.wanted = Wanted.of(self.request, config)
 
     def work(self) -> None:
         """From the rendezvous to the last barrier. Only a group that is whole is left in order."""
@@ -202,14 +204,7 @@ class _Rank:
             self.device,
             text_on_host=self.plan.encoder_device == "host",
         )
-        wanted = Wanted(
-            prompt=self.request.prompt,
-            audio=Path(str(self.request.audio)),
-            infer_frames=self.request.infer_frames,
-            num_clip=self.request.num_clip,
-            fps=self.video.fps,
-            text_len=self.cfg.text_len,
-        )
+        wanted = self.wanted
         if self.spec.rank == self.plan.encoder_rank:
             missing = encoders.missing(wanted)
             needed = encoders.device_bytes(name for name, _ in missing)
