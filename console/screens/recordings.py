@@ -141,7 +141,9 @@ class RecordingsPage(Page):
 
     def _file_read(self, item: Taped) -> None:
         if item.problem is not None:
-            self.console_app.say(fmt.inert(spoken(item.problem)), "state.act")
+            # The footer has room for why, not for a long path before it.
+            why = spoken(item.problem).replace(str(item.path), item.path.name)
+            self.console_app.say(fmt.inert(why), "state.act")
             return
         known = [one for one in self.table.tapes or () if one.path != item.path]
         self.table.tapes = [*known, item]

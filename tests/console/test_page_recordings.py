@@ -32,7 +32,7 @@ async def waited(console: Console, ready: Callable[[], bool]) -> None:
         await console.pilot.pause(0.01)
         if ready():
             break
-    assert ready()
+    assert ready(), console.text()
     await console.pilot.pause()
 
 
