@@ -32,7 +32,7 @@ from console.screens.base import Page
 from console.screens.overview import Overview
 from console.spoken import spoken
 from console.state import Model
-from console.terminal import shows_unicode
+from console.symbols import shows_unicode
 from console.widgets.bars import Place
 from console.widgets.paint import Paint
 from engine.client import EngineClient

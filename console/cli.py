@@ -136,7 +136,7 @@ def _speak(lang: str | None) -> None:
     console says what is wrong with it.
     """
     from console import config, i18n
-    from console.terminal import shows_unicode
+    from console.symbols import shows_unicode
 
     if not shows_unicode(os.environ):
         return

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import locale
 import os
 import select
 import signal
@@ -31,19 +30,6 @@ if TYPE_CHECKING:
 BACKLOG: Final = 256 * 1024  # characters that wait for the terminal before frames are skipped
 CHUNK: Final = 4096  # bytes offered to the terminal at once; ptys take about that much
 LEAVE_SECONDS: Final = 1.0  # how long leaving waits for the terminal to take the last bytes
-
-
-def shows_unicode(environ: Mapping[str, str], encoding: str | None = None) -> bool:
-    """Whether braille and symbols can be shown: UTF-8, and not the Linux console or a dumb one.
-
-    ``AVATOP_ASCII=1`` says no by hand.
-    """
-    if environ.get("AVATOP_ASCII", "") not in ("", "0"):
-        return False
-    if environ.get("TERM", "") in ("linux", "dumb"):
-        return False
-    found = encoding or locale.nl_langinfo(locale.CODESET)
-    return found.lower().replace("-", "") == "utf8"
 
 
 # ---------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from console.commands.say import json_option, print_json, tell
 from console.exits import FAILED, BadInput
 from console.i18n import t
 from console.spoken import spoken
-from console.terminal import shows_unicode
+from console.symbols import shows_unicode
 from console.version import version
 from engine.doctor import gpu, host, install, session, terminal
 from engine.doctor.check import FAIL, NA, OK, WARN, Check, healthy

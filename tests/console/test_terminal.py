@@ -19,7 +19,8 @@ from pathlib import Path
 
 import pytest
 
-from console.terminal import BACKLOG, OwnedTerminal, SteadyWriter, shows_unicode
+from console.symbols import shows_unicode
+from console.terminal import BACKLOG, OwnedTerminal, SteadyWriter
 
 ROOT = Path(__file__).resolve().parents[2]
 CHILD = ROOT / "tests" / "console" / "pty_child.py"
