@@ -13,9 +13,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Any, Final, Generic, Literal, TypeVar
+from typing import Any, Final, Literal
 
-from engine.triage.literals import MINIMUM, alternatives, required_runs, words_of
+from engine.triage.index import LiteralIndex
+from engine.triage.literals import MINIMUM, Wording, alternatives, required_runs
 
 Role = Literal["root", "victim", "advice"]
 Severity = Literal["info", "warning", "error", "critical"]
@@ -88,12 +89,12 @@ class Signature:
     role: Role
     severity: Severity
     strength: float
-    patterns: tuple[re.Pattern[str], ...]
+    patterns: tuple[Wording, ...]
     loud: bool = False
     calm: bool = False
-    absent: tuple[re.Pattern[str], ...] = ()
-    near: tuple[re.Pattern[str], ...] = ()
-    near_absent: tuple[re.Pattern[str], ...] = ()
+    absent: tuple[Wording, ...] = ()
+    near: tuple[Wording, ...] = ()
+    near_absent: tuple[Wording, ...] = ()
     cause: str = ""
     remedies: tuple[str, ...] = ()
     examples: tuple[str, ...] = ()
@@ -109,61 +110,23 @@ class Benign:
     """
 
     id: str
-    patterns: tuple[re.Pattern[str], ...]
+    patterns: tuple[Wording, ...]
     classes: frozenset[str]
     before: int
     after: int
     spans_only: bool
-    near: tuple[re.Pattern[str], ...]
+    near: tuple[Wording, ...]
     why: str
     examples: tuple[str, ...] = ()
 
 
-Patterns = frozenset[re.Pattern[str]]
-#: A word to look for first, and the literals that hold it, each with its other words.
-Worded = tuple[bytes, tuple[tuple[bytes, tuple[bytes, ...]], ...]]
-Entry = TypeVar("Entry", Signature, Benign)
-
-
 @dataclass(frozen=True)
-class LiteralIndex(Generic[Entry]):
-    """Plain text → entries worth trying where it occurs, with the patterns it stands for.
+class Reach:
+    """Harmless texts that mute at most so many lines before and after their own."""
 
-    ``by_key`` groups the literals by the word to look for first; ``longest`` is the length of the
-    longest.
-    """
-
-    trials: Mapping[bytes, tuple[tuple[Entry, Patterns], ...]]
-    by_key: Mapping[bytes, tuple[tuple[bytes, tuple[bytes, ...]], ...]]
-    longest: int
-
-    @classmethod
-    def of(cls, entries: Iterable[Entry]) -> LiteralIndex[Entry]:
-        found: dict[bytes, dict[str, tuple[Entry, set[re.Pattern[str]]]]] = {}
-        by_key: dict[bytes, dict[bytes, tuple[bytes, ...]]] = {}
-        for entry in entries:
-            for pattern in entry.patterns:
-                for run in required_runs(pattern.pattern):
-                    literal = run.encode()
-                    first, *others = words_of(run) or [""]
-                    by_key.setdefault(first.encode(), {})[literal] = tuple(
-                        other.encode() for other in others
-                    )
-                    found.setdefault(literal, {}).setdefault(entry.id, (entry, set()))[1].add(
-                        pattern
-                    )
-        return cls(
-            {
-                literal: tuple((entry, frozenset(kept)) for entry, kept in trials.values())
-                for literal, trials in found.items()
-            },
-            {key: tuple(literals.items()) for key, literals in by_key.items()},
-            max(map(len, found), default=0),
-        )
-
-    def present(self, vocabulary: bytes) -> list[Worded]:
-        """Words of the literals that occur in the words of a text, each with its literals."""
-        return [(word, literals) for word, literals in self.by_key.items() if word in vocabulary]
+    before: int
+    after: int
+    index: LiteralIndex[Benign]
 
 
 @dataclass(frozen=True)
@@ -175,7 +138,7 @@ class Catalogue:
     benign: tuple[Benign, ...]
     remedies: Mapping[str, Remedy]
     suspicious: LiteralIndex[Signature]
-    harmless: LiteralIndex[Benign]
+    harmless: tuple[Reach, ...]
 
 
 @cache
@@ -238,8 +201,24 @@ def build(texts: Mapping[str, str]) -> Catalogue:
         tuple(signatures.values()),
         tuple(benign.values()),
         remedies,
-        LiteralIndex.of(signatures.values()),
-        LiteralIndex.of(benign.values()),
+        LiteralIndex(signatures.values()),
+        _reaches(benign.values()),
+    )
+
+
+def _reaches(entries: Iterable[Benign]) -> tuple[Reach, ...]:
+    """Those that mute their own line alone, which are most; and the others."""
+    own: list[Benign] = []
+    others: list[Benign] = []
+    for entry in entries:
+        (others if entry.before or entry.after else own).append(entry)
+    return tuple(
+        Reach(
+            max((entry.before for entry in members), default=0),
+            max((entry.after for entry in members), default=0),
+            LiteralIndex(members),
+        )
+        for members in (own, others)
     )
 
 
@@ -322,7 +301,7 @@ def _benign(name: str, body: dict[str, Any], incidents: Mapping[str, Incident]) 
     )
 
 
-def _patterns(name: str, title: str, body: dict[str, Any]) -> tuple[re.Pattern[str], ...]:
+def _patterns(name: str, title: str, body: dict[str, Any]) -> tuple[Wording, ...]:
     sources = body.get("any", ())
     if not sources:
         raise CatalogueError(f"{name}: {title}: 'any' is empty")
@@ -342,9 +321,9 @@ def _from_a_word(source: str) -> str:
     return rf"(?<![^\W\d_]){source}" if plain else source
 
 
-def _compiled(name: str, title: str, sources: Any) -> tuple[re.Pattern[str], ...]:
+def _compiled(name: str, title: str, sources: Any) -> tuple[Wording, ...]:
     try:
-        return tuple(re.compile(source, re.IGNORECASE) for source in sources)
+        return tuple(Wording(re.compile(source, re.IGNORECASE)) for source in sources)
     except re.error as error:
         raise CatalogueError(f"{name}: {title}: {error.pattern!r}: {error}") from error
 

@@ -8,11 +8,35 @@ alternatives each.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 MINIMUM: Final = 3
 _SPECIAL: Final = frozenset("dDsSwWbBAZ")
-_WORD: Final = re.compile(r"[a-z_]{3,}")
+_WORD: Final = re.compile(r"[a-z_]+")
+
+
+@dataclass(frozen=True, eq=False)
+class Wording:
+    """A compiled pattern that is tried only where the plain texts are that it needs."""
+
+    pattern: re.Pattern[str]
+
+    @cached_property
+    def needs(self) -> tuple[tuple[str, ...], ...]:
+        """``requirements`` of the pattern."""
+        return requirements(self.pattern.pattern)
+
+    def search(self, text: str, low: str) -> re.Match[str] | None:
+        """The first match in ``text``; ``low`` is the same text in lower case."""
+        for choice in self.needs:
+            for run in choice:
+                if run in low:
+                    break
+            else:
+                return None
+        return self.pattern.search(text)
 
 
 def required_runs(pattern: str) -> tuple[str, ...]:
@@ -21,28 +45,53 @@ def required_runs(pattern: str) -> tuple[str, ...]:
     >>> required_runs(r"CUDA error: out of memory\\b")
     ('cuda error: out of memory',)
     >>> required_runs(r"(HIP|CUDA) .*")
-    ('hip ', 'cuda ')
+    ('hip', 'cuda')
     """
-    return _best(alternatives(pattern))
+    return next(iter(requirements(pattern)), ())
+
+
+def requirements(pattern: str) -> tuple[tuple[str, ...], ...]:
+    """Choices of lower-cased texts, the rarest first; a match has at least one of each choice.
+
+    >>> requirements(r"(HIP|CUDA) error: \\d+ bytes")
+    ((' error: ',), (' bytes',), ('hip', 'cuda'))
+    >>> requirements(r"out of memory|OOM\\b")
+    (('out of memory', 'oom'),)
+    """
+    first, *others = alternatives(pattern)
+    if not others:
+        return _choices(first)
+    best = [_choices(alternative)[:1] for alternative in (first, *others)]
+    if not all(best):
+        return ()
+    return (tuple(dict.fromkeys(run for choices in best for run in choices[0])),)
 
 
 def words_of(literal: str) -> list[str]:
-    """The word-like runs of a literal, the longest first, for a look at a vocabulary."""
-    return sorted(set(_WORD.findall(literal)), key=lambda word: (-len(word), word))
+    """The word-like runs of a literal, the longest first, for a look at a text's words.
+
+    A dot stands where a word begins or ends within the literal, and so in every text that holds it.
+    Words of less than three letters count where there are no others.
+
+    >>> words_of("ran out of ")
+    ['.out.', 'ran.']
+    """
+    words = {
+        (len(found[0]), "." * (found.start() > 0) + found[0] + "." * (found.end() < len(literal)))
+        for found in _WORD.finditer(literal)
+    }
+    chosen = [word for letters, word in words if letters >= MINIMUM] or [
+        word for _, word in words if len(word) >= MINIMUM
+    ]
+    return sorted(chosen, key=lambda word: (-len(word.strip(".")), word.strip("."), word))
 
 
-def _best(alternatives: list[str]) -> tuple[str, ...]:
-    """Of each alternative its best piece; () as soon as one has none."""
-    found: list[str] = []
-    for alternative in alternatives:
-        choices = [c for c in _pieces(alternative) if c and _worth(c) >= MINIMUM]
-        if not choices:
-            return ()
-        # Of equals the one text before the many, then the later: a line's subject ("rank 3 …")
-        # is common, what befell it is not.
-        best: tuple[str, ...] = max(reversed(choices), key=lambda c: (_worth(c), -len(c)))
-        found.extend(best)
-    return tuple(dict.fromkeys(found))
+def _choices(alternative: str) -> tuple[tuple[str, ...], ...]:
+    """The required pieces of an alternative that are worth a search, the best first."""
+    choices = dict.fromkeys(c for c in reversed(_pieces(alternative)) if _worth(c) >= MINIMUM)
+    # Of equals the one text before the many, then the later: a line's subject ("rank 3 …") is
+    # common, what befell it is not.
+    return tuple(sorted(choices, key=lambda c: (-_worth(c), len(c))))
 
 
 def _worth(choice: tuple[str, ...]) -> int:
@@ -73,7 +122,7 @@ def _pieces(sequence: str) -> list[tuple[str, ...]]:
             end = _end_of_group(sequence, place)
             inside = sequence[place + 1 : end]
             if not _optional(sequence, end + 1) and not inside.startswith("?"):
-                pieces.append(_best(alternatives(inside)))
+                pieces.append(required_runs(inside))
             place = end
         elif sign == "[":
             cut()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate, pairwise
 from typing import Final
 
-from engine.triage.catalogue import Entry, LiteralIndex, Patterns, Worded
+from engine.triage.index import Entry, LiteralIndex, Trial, spaced
 from engine.triage.normalise import strip_escapes
 
 #: Shorter lines are not taken for lines cut by a terminal's width.
@@ -17,101 +16,73 @@ NARROWEST: Final = 60
 _WIDTHS: Final = frozenset({79, 80, 99, 100, 119, 120, 131, 132, 159, 160, 199, 200})
 #: Characters on each side of a cut that are looked at again, joined.
 _SEAM: Final = 48
-#: From so many words of the catalogue on a text is looked through in slices of so many lines: what
-#: occurs somewhere in the whole is rare in each.
-_MANY: Final = 24
-_SLICE: Final = 64
-_WORD: Final = re.compile(rb"[a-z_]{3,}")
+#: Lines looked through at once: what occurs somewhere in many lines is rare in each few.
+_SLICE: Final = 24
 
 
 class Haystack:
-    """Lines as one text to search."""
+    """Lines to search."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        self._text = _Text(lines)
+        # Ends and beginnings of lines that look cut by a terminal's width, joined.
+        self._cuts = list(_cuts(lines))
+        self._seams = _Text([lines[n][-_SEAM:] + lines[n + 1].lstrip()[:_SEAM] for n in self._cuts])
+
+    def trials(
+        self, index: LiteralIndex[Entry], places: Sequence[int]
+    ) -> Iterator[tuple[int, list[Trial[Entry]]]]:
+        """(line, what is worth trying there) for those of these lines, in order, that hold any."""
+        hits = set(self._text.hits(index, places))
+        if self._cuts:
+            wanted = set(places)
+            seams = [n for n, cut in enumerate(self._cuts) if cut in wanted]
+            hits.update((self._cuts[n], literal) for n, literal in self._seams.hits(index, seams))
+        found: dict[int, dict[str, Trial[Entry]]] = {}
+        for line, literal in sorted(hits):
+            held = found.setdefault(line, {})
+            for entry, patterns in index.literals[literal].trials:
+                had = held.get(entry.id)
+                held[entry.id] = (entry, patterns if had is None else had[1] | patterns)
+        for line, trials in found.items():
+            yield line, list(trials.values())
+
+
+class _Text:
+    """Lines as one lower-cased text, line ends as spaces."""
 
     def __init__(self, lines: Sequence[str]) -> None:
         self._text, self._starts = _flatten(lines)
-        # By slice, its words; a text may go on in the next slice.
-        self._slices = [set(_WORD.findall(self._text, *span)) for span in self._spans()]
-        words: set[bytes] = set().union(*self._slices)
-        # Ends and beginnings of lines that look cut by a terminal's width, joined.
-        self._cuts = list(_cuts(lines))
-        self._seams, self._seam_starts = b"", [0]
-        if self._cuts:
-            self._seams, self._seam_starts = _flatten(
-                lines[n][-_SEAM:] + lines[n + 1].lstrip()[:_SEAM] for n in self._cuts
-            )
-            words.update(_WORD.findall(self._seams))
-        self._vocabulary = b"\n".join(words)
+        self._spaced = spaced(self._text)
 
-    def trials(
-        self, index: LiteralIndex[Entry], near: Iterable[int] | None = None
-    ) -> Iterator[tuple[Entry, Patterns, Sequence[int]]]:
-        """(entry, its patterns to try, where). The vocabulary, which is small, is asked first.
-
-        With ``near``, line numbers, only what lies in the slices around them is looked at.
-        """
-        slices: Sequence[int] = range(len(self._slices))
-        if near is not None:
-            last = len(slices) - 1
-            slices = sorted({min(last, max(0, n // _SLICE)) for n in near})
-        words = index.present(self._vocabulary)
-        found: dict[bytes, list[int]] = {}
-        for literal, lines in self._found(words, slices, index.longest):
-            found.setdefault(literal, []).extend(lines)
-        if self._cuts:
-            for literal in _told(words, self._vocabulary):
-                if lines := _lines_with(literal, self._seams, self._seam_starts):
-                    found.setdefault(literal, []).extend(self._cuts[n] for n in lines)
-        for literal, lines in found.items():
-            for entry, patterns in index.trials[literal]:
-                yield entry, patterns, lines
-
-    def _found(
-        self, words: Sequence[Worded], slices: Sequence[int], longest: int
-    ) -> Iterator[tuple[bytes, list[int]]]:
-        """(literal, the lines in which it begins), of the literals of these words."""
-        whole = len(slices) == len(self._slices)
-        rare = [(word, literals) for word, literals in words if word or not whole]
-        if whole and (len(rare) < _MANY or len(slices) < 2):
-            rare = []
-        elif whole:
-            words = [(word, literals) for word, literals in words if not word]
-        else:
-            words = []
-        for literal in _told(words, self._vocabulary):
-            if found := _lines_with(literal, self._text, self._starts):
-                yield literal, found
-        if not rare:
-            return
-        for n in slices:
-            low = n * _SLICE
-            begin = self._starts[low]
-            after = low + _SLICE
-            end = self._starts[after] if after < len(self._starts) else len(self._text)
-            # A text may go on in the next slice; it counts where it begins.
-            here = self._slices[n].union(_WORD.findall(self._text, end - longest, end + longest))
-            vocabulary = b"\n".join(here)
-            part = self._text[begin : end + longest]
-            starts = [start - begin for start in self._starts[low:after]]
-            for literal in _told(rare, vocabulary):
-                if found := _lines_with(literal, part, starts, end - begin):
-                    yield literal, [low + line for line in found]
-
-    def _spans(self) -> list[tuple[int, int]]:
-        """Where each slice begins and ends in the text."""
-        begins = self._starts[::_SLICE]
-        return list(pairwise([*begins, len(self._text)]))
+    def hits(self, index: LiteralIndex[Entry], places: Sequence[int]) -> Iterator[tuple[int, int]]:
+        """(line, number of a literal that begins in it), for these lines."""
+        wordless = [n for n in index.wordless if index.literals[n].text in self._text]
+        for low, high in _runs(places):
+            begin, end = self._starts[low], self._starts[high]
+            # A text may go on in the next line; it counts where it begins.
+            stop = end + index.longest
+            told = index.told(set(self._spaced[begin:stop].split()))
+            for number in (*wordless, *told):
+                literal = index.literals[number].text
+                place = self._text.find(literal, begin, stop)
+                while 0 <= place < end:
+                    line = bisect_right(self._starts, place) - 1
+                    yield line, number
+                    place = self._text.find(literal, self._starts[line + 1], stop)
 
 
-def _told(words: Iterable[Worded], vocabulary: bytes) -> Iterator[bytes]:
-    """The literals all of whose words occur."""
-    for word, literals in words:
-        if word in vocabulary:
-            for literal, others in literals:
-                for other in others:
-                    if other not in vocabulary:
-                        break
-                else:
-                    yield literal
+def _runs(places: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Consecutive lines (first, the one after the last) of which these consist, each but short."""
+    if not places:
+        return
+    first = after = places[0]
+    for place in places:
+        if place != after or place - first >= _SLICE:
+            yield first, after
+            first = place
+        after = place + 1
+    yield first, after
 
 
 def _cuts(lines: Sequence[str]) -> Iterator[int]:
@@ -124,12 +95,11 @@ def _cuts(lines: Sequence[str]) -> Iterator[int]:
             yield n
 
 
-def _flatten(lines: Iterable[str]) -> tuple[bytes, list[int]]:
-    """One lower-cased text, line ends as spaces, and where each line starts in it.
+def _flatten(lines: Sequence[str]) -> tuple[bytes, list[int]]:
+    """One lower-cased text, line ends as spaces, where each line starts in it, and where it ends.
 
     Bytes: their ``lower`` touches ASCII alone, is fast, and moves nothing.
     """
-    lines = list(lines)
     text = "\n".join(lines)
     if "\x1b" in text or "[0m" in text:
         text = "\n".join(
@@ -140,20 +110,5 @@ def _flatten(lines: Iterable[str]) -> tuple[bytes, list[int]]:
     if len(raw) != len(lines):  # a line with an end inside
         raw = [line.replace("\n", " ").encode("utf-8", "replace") for line in lines]
         data = b"\n".join(raw)
-    starts = [0, *accumulate(len(line) + 1 for line in raw[:-1])]
+    starts = [0, *accumulate([size + 1 for size in map(len, raw)])]
     return data.lower().replace(b"\n", b" ").replace(b"\r", b" "), starts
-
-
-def _lines_with(
-    literal: bytes, text: bytes, starts: list[int], end: int | None = None
-) -> list[int]:
-    """The lines in which ``literal`` begins (before ``end``)."""
-    found: list[int] = []
-    place = text.find(literal)
-    while place >= 0 and (end is None or place < end):
-        line = bisect_right(starts, place) - 1
-        found.append(line)
-        if line + 1 >= len(starts):
-            break
-        place = text.find(literal, starts[line + 1])
-    return found
