@@ -48,6 +48,7 @@ def replay(
     client = ReplayClient(recording, derived)
     client.speed = speed
     client.seek(begin)
+    client.playing = at is None  # from its start, where there is little to be seen yet
     asked = ctx.obj or {}
     try:
         leave = ReplayApp(

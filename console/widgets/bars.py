@@ -54,15 +54,20 @@ def header(paint: Paint, model: Model, width: int, *, read_only: bool = False) -
     row = paint.row(width).put(" avatop", "accent").put("  ")
     if read_only:
         row.put(f" {t('read-only')} ", "match").put("  ")
-    host = min(fmt.cells(model.host), 16) + 3  # what is left out goes before the host's name
-    for words in (_ALL, _WARNINGS, frozenset[str]()):
+    # Words of the counts go before the host's name does, or that the engine ended.
+    ended = t("⚠ engine ended")
+    host = fmt.cells(model.host if model.stopped is None else ended)
+    host = min(host, 16) + 3
+    for words in (_ALL, _WARNINGS, _FEW, frozenset[str]()):
         right = paint.row(width)
         _counts(right, model, words)
         right.put("  ").put(fmt.clock(model.now), "soft").put(" ")
-        if row.x + host + right.x <= width:
+        if row.x + host + right.x < width:
             break
     if model.stopped is not None:
-        row.put(t("⚠ engine ended") + " ", "state.act").outside(model.stopped, "state.watch")
+        row.put(ended, "state.act")
+        if row.left - right.x > fmt.cells(model.stopped) + 2:
+            row.put(" ").outside(model.stopped, "state.watch")
         return row.right(right)
     if not model.connected:
         row.put(t("starting the engine") + (" …" if paint.unicode else ""), "soft")
@@ -96,7 +101,8 @@ def pages(
     whole = {entry.name: t(entry.label) for entry in entries}
     short = {e.name: whole[e.name] if e.name == here else t(e.short or e.label) for e in entries}
     labels, gaps = whole, 2
-    for labels, gaps in ((whole, 2), (whole, 1), (short, 2), (short, 1)):
+    cut = {name: label if name == here else label[:4] for name, label in short.items()}
+    for labels, gaps in ((whole, 2), (whole, 1), (short, 2), (short, 1), (cut, 1)):
         if sum(map(fmt.cells, labels.values())) + (2 + gaps) * len(entries) + extra < width:
             break
     else:  # no words fit: the keys, and where one is
@@ -131,7 +137,8 @@ def _mode(model: Model) -> str:
 
 
 #: Of which counts the words are told, too; two different warnings have the same sign.
-_WARNINGS: Final = frozenset({"dead", "alert"})
+_FEW: Final = frozenset({"running", "queued"})
+_WARNINGS: Final = _FEW | {"dead", "alert"}
 _ALL: Final = _WARNINGS | {"interrupted", "failed"}
 
 
@@ -144,10 +151,11 @@ def _counts(row: Row, model: Model, words: frozenset[str]) -> None:
     }
     dead = sum(panel.phase == "died" for panel in model.panels())
     for name, count in counts.items():
-        if count or name == "running":
+        if count or (name == "running" and model.stopped is None):
             row.raw("" if row.x == 0 else "  ")
             role = fmt.state(name).role if count else "soft"
-            row.put(f"{fmt.state(name).shape} {count}", role).put(f" {fmt.word(name)}", "soft")
+            row.put(f"{fmt.state(name).shape} {count}", role)
+            row.put(f" {fmt.word(name)}" if name in words else "", "soft")
     firing = len(model.trouble.firing())
     watch = fmt.state("warning")
     for name, count, look, role, word in (
@@ -157,7 +165,7 @@ def _counts(row: Row, model: Model, words: frozenset[str]) -> None:
         ("alert", firing, watch, _gravest(model), n("alert", "alerts", firing)),
     ):
         if count:
-            row.put(f"  {look.shape} {count}", role or look.role)
+            row.put("  " if row.x else "").put(f"{look.shape} {count}", role or look.role)
             if name in words:
                 row.put(f" {word or fmt.word(name)}", "soft")
 
@@ -193,7 +201,11 @@ def footer(paint: Paint, place: Place, notice: Notice | None, width: int) -> Row
     row, said = paint.row(width).put(" "), paint.row(width)
     if notice is not None:
         said.put("  ").outside(
-            fmt.short(notice.text, max(width - _KEYS, 8), "…" if paint.unicode else "."),
+            fmt.short(
+                notice.text,
+                max(width - max(_KEYS, width * 3 // 8), 8),
+                "…" if paint.unicode else ".",
+            ),
             notice.role,
         ).put(" ")
     end = width - said.x

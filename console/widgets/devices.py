@@ -68,13 +68,15 @@ class Devices(Lines, can_focus=True):
 
     def __init__(self, model: Model, paint: Paint, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(model, paint, id=id)
-        self.selected: str | None = None
+        self.picked: str | None = None  # by a key; until then what asks most for eyes
         self.span: float | None = None  # seconds, None chooses by age
 
+    @property
+    def selected(self) -> str | None:
+        """The key of the panel that is in the foreground; None where there is none."""
+        return _chosen(self.model.panels(), self.picked)
+
     def view(self, panels: Sequence[Panel]) -> device.View:
-        keys = [panel.key for panel in panels]
-        if self.selected not in keys:
-            self.selected = keys[0] if keys else None
         now = self.model.now
         span = self.span or history.span_for((p.memory.first for p in panels), now)
         limits = self.console_app.config.thresholds
@@ -82,7 +84,7 @@ class Devices(Lines, can_focus=True):
             (f.job, f.rank): f.cause for f in self.model.trouble.open_findings()
             if f.role == "root" and f.job is not None and f.rank is not None
         }  # fmt: skip
-        return device.View(now, span, self.selected, self.has_focus, limits, causes)
+        return device.View(now, span, _chosen(panels, self.picked), self.has_focus, limits, causes)
 
     def draw(self, width: int, height: int) -> Sequence[Strip]:
         panels = self.model.panels()
@@ -159,9 +161,8 @@ class Devices(Lines, can_focus=True):
 
     def action_panel(self, by: int) -> None:
         keys = [panel.key for panel in self.model.panels()]
-        if keys:
-            at = keys.index(self.selected) if self.selected in keys else 0
-            self.selected = keys[(at + by) % len(keys)]
+        if self.selected is not None:
+            self.picked = keys[(keys.index(self.selected) + by) % len(keys)]
             self.update()
 
     def action_span(self, by: int) -> None:
@@ -174,6 +175,15 @@ class Devices(Lines, can_focus=True):
         from console import deeds
 
         deeds.history(self.console_app)
+
+
+def _chosen(panels: Sequence[Panel], picked: str | None) -> str | None:
+    """What was picked, else the first where a rank died, else the first that has work."""
+    if any(panel.key == picked for panel in panels):
+        return picked
+    first = next((p for p in panels if p.phase == "died"), None)
+    first = first or next((p for p in panels if p.tracks), panels[0] if panels else None)
+    return None if first is None else first.key
 
 
 def _shares(width: int, columns: int) -> list[int]:

@@ -23,7 +23,9 @@ from console.widgets.paint import Paint
 from console.widgets.plot import area, per_cell
 
 SPANS: Final = (30.0, 60.0, 120.0, 180.0, 300.0, 600.0, 1800.0, 3600.0, 3 * 3600.0, 12 * 3600.0)
+_USUAL: Final = 3  # the span where nothing was chosen and much is known
 _MARGIN: Final = 6  # cells of the axis' figures
+_EMPTY: Final = frozenset({"text", "plan", "capacity"})  # of a plot, where nothing was measured
 _STEPS: Final = 40  # key presses that cross the window
 
 
@@ -38,7 +40,7 @@ class Timeline(Lines, can_focus=True):
     def __init__(self, model: Model, paint: Paint, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(model, paint, id=id)
         self.incident: Incident | None = None
-        self.span = 180.0
+        self.chosen_span: float | None = None  # None: as long as there is something to show
         self.cursor: float | None = None  # None: on the incident, or now
         self.panel_key: str | None = None  # None: the incident's own device
 
@@ -48,6 +50,16 @@ class Timeline(Lines, can_focus=True):
             self.cursor = self.panel_key = None
         self.incident = incident
         self.update()
+
+    @property
+    def span(self) -> float:
+        """Seconds from edge to edge; up to three minutes, less where less is known."""
+        if self.chosen_span is not None:
+            return self.chosen_span
+        panels = self.model.panels()
+        firsts = [p.memory.first for p in panels if p.memory.first is not None]
+        known = self.model.now - min(firsts) if firsts else 0.0
+        return next((span for span in SPANS[:_USUAL] if span >= known), SPANS[_USUAL])
 
     @property
     def moment(self) -> float:
@@ -146,7 +158,8 @@ class Timeline(Lines, can_focus=True):
         for y, cells in enumerate(grid):
             label = top if y == 0 else unit if y == 1 or len(grid) == 1 else ""
             row = self.paint.row(width).put(f"{self.paint.text(label):>5} ", "axis")
-            if at is not None and at < len(cells):
+            # What was measured at the moment stays to be seen below the cursor.
+            if at is not None and at < len(cells) and cells[at][1] in _EMPTY:
                 cells = list(cells)
                 cells[at] = ("│" if self.paint.unicode else "|", "accent")
             out.append(row.cells(cells).strip())
@@ -222,7 +235,7 @@ class Timeline(Lines, can_focus=True):
 
     def action_span(self, by: int) -> None:
         at = SPANS.index(self.span)
-        self.span = SPANS[min(max(at + by, 0), len(SPANS) - 1)]
+        self.chosen_span = SPANS[min(max(at + by, 0), len(SPANS) - 1)]
         self.update()
 
     def action_device(self, by: int) -> None:
