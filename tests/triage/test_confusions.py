@@ -338,3 +338,23 @@ def test_nccl_goes_on_without_nvls_unless_it_cannot_bind() -> None:
 )
 def test_likenesses_of_faults_are_none(line: str) -> None:
     assert found(line) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("Device 1: peer-to-peer access is unsupported here", "nccl_p2p_or_shm"),
+        ("  assert fp8_ready, why\nAssertionError: FP8 requires a newer device", "fp8_unsupported"),
+        ("  assert is_fp8_available\nAssertionError: compute capability >= 8.9", "fp8_unsupported"),
+    ],
+)
+def test_what_says_why_goes_before_what_it_looks_like(text: str, name: str) -> None:
+    assert roots(text) == [name]
+
+
+def test_a_launcher_that_lost_the_others_is_a_victim() -> None:
+    (finding,) = found(
+        "WARNING:dynamic_rendezvous:The node 'gpu07_1' has failed to send a keep-alive heartbeat to"
+        " the rendezvous 'r' due to an error of type RendezvousConnectionError."
+    )
+    assert (finding.class_, finding.role) == ("peer_rank_died", "victim")
