@@ -172,9 +172,10 @@ def fraction(part: int | None, whole: int | None) -> str:
     return f"{part}/{whole if whole else '?'}"
 
 
-def mode(name: str, ranks: int) -> str:
-    """A mode with its number of ranks: ``tpp×4``, ``single``."""
-    return f"{name}×{ranks}" if ranks > 1 else name
+def mode(name: str, ranks: int, variant: str = "") -> str:
+    """A mode with its number of ranks: ``tpp×4``, ``tpp ring×2``, ``single``."""
+    full = f"{name} {variant}".strip()
+    return f"{full}×{ranks}" if ranks > 1 else full
 
 
 def plural(count: int, noun: str) -> str:

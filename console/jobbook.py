@@ -114,16 +114,22 @@ class JobBook:
         The same list until a job changes.
         """
 
-        def place(job: JobRow) -> tuple[int, float]:
+        def place(job: JobRow) -> tuple[int, float, int]:
             if job.state in _FIRST:
-                return (0, job.id)
-            if job.state not in END_STATES:
-                return (1, job.id)
-            return (2, -job.id)
+                return (0, job.id, 0)
+            if job.state not in END_STATES:  # as engine.waiting has them
+                return (1, job.id if job.position is None else job.position, job.id)
+            return (2, -job.id, 0)
 
         if self._rows is None:
             self._rows = sorted(self.jobs.values(), key=place)
         return self._rows
+
+    def variant_of(self, job: JobRow) -> str:
+        """The variant of its mode that a job runs by: ``ring``; empty for the mode itself."""
+        plan = self.plans.get(job.id)
+        told = job.request.get("variant") if plan is None else plan.get("variant")
+        return str(told or "")
 
     def counts(self) -> Counter[str]:
         """Jobs in each state."""

@@ -100,13 +100,19 @@ class Progress:
         self.blocks_done = 0
         self.ranks = [Tally(device=d.device, device_uuid=d.uuid) for d in plan.devices]
         self.failures: list[Failure] = []
+        self._peak = 0  # of the ranks before a switch, bytes
         self._block_times: deque[float] = deque(maxlen=ETA_BLOCKS + 1)
 
     def replan(self, plan: Plan, blocks: int) -> None:
-        """Take the plan the job really runs by; only before its first report."""
+        """Take the plan that the job's next ranks run by; only before their first report."""
+        self._peak = self._highest()
         self.plan = plan
         self.blocks = blocks
         self.ranks = [Tally(device=d.device, device_uuid=d.uuid) for d in plan.devices]
+
+    def _highest(self) -> int:
+        """The peak of a rank's sum, of the ranks before a switch too."""
+        return max([self._peak, *(tally.peak_bytes for tally in self.ranks)])
 
     @property
     def held_bytes(self) -> dict[str | None, int]:
@@ -200,7 +206,7 @@ class Progress:
         tally.peak_bytes = max(tally.peak_bytes, int(data["peak"]))
         for owner, peak in data["peak_by_owner"].items():
             tally.by_owner[owner] = max(tally.by_owner.get(owner, 0), int(peak))
-        self.change(peak_bytes=max(r.peak_bytes for r in self.ranks))
+        self.change(peak_bytes=self._highest())
         return [
             LedgerUpdated(
                 t=report.t,
@@ -296,7 +302,7 @@ class Progress:
         tally.peak_bytes = max(tally.peak_bytes, int(report.data.get("peak_bytes") or 0))
         for owner, peak in (report.data.get("by_owner") or {}).items():
             tally.by_owner[owner] = max(tally.by_owner.get(owner, 0), int(peak))
-        self.change(peak_bytes=max(r.peak_bytes for r in self.ranks) or None)
+        self.change(peak_bytes=self._highest() or None)
         return []
 
     def _on_failed(self, report: Report) -> list[Event]:

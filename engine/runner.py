@@ -22,7 +22,7 @@ from engine.jobs.kept import Kept, StateError
 from engine.jobs.manifest import ManifestError, Seam
 from engine.jobs.paths import Places
 from engine.jobs.store import JobStore, StoreError
-from engine.jobs.words import not_switched, with_clips
+from engine.jobs.words import mode_of, not_switched, with_clips
 from engine.learning import Learning
 from engine.media.findings import MediaError
 from engine.messages import JobRow, PlanMade
@@ -219,7 +219,8 @@ class JobRun:
             if self.row.state == "preflight":
                 await self._ledger.change(state="loading")
             where = ", ".join(device.device for device in plan.devices)
-            self._bus.log("INFO", f"begins: {plan.mode} on {where}, {self.row.size}", self.row.id)
+            text = f"begins: {mode_of(plan)} on {where}, {self.row.size}"
+            self._bus.log("INFO", text, self.row.id)
             self._places.create()
             self._shared.embeddings.mkdir(parents=True, exist_ok=True)
             await asyncio.to_thread(self._learning.launched, self._prepared)
@@ -248,9 +249,8 @@ class JobRun:
         """After a switch that failed before it made a block: go on as before it."""
         if self._before is None or self._stop is not None or self._finishing:
             return False
-        failed, back = self._prepared.plan.mode, self._before
-        self._before = None
-        text = not_switched(failed, why, back.plan.mode)
+        failed, back, self._before = self._prepared.plan, self._before, None
+        text = not_switched(failed, why, back.plan)
         self._bus.log("WARNING", text, self.row.id)
         self._onward.switching(text)
         self._progress.failures.clear()

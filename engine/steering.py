@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from engine.jobs.kept import Kept, StateError, essence
 from engine.jobs.store import StoreError
+from engine.jobs.words import mode_of
 from engine.messages import DeviceReading, JobChanged, JobRow, Reply
 from engine.onward import Turn
 from engine.orders import Orders
 from engine.parameters.problems import ParamError
 from engine.parameters.request import Request
+from engine.placement.plan import Plan
 from engine.preflight import Machine, PreflightError, Prepared, prepare
 from engine.runner import JobRun
 from engine.sentence import sentence
@@ -167,16 +169,14 @@ class Steering:
             return _refused(
                 job,
                 run.row,
-                sentence("it runs by that very plan ({mode})", mode=prepared.plan.mode),
+                sentence("it runs by that very plan ({mode})", mode=mode_of(prepared.plan)),
             )
         problem = _alters(run.prepared, prepared) or self._queue.widen(job, prepared.leases)
         if problem is not None:
             return _refused(job, run.row, problem)
         if not _still(run):  # something else may have been asked meanwhile
             return _refused(job, run.row, sentence("it is about to end, or to change"))
-        told = sentence(
-            "mode {mode} in place of {mode2}", mode=prepared.plan.mode, mode2=run.prepared.plan.mode
-        )
+        told = change_of(run.prepared.plan, prepared.plan, changes)
         run.turn(Turn("switch", told, prepared))
         text = sentence(
             "job {job} goes on in {told} from the next clip boundary", job=job, told=told
@@ -245,6 +245,17 @@ def _less(reading: DeviceReading, size: int) -> DeviceReading:
     if reading.memory_used is None:
         return reading
     return dataclasses.replace(reading, memory_used=max(0, reading.memory_used - size))
+
+
+def change_of(old: Plan, new: Plan, changes: Mapping[str, Any]) -> str:
+    """A switch in words: from mode to mode, or what else is another."""
+    before, after = mode_of(old), mode_of(new)
+    if before == after:
+        values = ", ".join(f"{name} {value}" for name, value in changes.items() if name != "mode")
+        if not values:
+            return sentence("mode {mode} by another plan", mode=after)
+        return sentence("mode {mode} with {values}", mode=after, values=values)
+    return sentence("mode {mode} in place of {mode2}", mode=after, mode2=before)
 
 
 def _alters(old: Prepared, new: Prepared) -> str | None:

@@ -133,7 +133,7 @@ def _mode(model: Model) -> str:
     job = model.current_job()
     if job is None:
         return ""
-    return fmt.mode(job.mode, job.ranks)
+    return fmt.mode(job.mode, job.ranks, model.book.variant_of(job))
 
 
 #: Of which counts the words are told, too; two different warnings have the same sign.

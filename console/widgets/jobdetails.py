@@ -81,7 +81,7 @@ class JobDetails(Details):
     # -- what it does ------------------------------------------------------------------------
 
     def _state(self, job: JobRow, width: int) -> list[jobfigures.Line]:
-        row = self.paint.row(width).state(job.state).put("  ").outside(mode_of(job))
+        row = self.paint.row(width).state(job.state).put("  ").outside(mode_of(job, self.model))
         row.put("  ").outside(job.size.replace("*", "×"))
         if job.steps:
             row.put("  ").put(t("{count} steps", count=job.steps), "soft")

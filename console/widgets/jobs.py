@@ -12,10 +12,19 @@ from console.widgets.paint import Row
 from console.widgets.table import Column, Table
 from engine.messages import END_STATES, JOB_STATES, LIVE_STATES, JobRow
 
+#: Where a column has no room for the word.
+_SHORT = {"balanced": "bal.", "streamed": "str."}
 
-def mode_of(job: JobRow) -> str:
-    """Mode and number of ranks: ``tpp×4``."""
-    return fmt.mode(job.mode, job.ranks)
+
+def mode_of(job: JobRow, model: Model | None = None) -> str:
+    """Mode, variant and number of ranks: ``tpp×4``, ``tpp ring×2``."""
+    variant = job.request.get("variant") if model is None else model.book.variant_of(job)
+    return fmt.mode(job.mode, job.ranks, str(variant or ""))
+
+
+def _mode(row: Row, job: JobRow, model: Model) -> Row:
+    variant = model.book.variant_of(job)
+    return row.outside(fmt.mode(job.mode, job.ranks, _SHORT.get(variant, variant)))
 
 
 def _progress(row: Row, job: JobRow, _model: Model) -> Row:
@@ -66,7 +75,7 @@ COLUMNS: Sequence[Column[JobRow]] = (
            value=lambda job: job.id),
     Column(N_("state"), _WIDEST + 3, lambda row, job, _m: row.state(job.state),
            value=lambda job: job.state),
-    Column(N_("mode"), 10, lambda row, job, _m: row.outside(mode_of(job)), 66, value=mode_of),
+    Column(N_("mode"), 11, _mode, 66, value=mode_of),
     Column(N_("size"), 9, lambda row, job, _m: row.outside(job.size.replace("*", "×")), 60,
            value=lambda job: job.size),
     Column(N_("clip"), 8, _progress, right=True, inner=7, value=lambda job: job.clip),
@@ -93,8 +102,10 @@ class Jobs(Table[JobRow]):
         return item.id
 
     def words_of(self, item: JobRow) -> str:
-        parts = (str(item.id), item.state, mode_of(item), item.size, item.error or "",
-                 item.output or "", item.batch or "", item.version or "")  # fmt: skip
+        # What was asked for stays true whatever becomes of the job; its row's output does not.
+        asked = (str(item.request.get(name) or "") for name in ("audio", "image", "output"))
+        parts = (str(item.id), item.state, mode_of(item, self.model), item.size, item.error or "",
+                 item.output or "", item.batch or "", item.version or "", *asked)  # fmt: skip
         return " ".join(parts)
 
     def empty(self, row: Row) -> Row:

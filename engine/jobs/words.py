@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Protocol
 
 from engine.sentence import joined, sentence
 
@@ -27,13 +28,27 @@ def with_clips(reason: str, clips: int) -> str:
     return joined((reason, sentence("{clip} clips are kept", clip=clips))) if clips else reason
 
 
-def not_switched(failed: str, why: str, mode: str) -> str:
+class Planned(Protocol):
+    """A plan, as far as it is named."""
+
+    @property
+    def mode(self) -> str: ...
+    @property
+    def variant(self) -> str: ...
+
+
+def mode_of(plan: Planned) -> str:
+    """A plan's mode as it is told: ``tpp ring``, ``fsdp``."""
+    return f"{plan.mode} {plan.variant}".strip()
+
+
+def not_switched(failed: Planned, why: str, back: Planned) -> str:
     """A switch of modes did not come about: the job goes on as before."""
     return sentence(
         "the switch to {failed} failed ({why}): it goes on in mode {mode}",
-        failed=failed,
+        failed=mode_of(failed),
         why=why,
-        mode=mode,
+        mode=mode_of(back),
     )
 
 

@@ -208,6 +208,38 @@ async def test_keys_become_commands(paged: Paged) -> None:
         assert sent(console)[-1] == Drain(device="GPU-0000", on=False, t=0.0)
 
 
+async def test_waiting_jobs_stand_in_the_order_they_will_run_in(paged: Paged) -> None:
+    async with paged() as (console, page):
+
+        def waiting() -> list[int]:
+            return [row.id for row in page.table.shown() if row.state == "queued"]
+
+        assert waiting() == [18, 19]
+        await console.play([JobChanged(job=job(19, "queued", clip=0, position=-1))])
+        assert waiting() == [19, 18]
+
+
+async def test_the_variant_of_a_mode_is_told_and_a_switch_to_it_changes_the_row(
+    paged: Paged,
+) -> None:
+    async with paged() as (console, page):
+        page.table.choose(17)
+        plan = {**answer_of(question()).plan.to_dict(), "variant": "balanced"}
+        await console.play([PlanMade(job=17, plan=plan)])
+        assert "tpp bal.×4" in console.text()
+        assert "tpp balanced×4" in console.text()
+
+
+async def test_a_filter_keeps_a_job_that_pauses(paged: Paged) -> None:
+    async with paged() as (console, page):
+        page.table.choose(17)
+        await console.press("/", *"lecture", "enter")
+        assert 17 in [row.id for row in page.table.shown()]
+        resting = job(17, "paused", clip=24, request=REQUEST.to_dict(), output=None)
+        await console.play([JobChanged(job=resting)])
+        assert 17 in [row.id for row in page.table.shown()]
+
+
 async def test_several_are_marked_and_cancelled_with_one_question(paged: Paged) -> None:
     async with paged() as (console, page):
         page.table.choose(18)

@@ -145,6 +145,15 @@ def test_logs_and_failures_are_told_line_by_line(progress: Progress) -> None:
     assert progress.failures[0].kind == "oom"
 
 
+def test_a_job_s_peak_outlives_a_switch_to_a_plan_that_takes_less(progress: Progress) -> None:
+    books = {"total": 5, "by_owner": {}, "peak_by_owner": {}}
+    _say(progress, "ledger", 1, peak=490, **books)
+    progress.replan(plan(), blocks=8)
+    _say(progress, "ledger", 0, peak=300, **books)
+    assert progress.row.peak_bytes == 490
+    assert [tally.peak_bytes for tally in progress.ranks] == [300, 0]
+
+
 def test_heartbeats_and_words_of_a_newer_rank_pass(progress: Progress) -> None:
     assert _say(progress, "heartbeat", phase="running", tick=3) == []
     assert _say(progress, "weather", sun=True) == []

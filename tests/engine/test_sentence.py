@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import pickle
 from pathlib import Path
 
 from engine.messages import AlertChanged, ProcessClass, ProcessesSurveyed, ProcessReading, from_dict
 from engine.sentence import Sentence, joined, sentence
+from engine.steering import change_of
+from tests.engine.plans import plan
 
 HELD = sentence("it holds {size} on {devices}", size="1.50 GiB", devices=["GPU-a", "GPU-b"])
 LOST = sentence("its parent {pid} has ended; {now}", pid=7,
@@ -68,3 +71,12 @@ def test_what_does_not_fit_stays_a_plain_text() -> None:
     ):
         found = from_dict(wrong)
         assert not isinstance(found.message, Sentence)  # type: ignore[attr-defined]
+
+
+def test_a_switch_says_what_is_another() -> None:
+    tpp = dataclasses.replace(plan(), mode="tpp")
+    even = dataclasses.replace(tpp, variant="balanced")
+    assert change_of(tpp, even, {"variant": "balanced"}) == "mode tpp balanced in place of tpp"
+    assert change_of(plan(), tpp, {"mode": "tpp"}) == "mode tpp in place of fsdp"
+    assert change_of(tpp, tpp, {"kv_home": "host"}) == "mode tpp with kv_home host"
+    assert change_of(tpp, tpp, {"mode": "tpp"}) == "mode tpp by another plan"
