@@ -15,8 +15,10 @@ from engine.checkpoint import layout as layouts
 from engine.checkpoint.encoders import t5_tensors, wav2vec_tensors
 from engine.checkpoint.expected import DiTShape
 from engine.checkpoint.shapes import SHAPES
-from engine.geometry import snap_size
+from engine.geometry import AUDIO_RATE, clips_in_audio, snap_size
 from engine.jobs.paths import Places
+from engine.media.audio import audio_info
+from engine.media.findings import MediaError
 from engine.media.image import image_info
 from engine.offers import offers, without_waiting
 from engine.params import ALL_MODES, ModeReading, Request, parse_size, read_mode
@@ -83,7 +85,7 @@ def question_of(
         config,
         offered,
         size=snap_size(*parse_size(request.size), *portrait_of(request)),
-        clips=request.num_clip,
+        clips=clips_of(request, sound_of(request)),
         vae_file_bytes=vae,
         encoder_file_bytes=encoders,
         host=host,
@@ -101,6 +103,22 @@ def portrait_of(request: Request) -> tuple[int, int]:
         return _PORTRAIT
     info = image_info(Path(request.image))
     return info.width, info.height
+
+
+def sound_of(request: Request) -> int | None:
+    """Samples of the voice at 16 kHz, by its header; None where none is named or can be read."""
+    try:
+        seconds = None if request.audio is None else audio_info(Path(request.audio)).seconds
+    except MediaError:
+        return None  # who launches it is told
+    return None if seconds is None else int(seconds * AUDIO_RATE)
+
+
+def clips_of(request: Request, samples: int | None) -> int:
+    """Clips that will be made: those asked for, as far as the voice carries them."""
+    if samples is None:
+        return request.num_clip
+    return max(1, min(request.num_clip, clips_in_audio(samples, request.infer_frames)))
 
 
 def _model(request: Request, shape: str | None) -> tuple[DiTShape, int | None, int | None]:

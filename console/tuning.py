@@ -13,7 +13,14 @@ from typing import Any, Final
 
 from console.i18n import N_
 from console.parts import Preview
-from console.planning import Hardware, portrait_of, question_of, reading_of
+from console.planning import (
+    Hardware,
+    clips_of,
+    portrait_of,
+    question_of,
+    reading_of,
+    sound_of,
+)
 from console.replanning import Way, fits_of
 from engine.checkpoint.shapes import SHAPES
 from engine.geometry import DEFAULT_FPS, blocks_per_clip, predicted_frames, snap_size
@@ -63,7 +70,7 @@ HARDWARE: Final = (
 _PLAN_NAMES: Final = frozenset(p.name for p in HARDWARE)
 #: Values that say which files and devices are read.
 _READ: Final = (
-    "image", "ckpt_dir", "t5_path", "vae_path", "wav2vec_path", "gpus", "host_memory",
+    "image", "audio", "ckpt_dir", "t5_path", "vae_path", "wav2vec_path", "gpus", "host_memory",
     "gpu_memory_cap", *sorted(_PLAN_NAMES),
 )  # fmt: skip
 #: Sizes that keys go through; any other can be typed.
@@ -84,10 +91,14 @@ TUNED: Final[tuple[Parameter, ...]] = (
 
 @dataclass(frozen=True)
 class Ground:
-    """Devices, model and portrait as they were read; ``question`` of the values read with."""
+    """Devices, model, portrait and voice as they were read; ``question`` of the values read with.
+
+    ``samples``: of the voice at 16 kHz, None where there is none to read.
+    """
 
     question: Question
     portrait: tuple[int, int]
+    samples: int | None = None
 
     def asked(self, request: Request) -> Question:
         """The question for other values on the same ground.
@@ -96,9 +107,8 @@ class Ground:
             ValueError: a size that is no frame.
         """
         size = snap_size(*parse_size(request.size), *self.portrait)
-        return dataclasses.replace(
-            self.question, request=request, size=size, clips=request.num_clip
-        )
+        clips = clips_of(request, self.samples)
+        return dataclasses.replace(self.question, request=request, size=size, clips=clips)
 
 
 @dataclass(frozen=True)
@@ -127,14 +137,19 @@ class Planned:
 
     @property
     def frames(self) -> int:
-        """Frames of the video if the sound lasts."""
+        """Frames of the video, if the sound lasts where none is known."""
         clips = self.question.clips
         return predicted_frames(clips, clips, self.question.request.infer_frames)
 
     @property
     def length(self) -> float:
-        """Seconds of the video if the sound lasts."""
+        """Seconds of the video, if the sound lasts where none is known."""
         return self.frames / DEFAULT_FPS
+
+    @property
+    def cut_short(self) -> bool:
+        """Whether the sound ends before the clips that are asked for."""
+        return self.question.clips < self.question.request.num_clip
 
 
 @dataclass
@@ -156,6 +171,7 @@ class Variant:
     frame: Preview | None = None
     psnr: float | None = None  # dB, against the first variant that was tried
     psnr_said: str = ""  # why there is none
+    compared: tuple[int, int] | None = None  # the short runs it was made of: its own, the first's
 
     def value(self, parameter: Parameter) -> Any:
         return self.values.get(parameter.name, parameter.default)
@@ -191,7 +207,8 @@ def read_ground(values: Mapping[str, Any]) -> Ground:
     request = request_of(values)
     shape = values.get("plan_shape") or (None if request.ckpt_dir else "14b")
     hardware = Hardware(values.get("plan_devices"), values.get("plan_memory"))
-    return Ground(question_of(request, shape, hardware), portrait_of(request))
+    question = question_of(request, shape, hardware)
+    return Ground(question, portrait_of(request), sound_of(request))
 
 
 def planned(ground: Ground, values: Mapping[str, Any]) -> Planned:

@@ -19,11 +19,15 @@ from console.widgets.paint import Paint
 
 @dataclass(frozen=True)
 class Choice:
-    """One thing a dialog offers: what it returns, and what it says will happen."""
+    """One thing a dialog offers: what it returns, and what it says will happen.
+
+    ``about`` stands below all choices while this one has the cursor.
+    """
 
     value: str
     text: str
     danger: bool = False
+    about: str = ""
 
 
 class DialogBody(Lines):
@@ -42,7 +46,14 @@ class DialogBody(Lines):
     def needed(self, width: int) -> int:
         """Rows it takes at a width."""
         text = sum(len(fmt.wrap(s, width - 6)) + 1 for s in self.sentences)
-        return 5 + text + len(self.choices)
+        about = max(len(self._about(choice, width)) for choice in self.choices)
+        return 5 + text + len(self.choices) + (about + 1 if about else 0)
+
+    def _about(self, choice: Choice, width: int) -> list[str]:
+        """What more there is to say of a choice: also itself, where a row cannot hold it."""
+        cut = fmt.cells(choice.text) > width - 4
+        said = choice.about or (choice.text if cut else "")
+        return fmt.wrap(fmt.inert(said), width - 6) if said else []
 
     def draw(self, width: int, height: int) -> Sequence[Strip]:  # noqa: ARG002
         paint = self.paint
@@ -60,7 +71,10 @@ class DialogBody(Lines):
             lines.append(
                 row.outside(choice.text, role if here or choice.danger else "soft").strip()
             )
-        return [*lines, paint.blank(width)]
+        lines.append(paint.blank(width))
+        about = self._about(self.choices[self.at], width)
+        lines += [paint.row(width).put("   ").outside(part, "soft").strip() for part in about]
+        return [*lines, paint.blank(width)] if about else lines
 
 
 class Dialog(ModalScreen[str]):

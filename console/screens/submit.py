@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
+from textual.timer import Timer
 from textual.widgets import Input
+from textual.worker import Worker, WorkerState
 
 from console.i18n import t
 from console.screens.form import Form, Pick, entry
+from console.screens.submit_plan import Foresight, Said
 from console.spoken import spoken
 from console.state import Model
 from console.widgets.paint import Paint
@@ -21,6 +24,8 @@ PARAMETERS = {
     "clips": "num_clip", "steps": "sample_steps", "mode": "mode", "ranks": "num_gpus_dit",
 }  # fmt: skip
 AUTO = "auto"
+#: Seconds without a key before the cost is reckoned.
+REST: Final = 0.25
 
 
 class SubmitForm(Form):
@@ -55,6 +60,9 @@ class SubmitForm(Form):
         }
         presets = params.presets()
         self._checked: dict[str, Any] = {}
+        self.foresight = Foresight(environ)
+        self.foreseen: list[Said] = []
+        self._rest: Timer | None = None
         self.presets = {preset.name: preset for preset in presets}
         self.preset = Pick(
             model,
@@ -97,7 +105,7 @@ class SubmitForm(Form):
         self._preset_hints()
 
     def on_input_changed(self) -> None:
-        self._say_length()
+        self._changed()
         if self.problems.sentences and self.values() != self._checked:
             self.problems.say([])
 
@@ -108,7 +116,30 @@ class SubmitForm(Form):
             self.inputs[name].placeholder = t(
                 "{value}, from the preset", value=values[PARAMETERS[name]]
             )
+        self._changed()
+
+    def _changed(self) -> None:
+        """The length at once; what it costs once keys rest, as files and devices are read."""
+        self.foreseen = []
         self._say_length()
+        if self._rest is not None:
+            self._rest.stop()
+        self._rest = self.set_timer(REST, self._foresee)
+
+    def _foresee(self) -> None:
+        values, preset = self.values(), self.preset.value
+
+        def look() -> list[Said]:
+            return self.foresight.lines(values, preset)
+
+        self.run_worker(look, thread=True, exit_on_error=False, group="plan", exclusive=True)
+
+    def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
+        """What it costs is known."""
+        worker = event.worker
+        if event.state is WorkerState.SUCCESS and worker.group == "plan":
+            self.foreseen = list(worker.result or [])
+            self._say_length()
 
     def _say_length(self) -> None:
         """How long the video becomes with as many clips as are typed, or the preset's."""
@@ -121,7 +152,7 @@ class SubmitForm(Form):
             "If the sound lasts: {frames} frames, {seconds} s at 25 fps.",
             frames=f"{frames:,}", seconds=f"{frames / DEFAULT_FPS:.1f}",
         )  # fmt: skip
-        self.about.say([("", "text"), (said, "soft")])
+        self.about.say([("", "text"), (said, "soft"), *self.foreseen])
 
     def values(self) -> dict[str, Any]:
         """What was typed, under the parameters' names."""

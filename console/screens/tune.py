@@ -253,6 +253,7 @@ class TunePage(Page):
             return
         del self.variants[self.at]
         self.at = min(self.at, len(self.variants) - 1)
+        tune_deeds.follow(self, {"jobs"})  # another one may be the first now
         self.action_variant(0)
 
     def action_variant(self, by: int) -> None:

@@ -14,11 +14,22 @@ from console.screens.dialog import Choice, Dialog
 from console.screens.jobs_ask import way_words
 from console.screens.tune_forms import PresetForm, ValueForm
 from console.spoken import spoken
-from console.tuning import HARDWARE, PREVIEW_CLIPS, TUNED, Variant, kept_values
+from console.tuning import (
+    HARDWARE,
+    PREVIEW_CLIPS,
+    TUNED,
+    Planned,
+    Variant,
+    fullest,
+    ground_key,
+    kept_values,
+    planned,
+)
 from console.widgets.jobs import mode_of
 from engine import params
 from engine.messages import Reply, Submit
 from engine.params import Parameter
+from engine.placement.alternatives import title
 
 if TYPE_CHECKING:
     from console.app import AvatopApp
@@ -139,17 +150,40 @@ def preset(page: TunePage) -> None:
 
     names = max(len(preset.name) for preset in known)
 
-    def words(one: params.Preset) -> str:
-        clips = n("{count} clip", "{count} clips", int(one.values["num_clip"]))
-        return f"{one.name:<{names}}  {one.values['size']:<8} {clips:>12}  {spoken(one.purpose)}"
+    def offered(one: params.Preset) -> Choice:
+        clips = fmt.right(n("{count} clip", "{count} clips", int(one.values["num_clip"])), 12)
+        size = one.values["size"].replace("*", "×")
+        row = f"{one.name:<{names}}  {size:<8}{clips}  "
+        found = _foreseen(page, one)
+        if found is None:
+            return Choice(one.name, f"{row}  {fmt.NA}", about=spoken(one.purpose))
+        held, usable = fullest(found.plan)
+        sign = "✓" if found.plan.fits else "✗"
+        figures = f"{sign} {fmt.gib(held):>5} / {fmt.gib(usable)} GiB"
+        time = fmt.duration(found.total)
+        about = t("{purpose}; {length} of video; {plan}; all clips take {time}",
+                  purpose=spoken(one.purpose), length=fmt.duration(found.length),
+                  plan=spoken(title(found.plan)), time=time)  # fmt: skip
+        return Choice(one.name, f"{row}{fmt.fit(figures, 20)} {time}", about=about)
 
-    choices = [Choice(one.name, words(one)) for one in known]
-    said = t("Its values replace the present ones; all others stay.")
+    choices = [offered(one) for one in known]
+    said = t("Its values replace the present ones; all others stay. Memory is that of the fullest "
+             "device, then the time of all clips.")  # fmt: skip
     app.push_screen(
         Dialog(app.model, app.paint, t("Start from which preset?"), [said],
                [Choice("leave", t("Keep the values")), *choices]),
         done,
     )  # fmt: skip
+
+
+def _foreseen(page: TunePage, one: params.Preset) -> Planned | None:
+    """What the present values would cost with a preset's; None where that is not known here."""
+    values = {**page.present.values, **one.values}
+    ground = page.grounds.get(ground_key(values))
+    try:
+        return None if ground is None else planned(ground, values)
+    except ValueError:
+        return None  # values that contradict each other
 
 
 def past(page: TunePage) -> None:
@@ -264,15 +298,17 @@ def preview(page: TunePage) -> None:
         if reply.ok and reply.job is not None:
             variant.job, variant.tried = reply.job, tried
             variant.frame = None
-            for other in page.variants:  # all are compared anew
-                other.psnr, other.psnr_said = None, ""
+            variant.psnr, variant.psnr_said, variant.compared = None, "", None
             page.pane.update()
 
     app.ask(Submit(request=request), answered)
 
 
 def follow(page: TunePage, dirty: set[str]) -> None:
-    """Short runs go on: keep their newest frame, compare them once they are done."""
+    """Short runs go on: keep their newest frame, compare them once they are done.
+
+    Again wherever another run has become the first one.
+    """
     model = page.model
     runs = {variant.job: variant for variant in page.variants if variant.job is not None}
     newest = model.preview
@@ -285,7 +321,7 @@ def follow(page: TunePage, dirty: set[str]) -> None:
     done = [v for v in runs.values() if _output(page, v) is not None]
     first = next((v for v in page.variants if v in done), None)
     for variant in done:
-        if first is not None and not variant.psnr_said and variant.psnr is None:
+        if first is not None and variant.compared != (variant.job, first.job):
             _compare(page, first, variant)
 
 
@@ -297,37 +333,38 @@ def _output(page: TunePage, variant: Variant) -> Path | None:
 def _compare(page: TunePage, first: Variant, variant: Variant) -> None:
     """On a thread: a frame of the video, and its likeness to the first variant's."""
     one, other = _output(page, first), _output(page, variant)
-    if one is None or other is None:
+    if one is None or other is None or first.job is None or variant.job is None:
         return
     seeds = {v.tried.get("base_seed") for v in (first, variant)}
-    job = variant.job
+    about = variant.compared = variant.job, first.job
     alone = variant is first
+    variant.psnr = None
     variant.psnr_said = t("the one compared with") if alone else t("is being reckoned")
     if len(seeds) > 1:
         variant.psnr_said = t("the seeds differ")
 
-    def look() -> tuple[str, Variant, int | None, Any]:
+    def look() -> tuple[str, Variant, tuple[int, int], Any]:
         from engine.media.compare import CompareError, likeness, middle_frame
 
         try:
             frame = middle_frame(other, _WIDE)
             found = None if alone or len(seeds) > 1 else likeness(one, other)
         except CompareError as error:
-            return "likeness", variant, job, (None, None, str(error))
-        return "likeness", variant, job, (frame, found, "")
+            return "likeness", variant, about, (None, None, str(error))
+        return "likeness", variant, about, (frame, found, "")
 
     page.run_worker(
-        look, thread=True, exit_on_error=False, group=f"likeness {job}", name="likeness"
+        look, thread=True, exit_on_error=False, group=f"likeness {variant.job}", name="likeness"
     )
 
 
-def compared(variant: Variant, job: int | None, result: Any) -> None:
-    """Take over what the thread found, if the variant was not tried again meanwhile."""
-    if variant.job != job or job is None:
+def compared(variant: Variant, about: tuple[int, int], result: Any) -> None:
+    """Take over what the thread found, if neither of both was tried again meanwhile."""
+    if variant.compared != about:
         return
     frame, found, problem = result
     if frame is not None:
-        variant.frame = Preview(job, 0, 0, *frame)
+        variant.frame = Preview(about[0], 0, 0, *frame)
     if found is not None:
         variant.psnr, variant.psnr_said = (
             found.psnr,

@@ -127,9 +127,10 @@ class PlanPane(Lines):
             row = paint.row(width).put(fmt.fit(t("host, pinned"), 14), "soft")
             rows.append(row.number(plan.host.pinned_bytes / fmt.GIB, "GiB"))
         rows += self._times(variant, width)
+        tried = self._tried(variant, width)
         if not plan.fits:
-            rows += self._misfit(variant, here, width)
-        rows += self._tried(variant, width)
+            rows += self._misfit(variant, here, width, room - len(rows) - len(tried))
+        rows += tried
         left = room - len(rows) - 1
         if variant.frame is not None and left >= 5:
             rows += self._frame(variant, width, min(left, 14))
@@ -145,8 +146,10 @@ class PlanPane(Lines):
         held, usable = fullest(plan)
         if plan.fits:
             row.put("✓ ", "state.good").put(t("fits"), "state.good")
-        else:
+        elif plan.possible:
             row.put("✗ ", "state.act").put(t("does not fit"), "state.act")
+        else:
+            return row.put("✗ ", "state.act").put(t("cannot run"), "state.act")
         if usable:
             row.put("  ").whole(100 * held / usable, "%", "text" if plan.fits else "over")
             row.put(fmt.short(" " + t("of the fullest device"), row.left), "soft")
@@ -211,17 +214,23 @@ class PlanPane(Lines):
         video.put(fmt.duration(found.length))
         frames = n("{count} frame", "{count} frames", found.frames)
         size = "{}×{}".format(*found.question.size)
-        rows.append(video.put(fmt.short(f"  {size}  {frames}", video.left), "soft"))
+        said = f"  {size}  {frames}"
+        if found.cut_short:
+            said += "  " + t("the sound ends first")
+        rows.append(video.put(fmt.short(said, video.left), "soft"))
         return rows
 
-    def _misfit(self, variant: Variant, here: bool, width: int) -> list[Row]:
-        """Why not, and what would."""
+    def _misfit(self, variant: Variant, here: bool, width: int, room: int) -> list[Row]:
+        """Why not, as far as there is room, and what would."""
         found = variant.planned
         assert found is not None
-        rows: list[Row] = []
-        for reason in found.plan.reasons[:1]:
-            rows += self._said(spoken(reason), "state.watch", width)[:3]
-        return [*rows, *self._fits(variant, here, width)]
+        fits = self._fits(variant, here, width)
+        parts = fmt.wrap(fmt.inert(spoken(found.plan.reasons[0])), width)
+        most = max(room - len(fits), 3)
+        if len(parts) > most:
+            parts[most - 1 :] = [fmt.fit(f"{parts[most - 1]} {parts[most]}", width).rstrip()]
+        rows = [self.paint.row(width).outside(part, "state.watch") for part in parts]
+        return [*rows, *fits]
 
     def _fits(self, variant: Variant, here: bool, width: int) -> list[Row]:
         """What would fit instead, the first with its key."""

@@ -64,10 +64,14 @@ class TuneTable(Table[Parameter]):
         return f"{item.name} {item.group} {t(item.group)} {item.help} {t(item.help)}"
 
     def typed(self, outcome: str) -> None:
-        """A filter that is a parameter's very name puts the cursor on it."""
+        """A filter puts the cursor on the parameter of that name, else on the first alike."""
         super().typed(outcome)
-        if not self.prompt.open and any(p.name == self.words for p in self.shown()):
-            self.choose(self.words)
+        words = self.words.strip().lower()
+        if self.prompt.open or not words:
+            return
+        names = [p.name for p in self.shown() if words in p.name]
+        if names:
+            self.choose(words if words in names else names[0])
 
     @staticmethod
     def cell_group(row: Row, item: Parameter, _model: Model) -> None:

@@ -97,6 +97,15 @@ def opened() -> Opener:
     return open_console
 
 
+async def until(console: Console, true: Callable[[], bool]) -> None:
+    """Let threads come back, for at most ten seconds."""
+    end = time.monotonic() + 10
+    while not true() and time.monotonic() < end:
+        await console.pilot.pause(0.01)
+    assert true()
+    await console.pilot.pause()
+
+
 def updating() -> bool:
     """Whether text snapshots are written anew instead of compared."""
     return os.environ.get("AVATOP_UPDATE_SNAPSHOTS", "") not in ("", "0")

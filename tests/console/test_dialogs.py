@@ -8,6 +8,7 @@ import pytest
 
 from console import theme
 from console.leave import Leave
+from console.screens.submit import SubmitForm
 from engine.messages import (
     Cancel,
     EngineStopped,
@@ -18,7 +19,8 @@ from engine.messages import (
     Submit,
 )
 from engine.params import Request
-from tests.console.conftest import COLOURS, Opener
+from engine.resources import sample_data
+from tests.console.conftest import COLOURS, Opener, until
 from tests.console.fake_client import GIB, Stage, job
 
 
@@ -55,6 +57,32 @@ async def test_submit_from_a_preset_sends_the_request(
         assert (request.size, request.num_clip, request.sample_steps) == ("688*368", 7, 4)
         assert request.image == inputs["IMAGE_PATH"]
         assert console.app.screen is console.app.overview
+
+
+async def test_the_form_says_what_a_job_would_cost(
+    opened: Opener, inputs: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AVATOP_STATE_DIR", str(tmp_path / "state"))  # nothing was measured
+    environ = {
+        **inputs,
+        "MODEL_CKPT_DIR": str(sample_data() / "ckpt"),
+        "IMAGE_PATH": str(sample_data() / "portraits" / "flat.png"),
+        "AVATOP_GPUS": "cpu",
+        "AVATOP_HOST_MEMORY": "1200MiB",
+    }
+    async with opened(environ=environ) as console:
+        await console.press("s")
+        form = console.app.screen
+        assert isinstance(form, SubmitForm)
+        await until(console, lambda: bool(form.foreseen))
+        text = " ".join(console.text().split())
+        assert "✓ fits on CPU ranks, no GPU does the work: single," in text
+        assert "Its time is n/a" in text
+        form.query_one("#size").value = "704*384"  # type: ignore[attr-defined]
+        await console.pilot.pause()
+        assert form.foreseen == []
+        await until(console, lambda: bool(form.foreseen))
+        assert "✗ does not fit: " in console.text()
 
 
 async def test_problems_stand_in_the_form_as_sentences(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import time
+import wave
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -21,7 +21,7 @@ from engine.media.compare import CompareError, likeness, middle_frame
 from engine.messages import JobChanged, Reply, Submit
 from engine.parameters.presets import own_presets, presets, save_preset
 from engine.params import BY_NAME, BadValueError, ParamError, find_preset
-from tests.console.conftest import COLOURS, Console, Opener, updating
+from tests.console.conftest import COLOURS, Console, Opener, until, updating
 from tests.console.fake_client import GIB, Stage, frame, job
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
@@ -35,15 +35,6 @@ Paged = Callable[..., AbstractAsyncContextManager[tuple[Console, TunePage]]]
 def own_history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Plans are not corrected by what this host has measured."""
     monkeypatch.setenv("AVATOP_STATE_DIR", str(tmp_path / "state"))
-
-
-async def until(console: Console, true: Callable[[], bool]) -> None:
-    """Let threads come back, for at most ten seconds."""
-    end = time.monotonic() + 10
-    while not true() and time.monotonic() < end:
-        await console.pilot.pause(0.01)
-    assert true()
-    await console.pilot.pause()
 
 
 @pytest.fixture
@@ -113,6 +104,10 @@ async def test_a_key_plans_anew_at_once(paged: Paged) -> None:
         assert "sample_steps" not in page.present.values
         await console.press("slash", *"mode", "enter", "left")
         assert page.present.values["mode"] == "offload"
+        await console.press("slash", "escape")
+        page.table.choose("num_gpus_dit")  # its meaning speaks of steps too
+        await console.press("slash", *"steps", "enter")
+        assert page.table.item is BY_NAME["sample_steps"]
 
 
 async def test_a_value_is_typed_and_a_wrong_one_is_a_sentence(paged: Paged) -> None:
@@ -161,7 +156,7 @@ async def test_variants_stand_side_by_side(paged: Paged) -> None:
         assert page.at == 1
     async with paged((80, 24)) as (console, page):
         await console.press("v", "f")
-        assert "A ✗ 43.6 / 22.1 GiB" in console.text()
+        assert "A ✗ 43.8 / 22.1 GiB" in console.text()
         await console.pilot.pause()
 
 
@@ -291,6 +286,55 @@ async def test_short_runs_are_watched_and_compared(
         assert "dB" in text
         assert "12.5 fps" in text
         assert page.variants[1].frame is not None
+        # The first is tried again, and is done after the other: both are compared anew.
+        first = page.variants[1].psnr
+        await console.press("left_square_bracket")
+        console.client.reply = Reply(ok=True, job=52)
+        await console.press("r")
+        again = job(52, "done", output=str(video(tmp_path / "c.mp4", 96)))
+        await console.play([JobChanged(job=again)])
+        await until(console, lambda: page.variants[1].psnr is not None)
+        assert page.variants[1].compared == (51, 52)
+        assert page.variants[1].psnr > first
+        assert page.variants[0].psnr_said == "the one compared with"
+
+
+async def test_what_cannot_run_is_said_whole_and_mended(paged: Paged) -> None:
+    values = {**SUPPOSED, "plan_devices": 8, "mode": "tpp", "num_gpus_dit": 4, "ulysses_size": 2}
+    async with paged(values=values) as (console, page):
+        text = " ".join(console.text().split())
+        assert "✗ cannot run" in text
+        assert "does not fit" not in text
+        assert "by cutting through steps" in text  # the end of the reason
+        await console.press("f")
+        found = page.present.planned
+        assert found is not None
+        assert found.plan.fits
+        assert found.plan.world_size == 8
+        assert "ulysses_size" not in page.present.values
+
+
+async def test_a_preset_says_what_it_would_cost_before_it_is_taken(paged: Paged) -> None:
+    async with paged() as (console, _page):
+        await console.press("p", "down", "down", "down")
+        text = console.text()
+        assert "lectures and courses; 32:00 of video; tpp on 4 devices" in text
+        rows = [line for line in console.lines() if "1,000 clips" in line]
+        assert "✗" in rows[0]
+        assert "/ 22.1 GiB" in rows[0]
+
+
+def test_the_video_is_as_long_as_the_voice(tmp_path: Path) -> None:
+    sound = tmp_path / "voice.wav"
+    with wave.open(str(sound), "wb") as file:
+        file.setparams((1, 2, 16_000, 0, "NONE", ""))
+        file.writeframes(bytes(2 * 16_000 * 7))
+    found = planned(read_ground(values := {**TPP, "audio": str(sound)}), values)
+    assert (found.question.clips, found.frames, found.cut_short) == (4, 189, True)
+    asked = {**values, "num_clip": 3}
+    assert not planned(read_ground(asked), asked).cut_short
+    gone = {**values, "audio": str(tmp_path / "none.wav")}  # its launch is refused
+    assert planned(read_ground(gone), gone).question.clips == 50
 
 
 def test_every_parameter_can_be_tuned() -> None:
