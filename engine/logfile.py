@@ -17,6 +17,14 @@ KEPT_FILES: Final = 5
 _CONTROLS: Final = {n: f"\\x{n:02x}" for n in (*range(32), *range(127, 160)) if n != 9}
 
 
+def place_of(source: str, stream: str | None) -> str:
+    """What stands for file and line where a line tells none: ``stderr:0``, ``engine:0``.
+
+    Never ``rank:0``, which reads as a rank's number.
+    """
+    return f"{stream or 'output'}:0" if source == "rank" else f"{source}:0"
+
+
 def format_line(line: LogLine) -> str:
     """One line of the log, local time, without its newline; control characters are escaped."""
     stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(line.t))
@@ -26,7 +34,7 @@ def format_line(line: LogLine) -> str:
     if line.stream is not None:
         about += f"{line.stream} "
     prefix = f"{about.rstrip()}: " if about else ""
-    where = line.where or f"{line.source}:0"
+    where = line.where or place_of(line.source, line.stream)
     return f"[{line.level}] {stamp} {where} - {prefix}{line.text}".translate(_CONTROLS)
 
 

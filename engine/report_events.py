@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -27,6 +28,8 @@ ETA_BLOCKS: Final = 16
 
 _PROGRESS: Final = {"queued": 0, "preflight": 1, "loading": 2, "running": 3, "decoding": 4}
 _STATE_OF_PHASE: Final = {"loading": "loading", "encoding": "loading", "running": "running"}
+#: A frame of a traceback: its file's name and line.
+_FRAME: Final = re.compile(r'^  File "(?:[^"]*/)?([^"/]+)", line (\d+)', re.MULTILINE)
 _AT_REST: Final = frozenset({"decoding", "idle", "ended"})
 
 
@@ -314,17 +317,28 @@ class Progress:
             traceback=str(data.get("traceback", "")),
         )
         self.failures.append(failure)
-        lines = [failure.message, *failure.traceback.splitlines()]
+        trace = failure.traceback.rstrip()
+        if failure.message and trace.endswith(failure.message):  # told once, where it ends
+            head = trace[: -len(failure.message)]
+            begin, _, start = head.rpartition("\n")
+            lines = [("DEBUG", line) for line in begin.splitlines()]
+            lines += [("ERROR", line) for line in f"{start}{failure.message}".splitlines()]
+        else:
+            lines = [("ERROR", failure.message)]
+            lines += [("DEBUG", line) for line in failure.traceback.splitlines()]
+        frames = _FRAME.findall(trace)
+        where = f"{frames[-1][0]}:{frames[-1][1]}" if frames else None
         return [
             LogLine(
                 t=report.t,
-                level="ERROR" if n == 0 else "DEBUG",
+                level=level,
                 source="rank",
                 text=line,
                 job=self.row.id,
                 rank=report.rank,
+                where=where,
             )
-            for n, line in enumerate(lines)
+            for level, line in lines
             if line.strip()
         ]
 

@@ -18,6 +18,7 @@ from typing import Final, Protocol
 from console import format as fmt
 from console.parts import LogEntry
 from console.state import Model
+from engine.logfile import place_of
 from engine.triage.records import Record, parse_line
 
 _CHUNK: Final = 1 << 20  # bytes read at once while lines are counted
@@ -110,7 +111,7 @@ class LiveSource:
             text=entry.text,
             level=entry.level,
             t=entry.t,
-            where=entry.where or f"{entry.source.partition(' ')[0]}:0",
+            where=entry.where or place_of(entry.source.partition(" ")[0], entry.stream),
             job=entry.job,
             rank=entry.rank,
             stream=entry.stream,

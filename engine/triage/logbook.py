@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator
 
+from engine.logfile import place_of
 from engine.messages import EngineStarted, Event, JobChanged, LogLine
 from engine.triage.classifier import Classifier
 from engine.triage.records import Record, parse_line
@@ -34,7 +35,7 @@ class Logbook:
                 text=event.text,
                 level=event.level,
                 t=event.t,
-                where=event.where or f"{event.source}:0",
+                where=event.where or place_of(event.source, event.stream),
                 job=event.job,
                 rank=event.rank,
                 stream=event.stream,

@@ -28,6 +28,13 @@ def test_job_rank_and_stream_stand_in_the_message() -> None:
     assert line.endswith("engine:0 - job 3 rank 1 stderr: hello")
 
 
+def test_a_rank_s_line_without_a_place_is_not_read_as_another_rank_s() -> None:
+    out = LogLine(level="INFO", source="rank", text="hello", job=3, rank=3, stream="stderr")
+    assert format_line(out).endswith("stderr:0 - job 3 rank 3 stderr: hello")
+    told = LogLine(level="DEBUG", source="rank", text="hello", job=3, rank=3)
+    assert format_line(told).endswith("output:0 - job 3 rank 3: hello")
+
+
 def test_a_hostile_line_stays_one_harmless_line() -> None:
     line = format_line(_line("a\nb\x1b[31m\r\x9b\x00[ERROR] forged"))
     assert FORM.fullmatch(line)

@@ -145,6 +145,25 @@ def test_logs_and_failures_are_told_line_by_line(progress: Progress) -> None:
     assert progress.failures[0].kind == "oom"
 
 
+def test_the_error_a_traceback_ends_with_is_loud_and_told_once_with_its_place(
+    progress: Progress,
+) -> None:
+    trace = (
+        'Traceback (most recent call last):\n  File "/x/engine/job.py", line 8, in run\n    go()\n'
+        '  File "/x/sharded.py", line 159, in allocate\n    torch.empty()\n'
+        "torch.OutOfMemoryError: CUDA out of memory.\nIt was full.\n"
+    )
+    message = "OutOfMemoryError: CUDA out of memory.\nIt was full."
+    lines = _say(progress, "failed", 1, kind="oom", message=message, traceback=trace)
+    told = [(e.level, e.text, e.where) for e in lines if isinstance(e, LogLine)]
+    assert len(told) == 7
+    assert {level for level, _, _ in told[:5]} == {"DEBUG"}
+    assert told[5:] == [
+        ("ERROR", "torch.OutOfMemoryError: CUDA out of memory.", "sharded.py:159"),
+        ("ERROR", "It was full.", "sharded.py:159"),
+    ]
+
+
 def test_a_job_s_peak_outlives_a_switch_to_a_plan_that_takes_less(progress: Progress) -> None:
     books = {"total": 5, "by_owner": {}, "peak_by_owner": {}}
     _say(progress, "ledger", 1, peak=490, **books)
