@@ -39,6 +39,7 @@ class Learning:
             self._bus.log("WARNING", f"the measured peaks are not kept: {error}", self._job)
         for device, tally in zip(prepared.plan.devices, progress.ranks, strict=True):
             if tally.peak_bytes and device.predicted_bytes:
+                # The plan's error, as in ``calibration``: below 0 where it said too little.
                 off = device.predicted_bytes / tally.peak_bytes - 1
                 text = (
                     f"peak {tally.peak_bytes / 2**30:.2f} GiB, predicted "

@@ -97,8 +97,8 @@ def _rank(paint: Paint, width: int, device: Mapping[str, Any], top: Stack | None
     over = peak is not None and predicted and peak > predicted * OVER
     tail.raw((fmt.NA if peak is None else fmt.gib(peak)).rjust(6), "over" if over else "text")
     tail.put(" / ", "unit").raw(fmt.gib(predicted).rjust(5), "plan").put(" GiB", "unit")
-    if peak is not None and predicted:
-        share = (peak / predicted - 1) * 100
+    if peak and predicted:
+        share = (predicted / peak - 1) * 100  # the plan's error, as everywhere: below 0, too little
         tail.put(f" {round(share):+4d} %", "over" if over else "soft")
     else:
         tail.put(" " * 7)
