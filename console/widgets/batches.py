@@ -175,7 +175,8 @@ class WholeBatch(Lines):
         if twins:
             row.put(n("{count} twin", "{count} twins", twins) + "  ", "soft")
         lines = n("{count} line of devices", "{count} lines of devices", change.lines)
-        row.put(lines, "soft")
+        if fmt.cells(lines) <= row.left:
+            row.put(lines, "soft")
         if change.note and row.width < NOTED:
             row.put("  ").outside(spoken(change.note, self.model), "state.watch")
         return row
