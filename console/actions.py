@@ -40,6 +40,7 @@ _SHOWN: Final = {
     "space": "Space", "up": "↑", "down": "↓", "left": "←", "right": "→", "pageup": "PgUp",
     "pagedown": "PgDn", "home": "Home", "end": "End", "backspace": "Bksp", "delete": "Del",
     "semicolon": ";", "backslash": "\\", "underscore": "_", "number_sign": "#", "at": "@",
+    "apostrophe": "'",
 }  # fmt: skip
 
 

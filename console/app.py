@@ -81,8 +81,9 @@ class AvatopApp(Replaying):
     ) -> None:
         self.environ = os.environ if environ is None else environ
         self.config = config or Config()
-        self._look_name = themes.choose(theme, self.environ, self.config.theme)
-        self.look = themes.load(self._look_name)
+        self.asked_theme = theme
+        self.look_name = themes.choose(theme, self.environ, self.config.theme)
+        self.look = themes.load(self.look_name)
         super().__init__(own_fds=own_fds, ansi_color=self.look.colors != "truecolor")
         self.paint = Paint(self.look, shows_unicode(self.environ))
         language = i18n.choose(lang, self.environ, self.config.lang)
@@ -144,20 +145,6 @@ class AvatopApp(Replaying):
         from console.watching import watch
 
         watch(self)
-
-    def own_files_changed(self) -> None:
-        """Read theme and configuration again; what cannot be read is said and not worn."""
-        from console import config
-
-        self.config = config.load(config.place(self.environ))
-        for problem in self.config.problems:
-            self.say(t("Configuration: {problem}", problem=problem), "state.watch")
-        self.keymap = actions.Keymap(self.config.keys)
-        self.set_keymap(self.keymap.textual())
-        try:
-            self.set_look(self._look_name)
-        except themes.ThemeError as error:
-            self.say(spoken(error), "state.watch")
 
     def _join(self, client: EngineClient) -> None:
         self.client = client
@@ -352,19 +339,23 @@ class AvatopApp(Replaying):
 
     def action_next_theme(self) -> None:
         known = themes.names()
-        at = known.index(self._look_name) if self._look_name in known else -1
+        at = known.index(self.look_name) if self.look_name in known else -1
         self.set_look(known[(at + 1) % len(known)])
 
     def set_look(self, name: str) -> None:
-        """Change the theme of the running console."""
+        """Change the theme of the running console, and say so."""
+        self.wear(name)
+        self.say(t("Theme: {name}.", name=self.look.title))
+
+    def wear(self, name: str) -> None:
+        """Change the theme."""
         self.look = themes.load(name)
-        self._look_name = name
+        self.look_name = name
         self.paint.change(self.look)
         self._register_look()
         self.ansi_color = self.look.colors != "truecolor"
         for part in self.page.parts:
             part.update()
-        self.say(t("Theme: {name}.", name=self.look.title))
 
     def action_messages(self) -> None:
         from console.screens.messages import Messages
@@ -383,12 +374,14 @@ class AvatopApp(Replaying):
         self.action_quit_console()
 
     def action_command_palette(self) -> None:
-        """Open the palette, its line in the console's language."""
-        from textual.command import CommandPalette
+        from console.palette import open_palette
 
-        if not isinstance(self.screen, CommandPalette):
-            said = t("Search for commands …")
-            self.push_screen(CommandPalette(id="--command-palette", placeholder=said))
+        open_palette(self)
+
+    def action_jump(self) -> None:
+        from console.screens.jump import jump
+
+        jump(self)
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """The palette: the registry's actions, and the themes."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from textual.app import SystemCommand
+from textual.command import CommandPalette, SearchIcon
 
 from console import actions
 from console import theme as themes
@@ -14,6 +15,26 @@ from console.keys.kinds import Action
 
 if TYPE_CHECKING:
     from console.app import AvatopApp
+
+
+class Palette(CommandPalette):
+    """Textual's, drawn with characters that every terminal has."""
+
+    DEFAULT_CSS = """
+    Palette #--input, Palette #--input.--list-visible { border: none; padding: 1 0; }
+    Palette CommandList, Palette LoadingIndicator { border: none; }
+    Palette LoadingIndicator.--visible { visibility: hidden; }
+    """
+
+    def on_mount(self) -> None:
+        self.query_one(SearchIcon).icon = "> "
+
+
+def open_palette(app: AvatopApp) -> None:
+    """Open the palette, its line in the console's language."""
+    if not isinstance(app.screen, CommandPalette):
+        said = app.paint.text(t("Search for commands …"))
+        app.push_screen(Palette(id="--command-palette", placeholder=said))
 
 
 def commands(app: AvatopApp) -> Iterator[SystemCommand]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from textual.strip import Strip
 
@@ -13,7 +14,7 @@ from console.i18n import t
 from console.parts import Panel
 from console.state import Model
 from console.widgets import device
-from console.widgets.lines import Lines
+from console.widgets.lines import Jump, Lines
 from console.widgets.paint import Paint, Row
 
 PANEL_WIDTH = 50  # narrowest full panel
@@ -158,6 +159,27 @@ class Devices(Lines, can_focus=True):
         row.put(f"   {t('temperature')} ", "soft").whole(reading.temperature_c, "°C")
         row.put(f"   {t('power')} ", "soft").whole(reading.power_w, "W")
         return [row.strip()]
+
+    def jumps(self) -> list[Jump]:
+        """Every panel."""
+        panels = self.model.panels()
+        width, height = self.size
+        above = len(self._host(panels, width))
+        grid = arrange(len(panels), width, height - above)
+        rows = min(grid.rows, (height - above) // -(-len(panels) // grid.columns)) if panels else 0
+        each, down = width // grid.columns, -(-len(panels) // grid.columns)
+        found = []
+        for at, panel in enumerate(panels):
+            # Panels go by rows, lines by columns.
+            y, x = divmod(at, grid.columns) if grid.full else reversed(divmod(at, down))
+            top = above + y * rows if grid.full else above + grid.lead + y
+            found.append(Jump(x * each, top, partial(self._pick, panel.key)))
+        return found or super().jumps()
+
+    def _pick(self, key: str) -> None:
+        self.picked = key
+        self.focus()
+        self.update()
 
     def action_panel(self, by: int) -> None:
         keys = [panel.key for panel in self.model.panels()]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, cast
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, cast
 
 from rich.cells import cell_len
 from rich.style import Style
@@ -17,6 +17,14 @@ from console.widgets.paint import Paint
 
 if TYPE_CHECKING:
     from console.app import AvatopApp
+
+
+class Jump(NamedTuple):
+    """A place within a widget that a jump key leads to: its cell, and what going there does."""
+
+    x: int
+    y: int
+    go: Callable[[], object]
 
 
 class Lines(Widget):
@@ -49,6 +57,10 @@ class Lines(Widget):
     @property
     def console_app(self) -> AvatopApp:
         return cast("AvatopApp", self.app)
+
+    def jumps(self) -> list[Jump]:
+        """Places that jump keys lead to; the widget itself is the first."""
+        return [Jump(0, 0, self.focus)] if self.can_focus else []
 
     def forget(self) -> None:
         """The model has become another: drop what was remembered of the one before."""

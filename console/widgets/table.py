@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
 from textual import events
@@ -21,6 +22,7 @@ from console.i18n import n, t
 from console.state import Model
 from console.widgets import filters
 from console.widgets.bars import heading
+from console.widgets.lines import Jump
 from console.widgets.paint import Paint, Row
 from console.widgets.prompt import Prompted
 
@@ -268,6 +270,16 @@ class Table(Prompted, Generic[R], can_focus=True):
             column.draw(row, item, self.model)
             row.limit(width)
         return row.strip()
+
+    def jumps(self) -> list[Jump]:
+        """The table, and each row that is shown."""
+        last = min(len(self._shown) - self._top, self.size.height - HEADS - self.prompt.open)
+        rows = [Jump(0, HEADS + y, partial(self._jump, self._top + y)) for y in range(last)]
+        return [*super().jumps(), *rows]
+
+    def _jump(self, index: int) -> None:
+        self.focus()
+        self.go(index)
 
     # -- keys --------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from console import actions, config, i18n
+from console import actions, config, i18n, watching
 from console import theme as themes
 from console.app import AvatopApp
 from console.commands.config import config_command
@@ -94,17 +94,42 @@ def dawn(mine: Path) -> tuple[Path, str]:
     return folder / "dawn.toml", text
 
 
+def written(file: Path, text: str) -> None:
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(text)
+
+
 async def test_a_theme_of_ones_own_is_worn_and_changes_with_its_file(
     mine: Path, dawn: tuple[Path, str], opened: Opener
 ) -> None:
     file, text = dawn
     own = config.load(mine)
     assert own.theme == "dawn"
-    async with opened(Stage(gpus=1), seconds=2, theme="", config=own) as console:
+    environ = {**COLOURS, "AVATOP_CONFIG": str(mine)}
+    async with opened(Stage(gpus=1), seconds=2, theme="", config=own, environ=environ) as console:
         assert console.app.look.title.startswith("Dawn")
         before = console.app.look.base
         file.write_text(text.replace(before, "#fefefe"))
         while console.app.look.base != "#fefefe":  # the watcher sees it; bounded by the timeout
+            await console.pilot.pause(0.05)
+        written(mine, 'theme = "contrast"\nsize = 3\n')
+        while console.app.look.name != "contrast":
+            await console.pilot.pause(0.05)
+        current = console.app.notices.current
+        assert current is not None
+        assert "size" in current.text  # what is wrong is not hidden by the theme's name
+
+
+async def test_a_configuration_that_is_made_later_is_worn_too(
+    tmp_path: Path, opened: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "none"))
+    monkeypatch.setattr(watching, "AGAIN_S", 0.05)
+    later = tmp_path / "later" / "config.toml"
+    environ = {**COLOURS, "AVATOP_CONFIG": str(later)}
+    async with opened(Stage(gpus=1), seconds=2, theme="", environ=environ) as console:
+        written(later, 'theme = "contrast"\n')
+        while console.app.look.name != "contrast":
             await console.pilot.pause(0.05)
 
 
