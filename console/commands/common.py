@@ -47,7 +47,7 @@ def parameter_options(function: F) -> F:
     return function
 
 
-def option_of(parameter: Parameter) -> Callable[[F], F]:
+def option_of(parameter: Parameter, *, hidden: bool = False) -> Callable[[F], F]:
     """The flag of one parameter; its value stays text."""
     names = [parameter.flag, *(f"--{alias}" for alias in parameter.aliases)]
     text = parameter.help
@@ -60,8 +60,9 @@ def option_of(parameter: Parameter) -> Callable[[F], F]:
         {"is_flag": False, "flag_value": "True"} if parameter.kind == "bool" else {}
     )
     return click.option(
-        *names, parameter.name, type=str, metavar=_metavar(parameter), help=text, **bare
-    )
+        *names, parameter.name, type=str, metavar=_metavar(parameter), help=text, hidden=hidden,
+        **bare,
+    )  # fmt: skip
 
 
 def _metavar(parameter: Parameter) -> str:

@@ -13,12 +13,23 @@ from console.commands.common import option_of
 from console.commands.say import json_option, tell_reply
 from console.commands.submit import CHECK_SECONDS, no_engine
 from engine.client import EngineClient
+from engine.jobs.kept import essence
 from engine.messages import Command, Finish, Mirror, Pause, Resume, Switch
+from engine.parameters.request import DEFAULTS
 from engine.params import PARAMETERS, BadValueError, parse
 
+_TYPES: Final = ("dtype", "fp8", "kv_dtype")
 #: Parameters that a switch may change: where a video is made, not what it is.
 SWITCHABLE: Final = tuple(
-    p for p in PARAMETERS if p.group == "placement" and p.name not in ("dtype", "fp8", "kv_dtype")
+    p for p in PARAMETERS if p.group == "placement" and p.name not in _TYPES and not p.no_effect
+)
+#: Parameters that say what a video is: known, and refused with the reason.
+ALTERING: Final = tuple(
+    p
+    for p in PARAMETERS
+    if (p.name in _TYPES or p.group in ("inputs", "generation", "model files"))
+    and p.name in essence(DEFAULTS)
+    and not p.no_effect
 )
 
 _JOB = click.argument("job", type=click.IntRange(min=1))
@@ -65,6 +76,8 @@ def resume(job: int, how: str, as_json: bool) -> None:
 def _switchable(function: Any) -> Any:
     for parameter in reversed(SWITCHABLE):
         function = option_of(parameter)(function)
+    for parameter in ALTERING:
+        function = option_of(parameter, hidden=True)(function)
     return function
 
 
@@ -78,6 +91,12 @@ def switch(job: int, as_json: bool, **flags: str | None) -> None:
     What does not fit, or would alter the output, is refused with the reason. With --mode, the
     other placement flags begin from their defaults.
     """
+    altering = [p.flag for p in ALTERING if flags.get(p.name) is not None]
+    if altering:
+        raise exits.Refused(
+            f"{', '.join(altering)} would alter the output: that is never done within a video. "
+            f"Submit another job with it (avatop submit)."
+        )
     changes: dict[str, Any] = {}
     for parameter in SWITCHABLE:
         text = flags.get(parameter.name)

@@ -161,6 +161,16 @@ def test_presets_tell_length_and_memory(capsys: pytest.CaptureFixture[str]) -> N
     assert "/nowhere" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("flags", ["--fp8", "--kv_dtype fp8", "--size 384*256 --mode tpp"])
+def test_a_switch_that_would_alter_the_output_is_refused_as_such(
+    flags: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _avatop("switch", "1", *flags.split()) == 3
+    assert f"{flags.split()[0]} would alter the output" in capsys.readouterr().err
+    assert _avatop("switch", "--help") == 0
+    assert " --size" not in capsys.readouterr().out  # what cannot be had is not offered
+
+
 def test_a_preset_of_ones_own_may_say_where_it_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
