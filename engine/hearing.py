@@ -93,7 +93,8 @@ class Hearing:
         progress.committed(clip)
         progress.change(manifest=str(self._places.manifest))
         self._ledger.touch(now=True)
-        text = f"clip {clip.clip} committed: {clip.frames} frames at {clip.fps:.3g} fps"
+        told = f"clip {clip.clip + 1}"  # told from 1, as a person counts; in data from 0
+        text = f"{told} committed: {clip.frames} frames at {clip.fps:.3g} fps"
         self._bus.log("INFO", text, job)
         self._bus.publish(
             ClipCommitted(
@@ -107,7 +108,7 @@ class Hearing:
         )
         for finding in clip.check:
             level = "ERROR" if finding.get("level") == "error" else "WARNING"
-            text = f"clip {clip.clip}: {finding.get('text', finding)}"
+            text = f"{told}: {finding.get('text', finding)}"
             self._bus.log(level, text, job)
-        for event in quality_raised(job, f"clip {clip.clip}", clip.check):
+        for event in quality_raised(job, told, clip.check):
             self._bus.publish(event)

@@ -22,10 +22,10 @@ def judge(report: DrillReport, before: Made, after: Made) -> None:
         report.lost.append(sentence("latents: other bytes than without the fault"))
     for clip, digest in enumerate(before.segments):
         if clip >= len(after.segments):
-            report.lost.append(sentence("clip {clip}: not committed", clip=clip))
+            report.lost.append(sentence("clip {clip}: not committed", clip=clip + 1))
         elif after.segments[clip] != digest:
             report.lost.append(
-                sentence("clip {clip}: other bytes than without the fault", clip=clip)
+                sentence("clip {clip}: other bytes than without the fault", clip=clip + 1)
             )
     if after.row.output is None or not Path(after.row.output).is_file():
         report.lost.append(sentence("the video"))

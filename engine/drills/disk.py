@@ -74,7 +74,7 @@ def disk_full(stage: Stage, report: DrillReport) -> None:
     for clip, digest in enumerate(stopped.segments):
         if before.segments[clip : clip + 1] != (digest,):
             report.lost.append(
-                sentence("clip {clip}: other bytes than without the fault", clip=clip)
+                sentence("clip {clip}: other bytes than without the fault", clip=clip + 1)
             )
     ballast.unlink()
     roomy, mark = time.monotonic(), stage.mark()

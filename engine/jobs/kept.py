@@ -94,7 +94,11 @@ class GoOn:
                     "computed again from the start, bit by bit the same; {kept}", kept=kept
                 )
             case "seam":
-                return f"begins anew at clip {self.seam}: a seam will show there; {kept}"
+                return sentence(
+                    "begins anew at clip {clip}: a seam will show there; {kept}",
+                    clip=self.seam + 1,
+                    kept=kept,
+                )
             case _:
                 return "begins"
 

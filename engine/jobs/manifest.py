@@ -154,7 +154,7 @@ class ManifestWriter:
             raise ManifestError(
                 sentence(
                     "clip {clip} cannot be committed after {clips} clips",
-                    clip=clip,
+                    clip=clip + 1,
                     clips=len(self._manifest.clips),
                 )
             )
@@ -169,7 +169,7 @@ class ManifestWriter:
             self._append({"event": "clip", "t": time.time(), **dataclasses.asdict(entry)})
         except OSError as error:
             raise ManifestError(
-                sentence("clip {clip} could not be committed: {error}", clip=clip, error=error)
+                sentence("clip {clip} could not be committed: {error}", clip=clip + 1, error=error)
             ) from error
         self._manifest = dataclasses.replace(self._manifest, clips=(*self._manifest.clips, entry))
         self._write_json()

@@ -22,7 +22,7 @@ from tests.batch.bench import bench, make_pair
 
 OOM = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 4.17 GiB."
 KILLED = "interrupted: rank 1 (process 4711) was killed by SIGKILL (an operator, or the kernel)"
-FULL = "failed: clip 0 could not be committed: [Errno 28] No space left on device"
+FULL = "failed: clip 1 could not be committed: [Errno 28] No space left on device"
 
 
 async def test_B1_pairs_are_made_in_order_and_published_whole(tmp_path: Path) -> None:

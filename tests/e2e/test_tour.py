@@ -185,7 +185,7 @@ def test_leave_and_come_back(tour: Tour) -> None:
 
     tour.sit_down()
     person = tour.person
-    person.sees(r"● running +offload", r"rank 0 ● step", "clip 0 committed|is attached")
+    person.sees(r"● running +offload", r"rank 0 ● step", "clip 1 committed|is attached")
     assert tour.engine() == engine
     assert not gone(ranks)
     person.waits_for(lambda: len(tour.clips(1)) > max(committed, tour.again))

@@ -11,10 +11,10 @@ import pytest
 from engine.bus import Bus
 from engine.hearing import Hearing
 from engine.jobs.paths import Places
-from engine.messages import Event, LogLine, RankChanged
+from engine.messages import ClipCommitted, Event, FindingRaised, LogLine, RankChanged
 from engine.ranks.outcome import RankExit
 from engine.ranks.protocol import Report
-from engine.report_events import Progress
+from engine.report_events import Clip, Progress
 from tests.engine.plans import plan, row
 
 
@@ -68,6 +68,19 @@ def test_the_rank_that_failed_is_dead_and_those_that_went_with_it_say_whose_faul
     heard.failed(1, "comm", "Connection closed by peer")
     told = heard.exit(1, code=1, signal=None, before_signal=True)
     assert told == ("ended", "ended: rank 2 had failed")
+
+
+def test_clips_are_counted_from_one_in_words_and_from_zero_in_data(heard: Heard) -> None:
+    check = ({"level": "error", "kind": "black", "text": "frames 3-40 are black"},)
+    heard.hearing.committed(Clip(0, 45, 3.0, "x", "0" * 64, check), Path("/x/clip_0000.mp4"))
+    assert heard.lines() == [
+        ("INFO", "clip 1 committed: 45 frames at 15 fps"),
+        ("ERROR", "clip 1: frames 3-40 are black"),
+    ]
+    assert [e.clip for e in heard.events if isinstance(e, ClipCommitted)] == [0]
+    assert [e.cause for e in heard.events if isinstance(e, FindingRaised)] == [
+        "clip 1: frames 3-40 are black."
+    ]
 
 
 def test_a_killed_rank_is_dead_and_who_lost_it_is_not(heard: Heard) -> None:

@@ -88,7 +88,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="no manifest"):
         read_manifest(tmp_path)
     writer = ManifestWriter(tmp_path, "v1.0", REQUEST)
-    with pytest.raises(ManifestError, match="clip 1 cannot be committed after 0"):
+    with pytest.raises(ManifestError, match="clip 2 cannot be committed after 0"):
         commit(writer, 1)
     with pytest.raises(ManifestError, match="could not be committed"):
         writer.commit(0, tmp_path / "no", frames=1, seconds=1, fps=1, sha256="")

@@ -141,7 +141,7 @@ class SegmentThread:
         first = self._queue.get()
         if not isinstance(first, np.ndarray):
             if isinstance(first, _EndOfClip):
-                raise ValueError(f"clip {first.clip} ended without a frame")
+                raise ValueError(f"clip {first.clip + 1} ended without a frame")
             return False
         path = self._folder / segment_name(self._clip)
         # The context throws the file away if anything goes wrong before it is closed.
