@@ -21,6 +21,8 @@ class Palette(CommandPalette):
     """Textual's, drawn with characters that every terminal has."""
 
     DEFAULT_CSS = """
+    Palette #--container, Palette CommandInput, Palette CommandList { background: $surface; }
+    Palette SearchIcon { color: $accent; }
     Palette #--input, Palette #--input.--list-visible { border: none; padding: 1 0; }
     Palette CommandList, Palette LoadingIndicator { border: none; }
     Palette LoadingIndicator.--visible { visibility: hidden; }

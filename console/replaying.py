@@ -247,12 +247,16 @@ class Replaying(TerminalApp):
         self.say(f"{stamp(mark.at)}  {t(mark.kind)}: {mark.text}", role)
 
     def action_present(self) -> None:
-        self.back_to_present()
+        if self.visiting:
+            self.back_to_present()
+        else:
+            self.say(t("Here is only the recording: there is no present to go back to."), "soft")
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Transport keys belong to the pages of a recording, not to dialogs or a search."""
         if action == "present":
-            return self.visiting and self.screen is self.page and not self.page.typing
+            shown = self.replay is not None
+            return shown and self.screen is self.page and not self.page.typing
         if action in _KEYS:
             shown = self.replay is not None
             return shown and self.screen is self.page and not self.page.typing

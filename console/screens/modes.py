@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from console.app import AvatopApp
 
 _BAR: Final = 16
+_WIDE: Final = 116  # cells of the table where there is more room
+_SMALL: Final = 0.2  # of a device's memory; below it the fullest mode is the yardstick
 
 
 @dataclass(frozen=True)
@@ -114,8 +116,13 @@ class ModesBody(Lines):
         row.put(" GiB ", "unit")
         if bars:
             parts = [(o, float(fullest.by_owner[o])) for o in OWNERS if fullest.by_owner.get(o)]
-            top = float(fullest.usable_bytes or fullest.predicted_bytes)
-            row.cells(plot.bar(paint, parts, _BAR, max(top, fullest.predicted_bytes), top))
+            most = float(max(one.fullest.predicted_bytes for one in self.ways or (way,)))
+            usable = float(fullest.usable_bytes or most)
+            if most < usable * _SMALL:
+                row.cells(plot.bar(paint, parts, _BAR, most, None))
+            else:
+                top = max(usable, fullest.predicted_bytes)
+                row.cells(plot.bar(paint, parts, _BAR, top, usable))
             row.put(" ")
         if host:
             pinned = way.plan.host.pinned_bytes if way.plan.host else 0
@@ -162,7 +169,10 @@ class ModesBody(Lines):
             if len(self.targets) > 1:
                 other = self.targets[(self.target + 1) % len(self.targets)].words
                 row.put("Tab", "key").put(" " + other + "   ", "soft")
-        return row.put("Esc", "key").put(" " + t("leave"), "soft").strip()
+        row.put("Esc", "key").put(" " + t("leave"), "soft")
+        if self.ways and not self.targets:
+            row.put("   " + _over(), "soft")
+        return row.strip()
 
 
 class ModesScreen(ModalScreen["tuple[Target, Way] | None"]):
@@ -175,7 +185,7 @@ class ModesScreen(ModalScreen["tuple[Target, Way] | None"]):
 
     DEFAULT_CSS = """
     ModesScreen { align: center middle; background: $background 60%; }
-    ModesScreen > ModesBody { width: 116; max-width: 98%; background: $surface; }
+    ModesScreen > ModesBody { background: $surface; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,k", "move(-1)", show=False),
@@ -209,6 +219,8 @@ class ModesScreen(ModalScreen["tuple[Target, Way] | None"]):
         self._fit()
 
     def _fit(self) -> None:
+        width = self.app.size.width  # no scraps of the page beside it
+        self.body.styles.width = width if width < _WIDE + 16 else _WIDE
         rows = 14 + len(self.body.ways or ())
         self.body.styles.height = min(rows, max(self.app.size.height - 1, 8))
 
@@ -241,7 +253,10 @@ class ModesScreen(ModalScreen["tuple[Target, Way] | None"]):
     def action_take(self) -> None:
         way, app = self.body.way, self.app
         say = getattr(app, "say")  # noqa: B009 - any app with a footer
-        if way is None or not self.body.targets:
+        if way is None:
+            return
+        if not self.body.targets:
+            say(_over(), "state.watch")
             return
         if not way.usable:
             reason = (*way.plan.reasons, *way.unbuilt, "")[0]
@@ -257,6 +272,10 @@ class ModesScreen(ModalScreen["tuple[Target, Way] | None"]):
 
     def action_leave(self) -> None:
         self.dismiss(None)
+
+
+def _over() -> str:
+    return t("The job has ended and none waits: there is nothing to switch.")
 
 
 def title_of(plan: dict[str, Any] | None) -> str:

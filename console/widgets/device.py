@@ -285,9 +285,9 @@ def legend(paint: Paint, panel: Panel, width: int, view: View) -> Row:
         )
         return row.outside(said, "state.act" if died else "soft")
     tail = paint.row(width)
-    tail.put(t("{minutes} min", minutes=f"{view.span / 60:.0f}") + " ", "faint")
+    tail.put(t("{minutes} min", minutes=f"{view.span / 60:.0f}"), "faint")
     if panel.predicted is not None and width >= 80:  # narrower: the plot's axis says it
-        tail.put(t("plan") + " ", "plan").raw(fmt.gib(panel.predicted), "plan")
+        tail.put(" ").put(t("plan") + " ", "plan").raw(fmt.gib(panel.predicted), "plan")
     names = {owner: owner if width >= 90 else _SHORT.get(owner, owner) for owner in OWNERS}
     gap = 2 if width >= 80 else 1
     held = {o: amounts.get(o, 0) for o in OWNERS if o in panel.memory.owners}
@@ -295,7 +295,7 @@ def legend(paint: Paint, panel: Panel, width: int, view: View) -> Row:
     room = width - tail.x - 1 - row.x
     shown, used = set(held), sum(sizes.values())
     for owner in sorted(held, key=lambda o: held[o]):  # the smallest are told as a sum
-        if used + (_REST if len(shown) < len(held) else 0) <= room + gap:
+        if used + (_REST if len(shown) < len(held) else -gap) <= room:
             break
         shown.discard(owner)
         used -= sizes[owner]
@@ -305,8 +305,10 @@ def legend(paint: Paint, panel: Panel, width: int, view: View) -> Row:
             row.put(f" {names[owner]} ", "soft").raw(fmt.gib(int(held[owner])), "text")
             row.put(" " * gap)
     rest = [held[owner] for owner in held if owner not in shown]
-    if rest and row.left - tail.x > _REST:
-        row.put(f"+{len(rest)} · ", "soft").raw(fmt.gib(int(sum(rest))), "soft")
+    if rest:
+        text = f"+{len(rest)} · {fmt.gib(int(sum(rest)))}"
+        if fmt.cells(text) + 1 < row.left - tail.x:
+            row.put(text, "soft")
     return row.right(tail.put(" ")) if tail.x else row
 
 

@@ -282,7 +282,7 @@ class IncidentDetails(Details):
             facts.append(Fact("UUID", what.device))
         if found is not None:
             facts.append(Fact(t("class"), found.finding))
-            facts.append(Fact(t("sure"), f"{found.confidence * 100:.0f}", "%"))
+            facts.append(Fact(t("confidence"), f"{found.confidence * 100:.0f}", "%"))
         return facts
 
     def _other(self, other: Incident, width: int) -> Row:
