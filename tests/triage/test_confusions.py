@@ -358,3 +358,19 @@ def test_a_launcher_that_lost_the_others_is_a_victim() -> None:
         " the rendezvous 'r' due to an error of type RendezvousConnectionError."
     )
     assert (finding.class_, finding.role) == ("peer_rank_died", "victim")
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("nvmlDeviceGetHandleByIndex(1): Unknown Error", "xid_or_fallen_off_bus"),
+        ("Unable to detect the device handle for GPU0000:81:00.0", "xid_or_fallen_off_bus"),
+        ("a:1:1 [0] NCCL WARN nvmlDeviceGetHandleByPciBusId() failed: Not Found",
+         "nccl_init_failure"),
+        ("[mp4 @ 0x5] Could not write header for output file #0", "ffmpeg_or_decode_failure"),
+        ("[webm @ 0x5] Only VP8, VP9 and AV1 are supported for WebM.", "ffmpeg_or_decode_failure"),
+        ("audioread.ffdec.ReadTimeoutError: ", "ffmpeg_or_decode_failure"),
+    ],
+)  # fmt: skip
+def test_one_fault_in_several_wordings(text: str, name: str) -> None:
+    assert roots(text) == [name]
