@@ -27,6 +27,17 @@ def user() -> str:
         return str(os.getuid())
 
 
+def to_clipboard(app: AvatopApp, text: str) -> str:
+    """Ask the person's terminal to copy, by OSC 52; what can be said of it.
+
+    Whether it does is never answered. tmux keeps it to itself unless it is told otherwise.
+    """
+    app.copy_to_clipboard(text)
+    if app.environ.get("TMUX"):
+        return t("Sent to your terminal; tmux passes it on with: set -g set-clipboard on.")
+    return t("Sent to your terminal.")
+
+
 def submit(app: AvatopApp) -> None:
     """Fill in a job and queue it."""
     if app.refuses():

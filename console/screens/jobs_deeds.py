@@ -221,10 +221,19 @@ def copy_path(app: AvatopApp, jobs: Sequence[JobRow]) -> None:
     if not paths:
         none_of(app, t("It has no video yet."))
         return
-    app.copy_to_clipboard("\n".join(paths))
-    said = n("{count} path is on your clipboard.", "{count} paths are on your clipboard.",
-             len(paths))  # fmt: skip
-    app.say(f"{said} {paths[0]}" if len(paths) == 1 else said, "state.good")
+    said = deeds.to_clipboard(app, "\n".join(paths))
+    what = paths[0] if len(paths) == 1 else n("{count} path", "{count} paths", len(paths))
+    _copied(app, jobs, f"{said} {what}")
+
+
+def _copied(app: AvatopApp, jobs: Sequence[JobRow], said: str) -> None:
+    """Say so; a video that is not there yet is said as well."""
+    early = next((job for job in jobs if job.output and job.state != "done"), None)
+    if early is None:
+        app.say(said, "state.good")
+        return
+    warning = t("Job {id} is not done: its video is not there yet.", id=early.id)
+    app.say(f"{warning} {said}", "state.watch")
 
 
 def scp_line(host: str, user: str, paths: Sequence[str]) -> str:
@@ -240,8 +249,7 @@ def copy_scp(app: AvatopApp, jobs: Sequence[JobRow]) -> None:
         none_of(app, t("It has no video yet."))
         return
     line = scp_line(app.model.host or "localhost", deeds.user(), paths)
-    app.copy_to_clipboard(line)
-    app.say(t("On your clipboard: {line}", line=line), "state.good")
+    _copied(app, jobs, f"{deeds.to_clipboard(app, line)} {line}")
 
 
 def drain(app: AvatopApp, on: bool) -> None:

@@ -96,5 +96,7 @@ class ProcessesPage(Page):
             self.console_app.say(t("No process is selected."), "soft")
             return
         command = item.it.next_command or f"avatop reap --pid {item.process.pid} --yes"
-        self.app.copy_to_clipboard(command)
-        self.console_app.say(t("Copied: {command}", command=command))
+        from console import deeds
+
+        said = deeds.to_clipboard(self.console_app, command)
+        self.console_app.say(f"{said} {command}")

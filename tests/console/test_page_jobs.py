@@ -269,6 +269,17 @@ async def test_the_path_and_the_scp_line_are_copied(paged: Paged) -> None:
         page.table.choose(17)
         await console.press("y")
         assert console.app.clipboard == "/out/a b.mp4"
+        await console.settle()
+        assert "Job 17 is not done: its video is not there yet. Sent to" in console.text()
+        page.table.choose(11)
+        await console.press("y")
+        await console.settle()
+        assert "Sent to your terminal. /out/done.mp4" in console.text()
+        console.app.environ = {**console.app.environ, "TMUX": "/tmp/tmux-0/default,1,0"}
+        await console.press("y")
+        await console.settle()
+        assert "tmux passes it on with: set -g set-clipboard on" in console.text()
+        page.table.choose(17)
         await console.press("Y")
         assert console.app.clipboard.startswith("scp ")
         assert "gpu-srv-07" in console.app.clipboard
