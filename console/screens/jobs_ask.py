@@ -125,8 +125,9 @@ def drain(model: Model, paint: Paint, devices: Sequence[DeviceReading], on: bool
 
 def again(model: Model, paint: Paint, job: JobRow) -> Dialog:
     """Start an ended job once more? ``same`` or ``leave``."""
-    said = t("Job {id} is {state}: {clips} clips of it are on disk.", id=job.id,
-             state=fmt.word(job.state), clips=job.clip)  # fmt: skip
+    said = n("Job {id} is {state}: {count} clip of it is on disk.",
+             "Job {id} is {state}: {count} clips of it are on disk.", job.clip,
+             id=job.id, state=fmt.word(job.state))  # fmt: skip
     also = t("It goes on as a new job, or as itself where it was interrupted.")
     return Dialog(
         model, paint, t("Relaunch job {id}?", id=job.id), [said, also],

@@ -15,7 +15,7 @@ from textual.message import Message
 from textual.strip import Strip
 
 from console import format as fmt
-from console.i18n import t
+from console.i18n import n, t
 from console.state import Model
 from console.widgets.bars import heading
 from console.widgets.logs_meaning import Meaning
@@ -245,7 +245,7 @@ class LineView(Prompted, can_focus=True):
                 done = 100 - 100 * self.sieve.left // every
                 note.put(f" {done} %", "accent")
         else:
-            note.put(t("{count} lines", count=f"{every:,}"), "soft")
+            note.put(n("{count} line", "{count} lines", every), "soft")
         note.put("  ")
         if self.following:
             sign = "▸ " if self.paint.unicode else ""

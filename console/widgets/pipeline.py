@@ -25,6 +25,7 @@ from engine.messages import JobRow, StepDone
 
 RECENT: Final = 24  # steps that a stage's pace is judged by
 BLOCKS_SHOWN: Final = 24  # steps of the slowest stage that a row of time covers
+PAUSE: Final = 5.0  # seconds, and twenty steps' time: so long nothing waits for a neighbour
 STAGE_ROWS: Final = 8  # rows of time at most
 _LEVELS: Final = "▁▂▃▄▅▆▇█"  # how busy a stage is, in one cell
 
@@ -70,7 +71,7 @@ def _stage(track: Track, names: dict[str, str]) -> Stage:
     role, phase = (change.role, change.phase) if change else ("", "spawned")
     if not track.steps:
         return Stage(track.rank, device, role, phase, None, 0.0, None, track.steps)
-    recent = [track.steps[n] for n in range(-min(len(track.steps), RECENT), 0)]
+    recent = _recent(track.steps)
     last = recent[-1]
     length = last.t - (recent[0].t - recent[0].seconds)
     busy = None
@@ -78,6 +79,16 @@ def _stage(track: Track, names: dict[str, str]) -> Stage:
         busy = min(sum(step.seconds for step in recent) / length, 1.0)
     pace = _seconds_per_block(recent)
     return Stage(track.rank, device, role, phase, last.block, pace, busy, track.steps)
+
+
+def _recent(steps: Sequence[StepDone]) -> list[StepDone]:
+    """The last steps since work began or went on: a pause is no bubble."""
+    found = [steps[-1]]
+    for n in range(2, min(len(steps), RECENT) + 1):
+        if found[-1].t - found[-1].seconds - steps[-n].t > PAUSE + 20 * found[-1].seconds:
+            break
+        found.append(steps[-n])
+    return found[::-1]
 
 
 def _seconds_per_block(recent: Sequence[StepDone]) -> float:
@@ -327,7 +338,7 @@ def _blocks_of_time(
         last = min(round((step.t - start) / seconds), count)
         if last <= x:
             continue
-        first = max(round((step.t - step.seconds - start) / seconds), x)
+        first = min(max(round((step.t - step.seconds - start) / seconds), x), last)
         row.raw(none * (first - x), "rule")
         row.raw((odd if step.block % 2 else even) * (last - first), roles[step.block % 2])
         x = last

@@ -40,4 +40,4 @@ class CheckpointError(Exception):
             head = sentence("{what} (tensor {tensor})", what=head, tensor=self.tensor)
         if self.why:
             head = sentence("{what}: {why}", what=head, why=self.why)
-        return joined((head, self.remedy), ". ") if self.remedy else head
+        return joined((head, self.remedy)) if self.remedy else head

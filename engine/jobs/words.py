@@ -25,7 +25,10 @@ def ended_as(state: str, reason: str) -> str:
 
 def with_clips(reason: str, clips: int) -> str:
     """Why a job ended early, and how many committed clips it leaves."""
-    return joined((reason, sentence("{clip} clips are kept", clip=clips))) if clips else reason
+    if not clips:
+        return reason
+    one, more = sentence("1 clip is kept"), sentence("{clip} clips are kept", clip=clips)
+    return joined((reason, one if clips == 1 else more))
 
 
 class Planned(Protocol):

@@ -79,7 +79,7 @@ def test_a_killed_rank_interrupts_its_job_and_the_next_one_runs(
     assert "rank 1" in row.error
     assert "SIGKILL" in row.error
     assert row.clip >= 1
-    assert f"{row.clip} clips are kept" in row.error
+    assert f"{row.clip} clip" in row.error
     lines = [e for e in engine.seen if isinstance(e, LogLine) and e.level == "ERROR"]
     assert any(f"process {ranks[1].pid}" in line.text for line in lines)
     assert "rank 1" in engine.places.log.read_text()
