@@ -9,9 +9,10 @@ from textual.timer import Timer
 from textual.widgets import Input
 from textual.worker import Worker, WorkerState
 
+from console import format as fmt
 from console.i18n import t
 from console.screens.form import Form, Pick, entry
-from console.screens.submit_plan import Foresight, Said
+from console.screens.submit_plan import Foresight, Seen
 from console.spoken import spoken
 from console.state import Model
 from console.widgets.paint import Paint
@@ -26,6 +27,9 @@ PARAMETERS = {
 AUTO = "auto"
 #: Seconds without a key before the cost is reckoned.
 REST: Final = 0.25
+#: Cells of a sentence about it where the screen has fewer rows than this, so that all is seen.
+ROOMY: Final = 30
+_TIGHT: Final = 150
 
 
 class SubmitForm(Form):
@@ -61,7 +65,7 @@ class SubmitForm(Form):
         presets = params.presets()
         self._checked: dict[str, Any] = {}
         self.foresight = Foresight(environ)
-        self.foreseen: list[Said] = []
+        self.foreseen = Seen()
         self._rest: Timer | None = None
         self.presets = {preset.name: preset for preset in presets}
         self.preset = Pick(
@@ -120,7 +124,7 @@ class SubmitForm(Form):
 
     def _changed(self) -> None:
         """The length at once; what it costs once keys rest, as files and devices are read."""
-        self.foreseen = []
+        self.foreseen = Seen()
         self._say_length()
         if self._rest is not None:
             self._rest.stop()
@@ -129,16 +133,16 @@ class SubmitForm(Form):
     def _foresee(self) -> None:
         values, preset = self.values(), self.preset.value
 
-        def look() -> list[Said]:
-            return self.foresight.lines(values, preset)
+        def look() -> Seen:
+            return self.foresight.look(values, preset)
 
         self.run_worker(look, thread=True, exit_on_error=False, group="plan", exclusive=True)
 
     def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
         """What it costs is known."""
         worker = event.worker
-        if event.state is WorkerState.SUCCESS and worker.group == "plan":
-            self.foreseen = list(worker.result or [])
+        if event.state is WorkerState.SUCCESS and isinstance(worker.result, Seen):
+            self.foreseen = worker.result
             self._say_length()
 
     def _say_length(self) -> None:
@@ -152,7 +156,10 @@ class SubmitForm(Form):
             "If the sound lasts: {frames} frames, {seconds} s at 25 fps.",
             frames=f"{frames:,}", seconds=f"{frames / DEFAULT_FPS:.1f}",
         )  # fmt: skip
-        self.about.say([("", "text"), (said, "soft"), *self.foreseen])
+        length = self.foreseen.length or (said, "soft")
+        most = _TIGHT if self.app.size.height < ROOMY else fmt.LONGEST
+        seen = [(fmt.short(text, most), role) for text, role in self.foreseen.lines]
+        self.about.say([("", "text"), length, *seen])
 
     def values(self) -> dict[str, Any]:
         """What was typed, under the parameters' names."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from console import format as fmt
@@ -25,6 +26,14 @@ from engine.placement.alternatives import title
 Said = tuple[str, str]
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What was found: sentences, and the length of the video where the sound ends it."""
+
+    lines: Sequence[Said] = ()
+    length: Said | None = None
+
+
 class Foresight:
     """Plans what a form says; keeps what was read of files and devices. Used on one thread."""
 
@@ -32,17 +41,17 @@ class Foresight:
         self._environ = environ
         self._read: dict[tuple[Any, ...], Ground] = {}
 
-    def lines(self, flags: Mapping[str, Any], preset: str) -> list[Said]:
-        """What the values lead to; none where they are not complete yet.
+    def look(self, flags: Mapping[str, Any], preset: str) -> Seen:
+        """What the values lead to; nothing where they are not complete yet.
 
         Takes a while: files and devices are read.
         """
         try:
             resolved = params.resolve(flags, self._environ, preset=preset)
         except params.ParamError:
-            return []  # told when it is sent
+            return Seen()  # told when it is sent
         if resolved.request.external:
-            return []
+            return Seen()
         values = kept_values(resolved.request.to_dict())
         try:
             key = ground_key(values)
@@ -50,9 +59,10 @@ class Foresight:
                 self._read[key] = read_ground(values)
             found = planned(self._read[key], values)
         except (ValueError, OSError) as error:
-            return [(t("What it costs cannot be told: {why}", why=spoken(str(error))), "soft")]
+            said = t("What it costs cannot be told: {why}", why=spoken(str(error)))
+            return Seen([(said, "soft")])
         after = [_time(found)] if found.plan.fits else _instead(found)
-        return [_verdict(found), *after, *_length(found)]
+        return Seen([_verdict(found), *after], _length(found))
 
 
 def _verdict(found: Planned) -> Said:
@@ -86,10 +96,10 @@ def _time(found: Planned) -> Said:
     return t("{time} of work, as measured here.", time=fmt.duration(found.total)), "soft"
 
 
-def _length(found: Planned) -> list[Said]:
+def _length(found: Planned) -> Said | None:
     """Of the video, where the sound ends it."""
     if not found.cut_short:
-        return []
+        return None
     figures = {"frames": f"{found.frames:,}", "seconds": f"{found.length:.1f}"}
     said = n(
         "The sound ends first, after {count} clip: {frames} frames, {seconds} s.",
@@ -97,4 +107,4 @@ def _length(found: Planned) -> list[Said]:
         found.question.clips,
         **figures,
     )
-    return [(said, "state.watch")]
+    return said, "state.watch"

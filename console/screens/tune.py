@@ -143,6 +143,7 @@ class TunePage(Page):
 
     def plan_on(self, ground: Ground, variant: Variant) -> None:
         variant.reading, variant.problem = False, ""
+        variant.ways = None  # what a thread found for earlier values may have come meanwhile
         try:
             if request_of(variant.values).external:
                 variant.planned, variant.ways = None, []

@@ -110,7 +110,8 @@ class Door:
             return True, f"It fits: {where}, {fullest / 2**30:.1f} GiB on the fullest; {told}."
         near = next((a for a in answer.alternatives if a.plan.fits), None)
         hint = "" if near is None else f" What would fit: {near.flags}."
-        return False, f"It does not fit: {'; '.join(answer.reasons)}.{hint}"
+        said = "It does not fit" if plan.possible else "It cannot run here"
+        return False, f"{said}: {'; '.join(answer.reasons)}.{hint}"
 
     def submit(
         self, values: Mapping[str, Any], image: tuple[str, BinaryIO], audio: tuple[str, BinaryIO]

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from engine.parameters.modes import ModeReading, is_articles_line
-from engine.placement.place import Question
+from engine.placement.place import Question, default_dtype, place
+from engine.placement.plan import DType, Variant
+from engine.placement.presets import Choice
 from engine.sentence import joined, sentence
 
 
@@ -20,7 +24,7 @@ def ulysses_refusal(question: Question, reading: ModeReading) -> str | None:
     # CPU ranks share the host's cores: more than were asked for are not faster.
     devices = reading.dit_ranks if question.kind == "cpu" else min(needed, len(question.devices))
     near = (
-        f"--mode tpp --variant balanced --num_gpus_dit {devices}"
+        f"--mode tpp --variant {_variant(question, devices)} --num_gpus_dit {devices}"
         if devices > 1
         else "--mode single"
     )
@@ -40,6 +44,17 @@ def ulysses_refusal(question: Question, reading: ModeReading) -> str | None:
             ),
         )
     )
+
+
+def _variant(question: Question, devices: int) -> Variant:
+    """The fastest cut through layers that fits so many devices."""
+    dtype = default_dtype(question)
+    kv_dtype = cast(DType, question.request.kv_dtype or ("bf16" if dtype == "fp8" else dtype))
+    variants: tuple[Variant, ...] = ("balanced", "ring")
+    for variant in variants:
+        if place(question, Choice("tpp", devices, dtype, kv_dtype, variant=variant)).fits:
+            return variant
+    return variants[0]
 
 
 def _heads(heads: int, asked: int) -> str:

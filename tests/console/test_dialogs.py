@@ -74,14 +74,14 @@ async def test_the_form_says_what_a_job_would_cost(
         await console.press("s")
         form = console.app.screen
         assert isinstance(form, SubmitForm)
-        await until(console, lambda: bool(form.foreseen))
+        await until(console, lambda: bool(form.foreseen.lines))
         text = " ".join(console.text().split())
         assert "✓ fits on CPU ranks, no GPU does the work: single," in text
         assert "Its time is n/a" in text
         form.query_one("#size").value = "704*384"  # type: ignore[attr-defined]
         await console.pilot.pause()
-        assert form.foreseen == []
-        await until(console, lambda: bool(form.foreseen))
+        assert form.foreseen.lines == ()
+        await until(console, lambda: bool(form.foreseen.lines))
         assert "✗ does not fit: " in console.text()
 
 

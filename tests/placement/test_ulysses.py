@@ -55,6 +55,13 @@ def test_what_is_taken_instead_has_the_ranks_that_are_advised(gpus: int, ranks: 
     assert changes_for(request, near)["ulysses_size"] == 1
 
 
+def test_the_cut_that_is_advised_fits() -> None:
+    found = question(8, 22.15, num_gpus_dit=4, ulysses_size=2)
+    told = answer(found, read_mode(found.request, 8, available=ALL_MODES))
+    assert "--variant ring --num_gpus_dit 8" in told.reasons[0]
+    assert told.alternatives[0].flags == "--mode tpp --num_gpus_dit 8 --variant ring"
+
+
 def test_the_articles_line_is_read_as_three_stages_and_a_vae() -> None:
     found = asked(4, num_gpus_dit=3, ulysses_size=3, enable_vae_parallel=True)
     assert found.fits, found.reasons
