@@ -27,7 +27,7 @@ from engine.checkpoint.errors import CheckpointError
 from engine.checkpoint.findings import Verdict
 from engine.checkpoint.inspect import pickles
 from engine.checkpoint.pthlist import list_pth
-from engine.checkpoint.verify import verify
+from engine.checkpoint.verify import READING, verify
 
 #: Columns from which details and tensors stand side by side.
 WIDE = 110
@@ -156,7 +156,8 @@ class CheckpointPage(Page):
             def told(part: float, what: str) -> None:
                 if report.cancelled:
                     raise Cancelled
-                report.tell(part, what)
+                # Headers, tables and tokenizers take what they take; only values are read steadily.
+                report.tell(part, what, steady=deep and part >= READING)
 
             return verify(place.find(), deep=deep, told=told)
 

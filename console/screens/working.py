@@ -40,10 +40,26 @@ class Report:
         self.part: float | None = None  # 0…1, None: not known
         self.detail = ""
         self._cancelled = threading.Event()
+        self._steady: tuple[float, float] | None = (0.0, time.monotonic())
 
-    def tell(self, part: float | None, detail: str = "") -> None:
-        """How far it is, and what it does at the moment."""
+    def tell(self, part: float | None, detail: str = "", *, steady: bool = True) -> None:
+        """How far it is, and what it does at the moment.
+
+        Args:
+            steady: whether parts take time in proportion; without that no time left is told.
+        """
+        if not steady:
+            self._steady = None
+        elif self._steady is None:
+            self._steady = (part or 0.0, time.monotonic())
         self.part, self.detail = part, detail
+
+    def left(self) -> float | None:
+        """Seconds until its end, from how fast it went since its parts are alike."""
+        part, steady = self.part, self._steady
+        if part is None or steady is None or part >= 1 or part - steady[0] <= 0.02:
+            return None
+        return (time.monotonic() - steady[1]) * (1 - part) / (part - steady[0])
 
     @property
     def cancelled(self) -> bool:
@@ -67,7 +83,7 @@ class WorkingBody(Lines):
         paint, report = self.paint, self.report
         seconds = time.monotonic() - self.begun
         bar = paint.row(width).put("   ")
-        progress(paint, bar, width - 6, report.part, seconds)
+        progress(paint, bar, width - 6, report.part, seconds, report.left())
         detail = paint.row(width).put("   ")
         detail.outside(fmt.short(report.detail, width - 6), "soft")
         keys = paint.row(width).put("   Esc ", "key")

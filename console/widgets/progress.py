@@ -10,17 +10,22 @@ _PARTS = " ▏▎▍▌▋▊▉"
 
 
 def progress(
-    paint: Paint, row: Row, width: int, part: float | None, seconds: float | None = None
+    paint: Paint,
+    row: Row,
+    width: int,
+    part: float | None,
+    seconds: float | None = None,
+    left: float | None = None,
 ) -> Row:
-    """A bar, its percentage and the time left, ``width`` cells in all.
+    """A bar, its percentage and the time left, else the time since it began; ``width`` cells.
 
     Args:
-        part: 0…1; None is drawn as not known. seconds: since it began, from which the time left
-            is reckoned.
+        part: 0…1; None is drawn as not known. seconds: since it began. left: until its end, where
+            that can be told.
     """
     right = "  " + ("n/a" if part is None else f"{part * 100:3.0f} %")
-    if seconds is not None and part is not None and 0.02 < part < 1:
-        right += "  " + t("{time} left", time=fmt.duration(seconds / part - seconds))
+    if left is not None:
+        right += "  " + t("{time} left", time=fmt.duration(left))
     elif seconds is not None:
         right += "  " + fmt.duration(seconds)
     cells = max(width - fmt.cells(right), 4)

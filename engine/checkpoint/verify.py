@@ -30,8 +30,8 @@ from engine.checkpoint.verify_encoders import verify_encoders
 from engine.sentence import sentence
 
 _COMPUTABLE: Final = ("BF16", "F16", "F32")
-#: Part of a deep verification that headers take.
-_HEADERS: Final = 0.05
+#: Part of a deep verification that headers take; from here on values are read, byte by byte.
+READING: Final = 0.05
 _OTHER_MODEL: Final = sentence(
     "config.json and the shards belong to different models; take both from one source"
 )
@@ -55,7 +55,7 @@ def verify(
         headers_only: do not start the child that lists the tensors of ``.pth`` files.
         told: hears of the progress.
     """
-    share = _HEADERS if deep else 1.0  # of the whole work; reading values takes the rest
+    share = READING if deep else 1.0  # of the whole work; reading values takes the rest
     told(0.0, layout.config_file.name)
     findings = Findings(layout.root)
     shape = _config(layout, findings)
@@ -277,7 +277,7 @@ def _scan(findings: Findings, tensors: Mapping[str, TensorInfo], told: Told) -> 
     bad: dict[str, str] = {}
     total, read = sum(info.bytes for info in tensors.values()) or 1, 0
     for name, info in tensors.items():
-        told(_HEADERS + (1 - _HEADERS) * read / total, f"{Path(info.file).name}: {name}")
+        told(READING + (1 - READING) * read / total, f"{Path(info.file).name}: {name}")
         read += info.bytes
         value = first_bad_value(info)
         if value is not None:

@@ -200,6 +200,25 @@ async def test_long_work_tells_how_far_it_is_and_ends_when_asked(opened: Opener)
         assert seen[0].value == "partly"
 
 
+def test_time_left_is_told_of_parts_that_take_time_alike_and_of_no_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = [100.0]
+    monkeypatch.setattr("console.screens.working.time.monotonic", lambda: clock[0])
+    report = Report()
+    for at, part in ((0.2, 0.03), (60.0, 0.04)):  # headers, then a long table
+        clock[0] = 100 + at
+        report.tell(part, "VAE", steady=False)
+        assert report.left() is None
+    clock[0] = 200
+    report.tell(0.05, "a tensor")
+    clock[0] = 210
+    report.tell(0.15, "a tensor")
+    assert report.left() == pytest.approx(85.0)  # a tenth took ten seconds
+    report.tell(1.0)
+    assert report.left() is None
+
+
 async def test_failing_work_hands_its_error_over(opened: Opener) -> None:
     async with opened(Stage(gpus=1), seconds=2) as console:
         seen: list[Outcome | None] = []
