@@ -60,6 +60,11 @@ _MEANT: Final[dict[str, str]] = {
     "pinned": N_("host memory that a device copies from; it cannot be swapped out"),
     "mirror": N_("finished blocks kept in host memory, so that a killed job can go on"),
 }
+#: Those of them that are no owners' names, and what alternatives alter, for the catalogue.
+_NAMED: Final = (
+    N_("margin"), N_("transient"), N_("pinned"), N_("mirror"),
+    N_("dtype"), N_("KV precision"), N_("size"),
+)  # fmt: skip
 
 
 def render(answer: Answer) -> str:
@@ -233,7 +238,7 @@ def _words(answer: Answer) -> Iterator[str]:
     if host is not None:
         said |= {"pinned"} if host.pinned_bytes else set()
         said |= {"mirror"} if host.mirror_bytes else set()
-    names = {word: word if word in _MARKS else t(word) for word in _MEANT if word in said}
+    names = {word: t(word) if word in _NAMED else word for word in _MEANT if word in said}
     cells = max(fmt.cells(name) for name in names.values()) + 2
     yield t("words")
     for word, name in names.items():
