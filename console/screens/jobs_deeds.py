@@ -39,8 +39,8 @@ def none_of(app: AvatopApp, sentence: str) -> None:
     app.say(sentence, "soft")
 
 
-def submit(app: AvatopApp, start: dict[str, Any] | None = None) -> None:
-    """The form; with ``start`` it is filled with those values."""
+def submit(app: AvatopApp, start: dict[str, Any] | None = None, title: str = "") -> None:
+    """The form; with ``start`` it is filled with those values, and has another title."""
     if app.refuses():
         return
     from console.screens.submit import SubmitForm
@@ -49,7 +49,7 @@ def submit(app: AvatopApp, start: dict[str, Any] | None = None) -> None:
         if request is not None:
             app.command(Submit(request=request), t("The job is queued."))
 
-    app.push_screen(SubmitForm(app.model, app.paint, app.environ, start), done)
+    app.push_screen(SubmitForm(app.model, app.paint, app.environ, start, title), done)
 
 
 def copied(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def clone(app: AvatopApp, job: JobRow | None) -> None:
     if job is None:
         none_of(app, t("There is no job to clone."))
         return
-    submit(app, copied(job.request))
+    submit(app, copied(job.request), t("Clone job {id}", id=job.id))
 
 
 def pause(app: AvatopApp, jobs: Sequence[JobRow]) -> None:

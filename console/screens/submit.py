@@ -39,15 +39,17 @@ class SubmitForm(Form):
     empty comes from the preset, the environment and the defaults, in the command line's order.
 
     Args:
-        start: parameters to start from instead, all of them; those without a field are kept.
+        start: parameters to start from instead, all of them; those without a field are kept. They
+            take no preset: what is emptied is the default.
+        title: another than that of a new job.
     """
 
     def __init__(
         self, model: Model, paint: Paint, environ: Mapping[str, str],
-        start: Mapping[str, Any] | None = None,
+        start: Mapping[str, Any] | None = None, title: str = "",
     ) -> None:  # fmt: skip
         super().__init__(
-            model, paint, t("Submit a job"),
+            model, paint, title or t("Submit a job"),
             t("Enter submits · Esc leaves · ↑ ↓ go between fields · ← → change a choice"),
         )  # fmt: skip
         self.environ = environ
@@ -68,6 +70,7 @@ class SubmitForm(Form):
         self.foreseen = Seen()
         self._rest: Timer | None = None
         self.presets = {preset.name: preset for preset in presets}
+        self.copies = start is not None
         self.preset = Pick(
             model,
             paint,
@@ -99,11 +102,22 @@ class SubmitForm(Form):
 
     def fields(self) -> Sequence[tuple[str, Input | Pick]]:
         fields: dict[str, Input | Pick] = {"mode": self.mode, **self.inputs}
-        return [("preset", self.preset), *((name, fields[name]) for name in PARAMETERS)]
+        asked = [(name, fields[name]) for name in PARAMETERS]
+        return asked if self.copies else [("preset", self.preset), *asked]
+
+    @property
+    def _by(self) -> str | None:
+        """The preset that is chosen; None where another job's values are the ground."""
+        return None if self.copies else self.preset.value
+
+    def _ground(self, parameter: str) -> Any:
+        """What a parameter is where nothing is typed."""
+        given = {} if self._by is None else self.presets[self._by].values
+        return given.get(parameter, params.BY_NAME[parameter].default)
 
     def ready(self) -> None:
         self._preset_hints()
-        self.preset.focus()
+        (self.inputs["image"] if self.copies else self.preset).focus()
 
     def on_pick_changed(self) -> None:
         self._preset_hints()
@@ -115,10 +129,12 @@ class SubmitForm(Form):
 
     def _preset_hints(self) -> None:
         """Show what the preset brings where nothing is typed."""
-        values = self.presets[self.preset.value].values
         for name in ("size", "clips", "steps"):
-            self.inputs[name].placeholder = t(
-                "{value}, from the preset", value=values[PARAMETERS[name]]
+            value = self._ground(PARAMETERS[name])
+            self.inputs[name].placeholder = (
+                t("{value}, the default", value=value)
+                if self.copies
+                else t("{value}, from the preset", value=value)
             )
         self._changed()
 
@@ -131,7 +147,7 @@ class SubmitForm(Form):
         self._rest = self.set_timer(REST, self._foresee)
 
     def _foresee(self) -> None:
-        values, preset = self.values(), self.preset.value
+        values, preset = self.values(), self._by
 
         def look() -> Seen:
             return self.foresight.look(values, preset)
@@ -148,8 +164,7 @@ class SubmitForm(Form):
     def _say_length(self) -> None:
         """How long the video becomes with as many clips as are typed, or the preset's."""
         typed = self.inputs["clips"].value.strip()
-        preset = self.presets[self.preset.value].values
-        clips = int(typed) if typed.isdecimal() else int(preset["num_clip"])
+        clips = int(typed) if typed.isdecimal() else int(self._ground("num_clip"))
         each = self.kept.get("infer_frames", params.BY_NAME["infer_frames"].default)
         frames = predicted_frames(clips, clips, int(each))
         said = t(
@@ -186,7 +201,7 @@ class SubmitForm(Form):
     def send(self) -> None:
         self._checked = self.values()
         try:
-            resolved = params.resolve(self._checked, self.environ, preset=self.preset.value)
+            resolved = params.resolve(self._checked, self.environ, preset=self._by)
         except params.ParamError as error:
             said = [(self._sentence(problem), "state.act") for problem in error.problems]
             self.problems.say([("", "text"), *said])

@@ -41,7 +41,7 @@ class Foresight:
         self._environ = environ
         self._read: dict[tuple[Any, ...], Ground] = {}
 
-    def look(self, flags: Mapping[str, Any], preset: str) -> Seen:
+    def look(self, flags: Mapping[str, Any], preset: str | None) -> Seen:
         """What the values lead to; nothing where they are not complete yet.
 
         Takes a while: files and devices are read.

@@ -262,6 +262,12 @@ async def test_a_clone_is_the_job_with_a_change(paged: Paged) -> None:
         assert form.inputs["ranks"].value == "4"
         assert form.values()["base_seed"] == 7
         assert "output" not in form.values()
+        await console.settle()
+        assert "Clone job 17" in console.text()
+        assert "preset" not in console.text()
+        form.inputs["size"].value = ""
+        await console.settle()
+        assert "704*384, the default" in console.text()
 
 
 async def test_the_path_and_the_scp_line_are_copied(paged: Paged) -> None:
