@@ -110,7 +110,7 @@ class LogsPage(Page):
         except OSError as error:
             why = error.strerror or str(error)
             self.console_app.say(
-                t("{file} cannot be read: {why}", file=str(file), why=why), "state.act"
+                t("{file} cannot be read: {why}", file=file.name or str(file), why=why), "state.act"
             )
             return
         source.poll()
