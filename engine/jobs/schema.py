@@ -210,5 +210,7 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     )
     """,
     "CREATE TABLE drained (device TEXT PRIMARY KEY, lease TEXT NOT NULL)",
+    # When the row was last written: of a job whose engine was killed, when it was last alive.
+    "ALTER TABLE jobs ADD COLUMN heard REAL",
 )
 SCHEMA_VERSION: Final = len(MIGRATIONS)

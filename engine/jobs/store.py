@@ -144,12 +144,12 @@ class JobStore:
                     detail["reason"] = fields["error"]
                 self._audit(db, "state", detail)
             if fields:
-                names = ", ".join(f"{name} = ?" for name in fields)
+                names = ", ".join(f"{name} = ?" for name in (*fields, "heard"))
                 values = [
                     _dump(v) if k in _JSON_COLUMNS and v is not None else v
                     for k, v in fields.items()
                 ]
-                db.execute(f"UPDATE jobs SET {names} WHERE id = ?", (*values, job))
+                db.execute(f"UPDATE jobs SET {names} WHERE id = ?", (*values, time.time(), job))
             return self._row(db, job)
 
     def get(self, job: int) -> JobRow:
@@ -181,8 +181,9 @@ class JobStore:
     def claim_stale(self, waits: Callable[[JobRow], bool] = _alone) -> tuple[JobRow, ...]:
         """Take over what a dead engine left: the rows that changed.
 
-        What had begun is marked interrupted. What only waited goes on waiting, in this engine,
-        if ``waits`` says so (by default what belongs to no batch), else it is interrupted too.
+        What had begun is marked interrupted, since it was last heard of. What only waited goes on
+        waiting, in this engine, if ``waits`` says so (by default what belongs to no batch), else it
+        is interrupted too.
         Safe against another engine doing the same: each job is claimed once.
         """
         changed = []
@@ -190,11 +191,11 @@ class JobStore:
         states = ("queued", *sorted(LIVE_STATES))
         with self._write() as db:
             rows = db.execute(
-                "SELECT id, state, clip, owner_pid, owner_start, owner_boot FROM jobs "
+                "SELECT id, state, clip, heard, owner_pid, owner_start, owner_boot FROM jobs "
                 f"WHERE state IN ({', '.join('?' * len(states))}) ORDER BY id",
                 states,
             ).fetchall()
-            for job, state, clip, pid, start, boot in rows:
+            for job, state, clip, heard, pid, start, boot in rows:
                 if pid is not None and ProcessIdentity(pid, start, boot).alive:
                     continue
                 if state == "queued" and waits(self._row(db, job)):
@@ -217,7 +218,7 @@ class JobStore:
                 db.execute(
                     "UPDATE jobs SET state = 'interrupted', ended = ?, eta_seconds = NULL, "
                     "error = ? WHERE id = ?",
-                    (time.time(), reason, job),
+                    (time.time() if state == "queued" else _last(heard), reason, job),
                 )
                 detail = {"job": job, "from": state, "to": "interrupted", "reason": reason}
                 self._audit(db, "claim_stale", detail)
@@ -362,6 +363,12 @@ class JobStore:
             "INSERT INTO audit (t, action, detail) VALUES (?, ?, ?)",
             (time.time(), action, _dump(detail)),
         )
+
+
+def _last(heard: float | None) -> float:
+    """When a job of a killed engine ended, as far as that is known; never in the future."""
+    now = time.time()
+    return now if heard is None else min(heard, now)
 
 
 def _job(row: tuple[Any, ...]) -> JobRow:

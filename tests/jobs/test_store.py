@@ -115,6 +115,23 @@ def test_is_the_work_of_a_dead_engine_interrupted_and_of_a_living_one_left(path:
     assert store.claim_stale() == ()
 
 
+def test_is_a_killed_engine_s_job_interrupted_when_it_was_last_alive(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr("engine.jobs.store.time.time", lambda: clock[0])
+    dead = JobStore(path, owner=dead_identity())
+    left = run_to(dead, "running")
+    clock[0] = 1060.0
+    dead.update(left.id, peak_bytes=7)  # the last that was heard of it
+    item = dead.create(REQUEST, **PLACE)
+    dead.update(item.id, batch="b1")
+    dead.close()
+    clock[0] = 9000.0
+    claimed = {row.id: row.ended for row in JobStore(path).claim_stale()}
+    assert claimed == {left.id: 1060.0, item.id: 9000.0}  # what only waited waited until now
+
+
 def test_is_a_reused_pid_or_another_boot_not_taken_for_the_engine(path: Path) -> None:
     me = ProcessIdentity.of()
     assert me is not None
