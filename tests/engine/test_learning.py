@@ -62,7 +62,7 @@ def test_is_the_prediction_kept_first_and_both_told(tmp_path: Path) -> None:
     (run,) = history.runs()
     assert [rank.peak for rank in run.ranks] == [550 << 20] * 2
     assert run.seconds_per_block == 1.0  # of the clips after the second, four blocks each
-    assert heard.lines[0] == ("INFO", "peak 0.54 GiB, predicted 0.49 GiB (+10.0%)")
+    assert heard.lines[0] == ("INFO", "peak 0.54 GiB, predicted 0.49 GiB (-9.1%)")
 
 
 def test_does_a_history_that_cannot_be_written_stop_nothing(tmp_path: Path) -> None:
