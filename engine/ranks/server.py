@@ -285,9 +285,8 @@ class _Incarnation:
             socket.send_fds(self.control, [json.dumps(request).encode()], fds)
         except OSError as error:
             self._spawns.pop(number)
-            raise self._error(
-                sentence("cannot ask for ranks: {strerror}", strerror=error.strerror or error)
-            ) from error
+            why = error.strerror or error
+            raise self._error(sentence("cannot ask for ranks: {why}", why=why)) from error
         return await future
 
     async def release(self, pgid: int) -> None:
@@ -323,13 +322,10 @@ class _Incarnation:
         elif said == "log":
             self._log(message["level"], message["text"])
         elif said == "spawned":
-            exits = []
-            for pid in message["pids"]:
-                self._exits[pid] = self.loop.create_future()
-                exits.append(self._exits[pid])
-            spawned = Spawned(
-                message["pgid"], tuple(message["pids"]), tuple(message["ticks"]), tuple(exits)
-            )
+            pids, ticks = tuple(message["pids"]), tuple(message["ticks"])
+            ends = {pid: self.loop.create_future() for pid in pids}
+            self._exits |= ends
+            spawned = Spawned(message["pgid"], pids, ticks, tuple(ends.values()))
             future = self._spawns.pop(message["id"])
             if future.done():  # the asker was cancelled meanwhile: nobody will watch these
                 self._give_up(spawned.pgid)
@@ -338,11 +334,8 @@ class _Incarnation:
         elif said == "refused":
             future = self._spawns.pop(message["id"])
             if not future.done():
-                future.set_exception(
-                    RankServerError(
-                        sentence("the rank server: {message}", message=message["message"])
-                    )
-                )
+                told = sentence("the rank server: {message}", message=message["message"])
+                future.set_exception(RankServerError(told))
         elif said == "exit":
             exit_ = self._exits.pop(message["pid"], None)
             if exit_ is not None and not exit_.done():
@@ -376,11 +369,10 @@ class _Incarnation:
         if self.loop is None:
             return
         error = self._error(sentence("the rank server ended"))
-        if not self.ready.done():
-            self.ready.set_exception(error)
-        for spawn in self._spawns.values():
-            if not spawn.done():
-                spawn.set_exception(error)
+        due: list[asyncio.Future[Any]] = [self.ready, *self._spawns.values()]
+        for waiting in due:
+            if not waiting.done():
+                waiting.set_exception(error)
         for exit_ in self._exits.values():
             if not exit_.done():
                 exit_.set_result(ExitStatus())
@@ -403,6 +395,5 @@ class _Incarnation:
     def _error(self, what: str) -> RankServerError:
         status = self._process.returncode if self._process is not None else None
         text = what if status is None else f"{what} (status {status})"
-        if self._tail:
-            text += ": " + " | ".join(list(self._tail)[-3:])
-        return RankServerError(text)
+        tail = " | ".join(list(self._tail)[-3:])
+        return RankServerError(f"{text}: {tail}" if tail else text)
