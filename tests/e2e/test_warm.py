@@ -97,7 +97,7 @@ def test_other_plans_stay_beside_where_memory_allows_and_end_them_where_not(work
     assert again["sha"] == cold["sha"]
     before = work.waiting
     # As much as this plan needs, and nothing beside it.
-    small = work.make(sample_steps=2, host_memory="700MiB")
+    small = work.make(sample_steps=2, host_memory="500MiB")
     assert not small["warm"]
     assert gone(before)
 
