@@ -65,6 +65,8 @@ _END_SECONDS: Final = 2.0
 #: Without a rank and without a request: then nobody waits while something is imported.
 _QUIET_SECONDS: Final = 1.0
 _IMPORT_ERRORS: Final = (ImportError, SyntaxError, NameError, AttributeError, TypeError, ValueError)
+#: What not every job needs takes no server down, whatever is the matter with it.
+_LATER_ERRORS: Final = (*_IMPORT_ERRORS, OSError, RuntimeError)
 
 
 @dataclass
@@ -128,12 +130,12 @@ class ForkServer:
     def _on_term(self, *_: object) -> None:
         self._ending = True
 
-    def load(self, *modules: str) -> int:
+    def load(self, *modules: str, errors: tuple[type[Exception], ...] = _LATER_ERRORS) -> int:
         """Import what ranks need, for every fork from now on; returns how many threads there are.
 
         A module that fails here fails again in the rank that needs it, and is reported there.
         """
-        missing = preload(modules)
+        missing = preload(modules, errors)
         names = _threads()
         if len(names) > 1 and not self._threads_told:
             self._threads_told = True
@@ -345,13 +347,13 @@ def _line_buffered() -> None:
     native.line_buffer_c_stdout()
 
 
-def preload(modules: Iterable[str]) -> list[str]:
+def preload(modules: Iterable[str], errors: tuple[type[Exception], ...]) -> list[str]:
     """Import modules; returns which could not be, and why, one line each."""
     missing = []
     for name in modules:
         try:
             importlib.import_module(name)
-        except _IMPORT_ERRORS as error:
+        except errors as error:
             missing.append(f"{name}: {type(error).__name__}: {error}")
     return missing
 
@@ -371,7 +373,7 @@ def main(argv: list[str] | None = None) -> int:
     began = time.monotonic()
     later = tuple(filter(None, options.later.split(",")))
     server = ForkServer(socket.socket(fileno=options.control), later)
-    threads = server.load(*filter(None, options.preload.split(",")))
+    threads = server.load(*filter(None, options.preload.split(",")), errors=_IMPORT_ERRORS)
     server.say(say="ready", pid=os.getpid(), threads=threads, seconds=time.monotonic() - began)
     server.serve()
     return 0

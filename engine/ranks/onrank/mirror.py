@@ -53,7 +53,7 @@ class DecoderKeeper:
     def __init__(self, folder: Path, device: torch.device, per_clip: int) -> None:
         self._folder, self._turns = folder, boundaries(per_clip)
         self._files: dict[int, StateFile] = {}
-        self._outlet = Outlet(device)
+        self._outlet = Outlet(device, staged=True)
 
     def keep(self, clip: int, state: Sequence[Tensor]) -> None:
         """Keep the memory that the decoder has once ``clip`` clips are decoded.
