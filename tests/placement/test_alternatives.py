@@ -8,7 +8,7 @@ from engine.parameters.modes import ModeReading
 from engine.placement import alternatives as others
 from engine.placement.alternatives import alternatives, choose, overview
 from engine.placement.place import place
-from engine.placement.plan import DType
+from engine.placement.plan import DType, Plan
 from engine.placement.presets import Choice
 from engine.placement.solve import solve
 from tests.placement.questions import FOURTEEN_B, GIB, question
@@ -95,7 +95,7 @@ def test_are_keys_on_the_host_among_what_fits_in_every_mode() -> None:
 def test_come_alternatives_that_run_before_those_that_do_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def ring_only(plan: others.Plan) -> tuple[str, ...]:
+    def ring_only(plan: Plan) -> tuple[str, ...]:
         return () if plan.variant == "streamed" else ("not built",)
 
     monkeypatch.setattr(others, "unbuilt", ring_only)
@@ -133,7 +133,7 @@ def test_does_auto_pick_the_fastest_that_fits_and_say_why(monkeypatch: pytest.Mo
 
 
 def test_does_auto_pick_only_what_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    def sharded_only(plan: others.Plan) -> tuple[str, ...]:
+    def sharded_only(plan: Plan) -> tuple[str, ...]:
         return () if plan.mode in ("single", "fsdp") else (f"{plan.mode} is not built",)
 
     monkeypatch.setattr(others, "unbuilt", sharded_only)
