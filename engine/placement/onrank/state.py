@@ -72,10 +72,17 @@ class Outlet:
     On CUDA a stream of its own copies into the files' memory, which is pinned; a thread tags each
     slot when its copy is done. What lies in host memory is written by that thread, or on a CPU
     rank at once.
+
+    Args:
+        staged: the files are not pinned: copies go to one pinned buffer, and the thread writes them
+            from there. For what is kept seldom, in files that would each be pinned in the midst of
+            the work.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, *, staged: bool = False) -> None:
         self.device = device
+        self._staged = staged
+        self._staging: Tensor | None = None
         self.remark: str | None = None
         self._maps: dict[StateFile, HostMemory] = {}
         self._thread: ThreadPoolExecutor | None = None
@@ -97,10 +104,12 @@ class Outlet:
             return
         while len(self._open) >= _WAITING or (self._open and self._open[0].done()):
             self._open.popleft().result()
-        event = None
+        host: Mapping[str, Tensor]
         if any(tensor.is_cuda for tensor in tensors.values()):
-            event = self._copy(file, slot, tensors)
-            host: Mapping[str, Tensor] = {}
+            if self._staged:
+                event, host = self._stage(tensors)
+            else:
+                event, host = self._copy(file, slot, tensors), {}
         else:
             # What brings rows back to the host was handed to the device before this.
             event, host = torch.cuda.current_stream(self.device).record_event(), tensors
@@ -125,6 +134,7 @@ class Outlet:
         for memory in self._maps.values():
             memory.close(self.device)
         self._maps.clear()
+        self._staging = None
 
     def _copy(self, file: StateFile, slot: int, tensors: Mapping[str, Tensor]) -> torch.cuda.Event:
         assert self._stream is not None
@@ -138,6 +148,22 @@ class Outlet:
                 tensor.record_stream(self._stream)
             event: torch.cuda.Event = self._stream.record_event()
         return event
+
+    def _stage(self, tensors: Mapping[str, Tensor]) -> tuple[torch.cuda.Event, dict[str, Tensor]]:
+        """Copies under way into the pinned buffer: when they are done, and the parts of it."""
+        assert self._stream is not None
+        self.settle()  # the thread may still read what was staged before
+        sizes = [tensor.numel() * tensor.element_size() for tensor in tensors.values()]
+        if self._staging is None or self._staging.numel() < sum(sizes):
+            self._staging = torch.empty(sum(sizes), dtype=torch.uint8, pin_memory=True)
+        parts = torch.split(self._staging[: sum(sizes)], sizes)
+        self._stream.wait_event(torch.cuda.current_stream(self.device).record_event())
+        with torch.cuda.stream(self._stream):
+            for part, tensor in zip(parts, tensors.values(), strict=True):
+                part.copy_(tensor.contiguous().view(-1).view(torch.uint8), non_blocking=True)
+                tensor.record_stream(self._stream)
+            event: torch.cuda.Event = self._stream.record_event()
+        return event, dict(zip(tensors, parts, strict=True))
 
     def _mapped(self, file: StateFile) -> HostMemory:
         if file not in self._maps:
