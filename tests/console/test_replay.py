@@ -36,10 +36,11 @@ class Replay:
         self.passed = 0.0
 
     async def settle(self) -> None:
-        await self.app.workers.wait_for_complete()
-        await self.pilot.pause()
-        await self.app.workers.wait_for_complete()
-        await self.pilot.pause()
+        for _ in range(2):
+            # One watches a person's files for as long as the console is open.
+            if ending := [w for w in self.app.workers if w.group != "own files"]:
+                await self.app.workers.wait_for_complete(ending)
+            await self.pilot.pause()
 
     async def press(self, *keys: str) -> None:
         for key in keys:
