@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import mmap
 import threading
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -39,7 +39,7 @@ from engine.placement.statefile import EMPTY, StateFile, StateFileError
 
 #: Latents at one step that are kept: more than can be under way on as many ranks as there are.
 LATENT_SLOTS: Final = 32
-#: Writes that may wait: a ring's row is overwritten ``RING_BLOCKS`` blocks later.
+#: Writes of one file that may wait: a ring's row is overwritten ``RING_BLOCKS`` blocks later.
 _WAITING: Final = RING_BLOCKS - 1
 
 _NAMES: Final = {
@@ -72,22 +72,15 @@ class Outlet:
     On CUDA a stream of its own copies into the files' memory, which is pinned; a thread tags each
     slot when its copy is done. What lies in host memory is written by that thread, or on a CPU
     rank at once.
-
-    Args:
-        staged: the files are not pinned: copies go to one pinned buffer, and the thread writes them
-            from there. For what is kept seldom, in files that would each be pinned in the midst of
-            the work.
     """
 
-    def __init__(self, device: torch.device, *, staged: bool = False) -> None:
+    def __init__(self, device: torch.device) -> None:
         self.device = device
-        self._staged = staged
-        self._staging: Tensor | None = None
         self.remark: str | None = None
         self._maps: dict[StateFile, HostMemory] = {}
         self._thread: ThreadPoolExecutor | None = None
         self._stream: torch.cuda.Stream | None = None
-        self._open: deque[Future[None]] = deque()
+        self._open: defaultdict[StateFile, deque[Future[None]]] = defaultdict(deque)
         if device.type == "cuda":
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="avatop-mirror")
             self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
@@ -98,24 +91,23 @@ class Outlet:
         Raises:
             OSError: what was put before could not be written.
         """
-        file.tag(slot, EMPTY)
         if self._thread is None:
+            file.tag(slot, EMPTY)
             self._write(file, slot, number, tensors)
             return
-        while len(self._open) >= _WAITING or (self._open and self._open[0].done()):
-            self._open.popleft().result()
-        host: Mapping[str, Tensor]
+        waiting = self._open[file]
+        # As many blocks as a job goes on from stay whole in it, whenever that may be.
+        most = max(1, min(_WAITING, file.slots - RING_BLOCKS))
+        while len(waiting) >= most or (waiting and waiting[0].done()):
+            waiting.popleft().result()
+        file.tag(slot, EMPTY)
+        host: Mapping[str, Tensor] = {}
         if any(tensor.is_cuda for tensor in tensors.values()):
-            if self._staged:
-                event, host = self._stage(tensors)
-            else:
-                event, host = self._copy(file, slot, tensors), {}
+            event = self._copy(file, slot, tensors)
         else:
             # What brings rows back to the host was handed to the device before this.
             event, host = torch.cuda.current_stream(self.device).record_event(), tensors
-        self._open.append(
-            self._thread.submit(self._finish, file, slot, number, event, host, tensors)
-        )
+        waiting.append(self._thread.submit(self._finish, file, slot, number, event, host, tensors))
 
     def prepare(self, file: StateFile) -> None:
         """Pin a file's memory ahead of the first block."""
@@ -124,8 +116,9 @@ class Outlet:
 
     def settle(self) -> None:
         """Until everything is written."""
-        while self._open:
-            self._open.popleft().result()
+        for waiting in self._open.values():
+            while waiting:
+                waiting.popleft().result()
 
     def close(self) -> None:
         self.settle()
@@ -134,7 +127,6 @@ class Outlet:
         for memory in self._maps.values():
             memory.close(self.device)
         self._maps.clear()
-        self._staging = None
 
     def _copy(self, file: StateFile, slot: int, tensors: Mapping[str, Tensor]) -> torch.cuda.Event:
         assert self._stream is not None
@@ -148,22 +140,6 @@ class Outlet:
                 tensor.record_stream(self._stream)
             event: torch.cuda.Event = self._stream.record_event()
         return event
-
-    def _stage(self, tensors: Mapping[str, Tensor]) -> tuple[torch.cuda.Event, dict[str, Tensor]]:
-        """Copies under way into the pinned buffer: when they are done, and the parts of it."""
-        assert self._stream is not None
-        self.settle()  # the thread may still read what was staged before
-        sizes = [tensor.numel() * tensor.element_size() for tensor in tensors.values()]
-        if self._staging is None or self._staging.numel() < sum(sizes):
-            self._staging = torch.empty(sum(sizes), dtype=torch.uint8, pin_memory=True)
-        parts = torch.split(self._staging[: sum(sizes)], sizes)
-        self._stream.wait_event(torch.cuda.current_stream(self.device).record_event())
-        with torch.cuda.stream(self._stream):
-            for part, tensor in zip(parts, tensors.values(), strict=True):
-                part.copy_(tensor.contiguous().view(-1).view(torch.uint8), non_blocking=True)
-                tensor.record_stream(self._stream)
-            event: torch.cuda.Event = self._stream.record_event()
-        return event, dict(zip(tensors, parts, strict=True))
 
     def _mapped(self, file: StateFile) -> HostMemory:
         if file not in self._maps:
