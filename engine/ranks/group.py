@@ -104,7 +104,7 @@ class RankGroup:
             engine.ranks.server.RankServerError: no ranks could be made.
         """
         await server.ready()
-        load = await asyncio.to_thread(_imports, specs)
+        load = await asyncio.to_thread(_imports, specs) if entry == DEFAULT_ENTRY else []
         ours: list[tuple[socket.socket, int, int]] = []
         theirs: list[int] = []
         requests = []
@@ -378,10 +378,8 @@ class RankGroup:
 
 
 def _imports(specs: Sequence[RankSpec]) -> list[str]:
-    """What these ranks import and the server may not have yet. It reads files: not on the loop."""
+    """What a job's ranks import and the server may not have. It reads files: not on the loop."""
     plan = specs[0].plan
-    if not plan:
-        return []
     found = []
     if plan["weights"]["kind"] == "peer_gather" and len(specs) > 1:
         found.append(FSDP)
