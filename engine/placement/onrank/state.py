@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import mmap
 import threading
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -39,7 +39,7 @@ from engine.placement.statefile import EMPTY, StateFile, StateFileError
 
 #: Latents at one step that are kept: more than can be under way on as many ranks as there are.
 LATENT_SLOTS: Final = 32
-#: Writes of one file that may wait: a ring's row is overwritten ``RING_BLOCKS`` blocks later.
+#: Writes that may wait: a ring's row is overwritten ``RING_BLOCKS`` blocks later.
 _WAITING: Final = RING_BLOCKS - 1
 
 _NAMES: Final = {
@@ -80,7 +80,7 @@ class Outlet:
         self._maps: dict[StateFile, HostMemory] = {}
         self._thread: ThreadPoolExecutor | None = None
         self._stream: torch.cuda.Stream | None = None
-        self._open: defaultdict[StateFile, deque[Future[None]]] = defaultdict(deque)
+        self._open: deque[Future[None]] = deque()
         if device.type == "cuda":
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="avatop-mirror")
             self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
@@ -91,23 +91,22 @@ class Outlet:
         Raises:
             OSError: what was put before could not be written.
         """
+        file.tag(slot, EMPTY)
         if self._thread is None:
-            file.tag(slot, EMPTY)
             self._write(file, slot, number, tensors)
             return
-        waiting = self._open[file]
-        # As many blocks as a job goes on from stay whole in it, whenever that may be.
-        most = max(1, min(_WAITING, file.slots - RING_BLOCKS))
-        while len(waiting) >= most or (waiting and waiting[0].done()):
-            waiting.popleft().result()
-        file.tag(slot, EMPTY)
-        host: Mapping[str, Tensor] = {}
+        while len(self._open) >= _WAITING or (self._open and self._open[0].done()):
+            self._open.popleft().result()
+        event = None
         if any(tensor.is_cuda for tensor in tensors.values()):
             event = self._copy(file, slot, tensors)
+            host: Mapping[str, Tensor] = {}
         else:
             # What brings rows back to the host was handed to the device before this.
             event, host = torch.cuda.current_stream(self.device).record_event(), tensors
-        waiting.append(self._thread.submit(self._finish, file, slot, number, event, host, tensors))
+        self._open.append(
+            self._thread.submit(self._finish, file, slot, number, event, host, tensors)
+        )
 
     def prepare(self, file: StateFile) -> None:
         """Pin a file's memory ahead of the first block."""
@@ -116,9 +115,8 @@ class Outlet:
 
     def settle(self) -> None:
         """Until everything is written."""
-        for waiting in self._open.values():
-            while waiting:
-                waiting.popleft().result()
+        while self._open:
+            self._open.popleft().result()
 
     def close(self) -> None:
         self.settle()
