@@ -24,8 +24,8 @@ CONTEXT_BYTES: Final[dict[str, int]] = {"cuda": 600 << 20, "cpu": 293 << 20}
 #: Assumed likewise on a GPU: kernels loaded late, cuDNN's convolutions where a rank decodes, and
 #: NCCL's buffers where ranks gather weights. All as measured on two H200s.
 KERNEL_BYTES: Final = 84 << 20
-CONVOLUTION_BYTES: Final = 240 << 20
-NCCL_BYTES: Final = 1290 << 20
+CONVOLUTION_BYTES: Final = 300 << 20
+NCCL_BYTES: Final = 1246 << 20
 
 #: Owners that are estimated or assumed, and how far off they may be.
 ESTIMATED: Final = frozenset({"activations", "vae", "context", "slack", "other"})
