@@ -156,7 +156,7 @@ async def test_variants_stand_side_by_side(paged: Paged) -> None:
         assert page.at == 1
     async with paged((80, 24)) as (console, page):
         await console.press("v", "f")
-        assert "A ✗ 43.8 / 22.1 GiB" in console.text()
+        assert "A ✗ 43.9 / 22.1 GiB" in console.text()
         await console.pilot.pause()
 
 
