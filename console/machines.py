@@ -23,7 +23,6 @@ from engine.messages import (
     StepDone,
 )
 from engine.sentence import sentence
-from engine.triage.details import allowed_bytes
 
 
 class Machines:
@@ -53,7 +52,7 @@ class Machines:
             case LogLine(source="rank", job=int() as job, rank=int() as rank) if (
                 (job, rank) in self.tracks
                 and "allowed" in event.text
-                and (cap := allowed_bytes(event.text)) is not None
+                and (cap := _allowed(event.text)) is not None
             ):
                 for track in (t for t in self.tracks.values() if t.job == job):
                     track.allowed = cap  # a job's ranks are capped alike
@@ -229,6 +228,14 @@ class Machines:
 
     def host_track(self) -> DeviceTrack | None:
         return next((d for d in self.devices.values() if d.reading.source == "host"), None)
+
+
+def _allowed(text: str) -> int | None:
+    """The allocator's cap in bytes, where a line tells it."""
+    # Triage takes 40 ms to load: only when something was said that needs it.
+    from engine.triage.details import allowed_bytes
+
+    return allowed_bytes(text)
 
 
 def _measured(reading: DeviceReading) -> DeviceReading:
