@@ -69,19 +69,17 @@ class Sink:
         Raises:
             MediaError: a segment could not be written.
         """
-        host = latent.detach().cpu().contiguous()
-        exact = host.float()
-        self._hash.update(exact.numpy().astype("<f4", copy=False).tobytes())
-        if not logged:
-            self._log.write(block, host)
-        self.blocks += 1
         if block < self._first:
             if block >= self._decoding:
                 self._decode(latent)  # for its memory's sake
+            self._keep(block, latent.detach().cpu(), logged)
             return
-        self._nan |= not bool(torch.isfinite(exact).all())
         with self._observer.window(f"block {block}", "vae"):
-            frames = self._decode(latent)
+            # What is copied to the host waits behind the mirror's copies: decode meanwhile.
+            pixels = self._decode(latent)
+            host = latent.detach().cpu()
+            frames: NDArray[np.uint8] = pixels.cpu().numpy()
+        self._nan |= not self._keep(block, host, logged)
         self._observer.ledger.book("vae", self._vae_bytes + self._decoder.nbytes)
         now = time.perf_counter()
         if self.first_frame_seconds is None:
@@ -102,11 +100,21 @@ class Sink:
             if self._on_boundary is not None:
                 self._on_boundary(block // self._per_clip + 1, self._decoder.state)
 
-    def _decode(self, latent: Tensor) -> NDArray[np.uint8]:
+    def _keep(self, block: int, latent: Tensor, logged: bool) -> bool:
+        """Hash and log a final latent in host memory. Whether it is all numbers."""
+        latent = latent.contiguous()
+        exact = latent.float()
+        self._hash.update(exact.numpy().astype("<f4", copy=False).tobytes())
+        if not logged:
+            self._log.write(block, latent)
+        self.blocks += 1
+        return bool(torch.isfinite(exact).all())
+
+    def _decode(self, latent: Tensor) -> Tensor:
         self._hand_over()
-        frames = self._decoder.decode(latent)
+        pixels = self._decoder.decode(latent)
         self._hand_over()
-        return frames
+        return pixels
 
     def _end_clip(self, clip: int, now: float) -> None:
         seconds = now - self._clip_began

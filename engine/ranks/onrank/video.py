@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from engine.geometry import DEFAULT_FPS, FrameGeometry, snap_size
@@ -60,10 +58,10 @@ def encode_portrait(
     return starting_latents(vae, pixels.permute(2, 0, 1).float() / 127.5 - 1, cfg)
 
 
-def to_frames(pixels: Tensor) -> NDArray[np.uint8]:
-    """``[3, n, H, W]`` in [−1, 1] → ``[n, H, W, 3]``, in host memory."""
+def to_frames(pixels: Tensor) -> Tensor:
+    """``[3, n, H, W]`` in [−1, 1] → ``[n, H, W, 3]`` uint8, on the same device."""
     rgb = pixels.add(1).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)
-    return np.ascontiguousarray(rgb.permute(1, 2, 3, 0).cpu().numpy())
+    return rgb.permute(1, 2, 3, 0).contiguous()
 
 
 class BlockDecoder:
@@ -98,6 +96,9 @@ class BlockDecoder:
         """Bytes of the stream's history."""
         return self._pixels.stream.nbytes
 
-    def decode(self, latent: Tensor) -> NDArray[np.uint8]:
-        """A final latent ``[16,3,h,w]`` → frames ``[12, H, W, 3]``, 9 for the first block."""
+    def decode(self, latent: Tensor) -> Tensor:
+        """A final latent ``[16,3,h,w]`` → frames ``[12, H, W, 3]`` uint8, 9 for the first block.
+
+        Returns at once; the device may still be at work.
+        """
         return to_frames(self._pixels.push(latent))
