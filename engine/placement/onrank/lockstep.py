@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from engine.model.dit import Item
 from engine.placement.onrank.clock import Clock
 from engine.placement.onrank.groups import dit_ranks
@@ -77,8 +79,8 @@ class Lockstep:
             tick = self.timetable.next()
             if tick is None:
                 break
-            self._walk(tick)
-            yield from self._hand_on(tick)
+            made = self._walk(tick)
+            yield from self._hand_on(tick, made)
         self._clock.settle()
         if self._own_vae and self.rank == self._last:
             self._wire.tell(self.plan.vae_rank, 0)
@@ -94,7 +96,7 @@ class Lockstep:
         self._wire.close()
         self.timetable.clips = block // self.generation.blocks_per_clip
 
-    def _walk(self, tick: Tick) -> None:
+    def _walk(self, tick: Tick) -> list[tuple[Work, Tensor]]:
         """This rank's items of the tick: through the layers once, then their Euler steps."""
         generation = self.generation
         mine = tuple(work for work in tick.items if self._owner[work.step] == self.rank)
@@ -109,9 +111,8 @@ class Lockstep:
                 for work, velocity in zip(mine, velocities, strict=True)
             ]
             self.observer.caches(generation)
-        for work, latent in zip(mine, made, strict=True):
-            self.observer.done(work.step, work.block, latent)
         self._clock.end(lambda seconds: self.observer.tick_done(tick, mine, seconds))
+        return list(zip(mine, made, strict=True))
 
     def _items(self, mine: Sequence[Work]) -> list[Item]:
         """Items of one walk; before a clip's first block the prefill that conditions it.
@@ -127,7 +128,7 @@ class Lockstep:
             items.append(generation.item(work.step, work.block))
         return items
 
-    def _hand_on(self, tick: Tick) -> Iterator[Finished]:
+    def _hand_on(self, tick: Tick, made: Sequence[tuple[Work, Tensor]]) -> Iterator[Finished]:
         generation, steps = self.generation, self.generation.steps
         transfers = [t for work in tick.items for t in self._transfers(work)]
         sent = {
@@ -138,6 +139,8 @@ class Lockstep:
         for t in transfers:
             if t.src == self.rank != t.dst:
                 self._wire.send(t.dst, _label(t), sent[t.step, t.block])
+        for work, latent in made:  # what is mirrored of it is large: a peer need not wait for that
+            self.observer.done(work.step, work.block, latent)
         for t in transfers:
             if t.dst == self.rank != t.src:
                 latent = self._wire.receive(t.src, _label(t), self._latent)
