@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import mmap
 import threading
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -39,8 +39,10 @@ from engine.placement.statefile import EMPTY, StateFile, StateFileError
 
 #: Latents at one step that are kept: more than can be under way on as many ranks as there are.
 LATENT_SLOTS: Final = 32
-#: Writes that may wait: a ring's row is overwritten ``RING_BLOCKS`` blocks later.
+#: Writes of one file that may wait: a ring's row is overwritten ``RING_BLOCKS`` blocks later.
 _WAITING: Final = RING_BLOCKS - 1
+#: Threads that have the kernel clear a file's pages.
+_TOUCHING: Final = 8
 
 _NAMES: Final = {
     torch.float32: "F32",
@@ -80,7 +82,7 @@ class Outlet:
         self._maps: dict[StateFile, HostMemory] = {}
         self._thread: ThreadPoolExecutor | None = None
         self._stream: torch.cuda.Stream | None = None
-        self._open: deque[Future[None]] = deque()
+        self._open: defaultdict[StateFile, deque[Future[None]]] = defaultdict(deque)
         if device.type == "cuda":
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="avatop-mirror")
             self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
@@ -91,32 +93,46 @@ class Outlet:
         Raises:
             OSError: what was put before could not be written.
         """
-        file.tag(slot, EMPTY)
         if self._thread is None:
+            file.tag(slot, EMPTY)
             self._write(file, slot, number, tensors)
             return
-        while len(self._open) >= _WAITING or (self._open and self._open[0].done()):
-            self._open.popleft().result()
-        event = None
+        waiting = self._open[file]
+        # As many blocks as a job goes on from stay whole in it, whenever that may be.
+        most = max(1, min(_WAITING, file.slots - RING_BLOCKS))
+        while len(waiting) >= most or (waiting and waiting[0].done()):
+            waiting.popleft().result()
+        file.tag(slot, EMPTY)
+        host: Mapping[str, Tensor] = {}
         if any(tensor.is_cuda for tensor in tensors.values()):
             event = self._copy(file, slot, tensors)
-            host: Mapping[str, Tensor] = {}
         else:
             # What brings rows back to the host was handed to the device before this.
             event, host = torch.cuda.current_stream(self.device).record_event(), tensors
-        self._open.append(
-            self._thread.submit(self._finish, file, slot, number, event, host, tensors)
-        )
+        waiting.append(self._thread.submit(self._finish, file, slot, number, event, host, tensors))
 
-    def prepare(self, file: StateFile) -> None:
-        """Pin a file's memory ahead of the first block."""
-        if self._stream is not None:
-            self._mapped(file)
+    def prepare(self, *files: StateFile) -> None:
+        """Pin files' memory ahead of the first block.
+
+        Pinning takes every page, and the kernel clears those one after the other: 22 s for the
+        14B. Reading them first from several threads spreads that.
+        """
+        if self._stream is None:
+            return
+        maps = [self._mapped(file) for file in files]
+        with ThreadPoolExecutor(_TOUCHING, thread_name_prefix="avatop-touch") as pool:
+            for memory in maps:
+                for part in memory.bytes[:: mmap.PAGESIZE].chunk(_TOUCHING):
+                    pool.submit(part.sum)
+        for memory in maps:
+            memory.pin(self.device)
+            self.remark = self.remark or memory.unpinned_because
 
     def settle(self) -> None:
         """Until everything is written."""
-        while self._open:
-            self._open.popleft().result()
+        for waiting in self._open.values():
+            while waiting:
+                waiting.popleft().result()
 
     def close(self) -> None:
         self.settle()
@@ -142,10 +158,7 @@ class Outlet:
     def _mapped(self, file: StateFile) -> HostMemory:
         if file not in self._maps:
             mapping = mmap.mmap(file.descriptor, file.nbytes, mmap.MAP_SHARED)
-            memory = HostMemory(torch.frombuffer(mapping, dtype=torch.uint8))
-            memory.pin(self.device)
-            self.remark = self.remark or memory.unpinned_because
-            self._maps[file] = memory
+            self._maps[file] = HostMemory(torch.frombuffer(mapping, dtype=torch.uint8))
         return self._maps[file]
 
     def _finish(
@@ -201,9 +214,8 @@ class Keeper:
                     {"latent": described(latent)},
                     {"step": str(step + 1)},
                 )
-        # Pinning touches every page: seconds for the 14B, and now nothing waits for it yet.
-        for file in (*self._files.values(), *self._latents.values()):
-            self.outlet.prepare(file)
+        # Seconds for the 14B, and now nothing waits for it yet.
+        self.outlet.prepare(*self._files.values(), *self._latents.values())
 
     def done(self, step: int, block: int, latent: Tensor | None) -> None:
         """As ``observe.Observer.done``."""
