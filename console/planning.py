@@ -17,9 +17,7 @@ from engine.checkpoint.expected import DiTShape
 from engine.checkpoint.shapes import SHAPES
 from engine.geometry import AUDIO_RATE, clips_in_audio, snap_size
 from engine.jobs.paths import Places
-from engine.media.audio import audio_info
 from engine.media.findings import MediaError
-from engine.media.image import image_info
 from engine.offers import offers, without_waiting
 from engine.params import ALL_MODES, ModeReading, Request, parse_size, read_mode
 from engine.placement import planner
@@ -101,14 +99,20 @@ def portrait_of(request: Request) -> tuple[int, int]:
     """
     if request.image is None:
         return _PORTRAIT
+    from engine.media.image import image_info  # numpy: a page opens without it
+
     info = image_info(Path(request.image))
     return info.width, info.height
 
 
 def sound_of(request: Request) -> int | None:
     """Samples of the voice at 16 kHz, by its header; None where none is named or can be read."""
+    if request.audio is None:
+        return None
+    from engine.media.audio import audio_info  # the codecs' libraries: a page opens without them
+
     try:
-        seconds = None if request.audio is None else audio_info(Path(request.audio)).seconds
+        seconds = audio_info(Path(request.audio)).seconds
     except MediaError:
         return None  # who launches it is told
     return None if seconds is None else int(seconds * AUDIO_RATE)

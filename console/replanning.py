@@ -20,7 +20,7 @@ from engine.placement.nearest import choice_of_plan, nearest_plans
 from engine.placement.place import Question
 from engine.placement.plan import DevicePlan, Plan, plan_from_dict
 from engine.placement.presets import Choice
-from engine.retry.replan import changes_for, placement_of
+from engine.retry.changes import changes_for, placement_of
 
 #: CPU ranks that a mode of several is shown with where nobody says how many.
 _CPU_RANKS: Final = 2

@@ -28,7 +28,8 @@ from engine.parameters.problems import ParamError
 from engine.parameters.request import Request
 from engine.preflight import PreflightError, Prepared, Work
 from engine.ranks.protocol import DRILL_CAP
-from engine.retry.replan import changes_to, next_plan, placed_freely
+from engine.retry.changes import changes_to, placed_freely
+from engine.retry.replan import next_plan
 from engine.sentence import joined, sentence
 from engine.telemetry.devices import DeviceSelectionError
 

@@ -99,3 +99,21 @@ def test_the_first_picture_waits_for_no_heavy_library(module: str) -> None:
         check=True,
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_no_page_waits_for_codecs_or_arrays() -> None:
+    """A number key answers at once: what a deed on a page needs is loaded by the deed."""
+    code = (
+        "import importlib, sys; from console import actions\n"
+        "for page in actions.PAGES: importlib.import_module(page.at.partition(':')[0])\n"
+        "print([m for m in ('torch', 'numpy', 'av', 'PIL') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.strip() == "[]"

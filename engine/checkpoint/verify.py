@@ -25,7 +25,6 @@ from engine.checkpoint.layout import (
     shards_present,
 )
 from engine.checkpoint.lora import read_lora
-from engine.checkpoint.scan import first_bad_value
 from engine.checkpoint.verify_encoders import verify_encoders
 from engine.sentence import sentence
 
@@ -274,6 +273,8 @@ def _dtype(config: Mapping[str, Any], tensors: Mapping[str, TensorInfo]) -> str:
 
 
 def _scan(findings: Findings, tensors: Mapping[str, TensorInfo], told: Told) -> None:
+    from engine.checkpoint.scan import first_bad_value  # numpy: headers are read without it
+
     bad: dict[str, str] = {}
     total, read = sum(info.bytes for info in tensors.values()) or 1, 0
     for name, info in tensors.items():

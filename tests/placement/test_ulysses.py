@@ -8,7 +8,7 @@ import pytest
 
 from engine.parameters.modes import ALL_MODES, read_mode
 from engine.placement.planner import Answer, answer
-from engine.retry.replan import changes_for
+from engine.retry.changes import changes_for
 from tests.placement.questions import question
 
 
