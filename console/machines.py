@@ -11,6 +11,7 @@ from typing import Any, Final
 from console import history
 from console.parts import DeviceTrack, Panel, Track
 from engine.messages import (
+    BlockDone,
     DeviceReading,
     DevicesDrained,
     DevicesSampled,
@@ -63,6 +64,10 @@ class Machines:
             case StepDone():
                 self._track(event.job, event.rank).steps.append(event)
                 return {"pipeline"}
+            case BlockDone(rank=int() as rank, decode_seconds=float()):
+                bare = dataclasses.replace(event, preview_rgb="")
+                self._track(event.job, rank).decodes.append(bare)
+                return set()  # the book takes it as well, and says what it changes
             case _:
                 return set()
 
@@ -126,6 +131,11 @@ class Machines:
 
     def _rank_changed(self, event: RankChanged) -> None:
         track = self._track(event.job, event.rank)
+        before = track.change.pid if track.change is not None else None
+        if before is not None and event.pid is not None and before != event.pid:
+            # Another process took the rank's place: a retry, or another mode.
+            track.steps.clear()
+            track.decodes.clear()
         track.change = self._as_told_now(event)
         if track.gone:
             track.memory.end(event.t)

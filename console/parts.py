@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from console.history import Series
-from engine.messages import DeviceReading, LedgerUpdated, RankChanged, Spike, StepDone
+from engine.messages import BlockDone, DeviceReading, LedgerUpdated, RankChanged, Spike, StepDone
 
 SPIKES_KEPT: Final = 512
 STEPS_KEPT: Final = 256  # a minute of a stage at four steps a second
+DECODES_KEPT: Final = 64  # a block has several steps
 GONE: Final = frozenset({"ended", "died"})
 
 
@@ -41,6 +42,8 @@ class Track:
     memory: Series = field(default_factory=lambda: Series(hold=30.0))
     spikes: deque[Spike] = field(default_factory=lambda: deque(maxlen=SPIKES_KEPT))
     steps: deque[StepDone] = field(default_factory=lambda: deque(maxlen=STEPS_KEPT))
+    #: Blocks that it decoded in a time that is known, without their pictures.
+    decodes: deque[BlockDone] = field(default_factory=lambda: deque(maxlen=DECODES_KEPT))
 
     @property
     def step(self) -> StepDone | None:

@@ -283,6 +283,7 @@ class Progress:
 
     def _on_block(self, report: Report) -> list[Event]:
         data = report.data
+        decode = data.get("decode_seconds")
         self.blocks_done = max(self.blocks_done, int(data["block"]) + 1)
         self._block_times.append(report.t)
         self.change(eta_seconds=self._seconds_left())
@@ -293,6 +294,8 @@ class Progress:
                 clip=int(data["clip"]),
                 block=int(data["block"]),
                 seconds=float(data["seconds"]),
+                rank=report.rank,
+                decode_seconds=None if decode is None else float(decode),
                 preview_width=int(data.get("preview_width", 0)),
                 preview_height=int(data.get("preview_height", 0)),
                 preview_rgb=str(data.get("preview_rgb", "")),

@@ -6,7 +6,6 @@ filled while it worked, blank while it waited.
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -15,105 +14,17 @@ from textual.strip import Strip
 
 from console import format as fmt
 from console.i18n import t
-from console.parts import Track
 from console.spoken import duty
+from console.stages import Late, Stage, bottleneck, decoder, stages
 from console.state import Model
 from console.widgets.lines import Lines
 from console.widgets.paint import Paint, Row
 from engine.geometry import BLOCK_FRAMES
-from engine.messages import JobRow, StepDone
+from engine.messages import JobRow
 
-RECENT: Final = 24  # steps that a stage's pace is judged by
 BLOCKS_SHOWN: Final = 24  # steps of the slowest stage that a row of time covers
-PAUSE: Final = 5.0  # seconds, and twenty steps' time: so long nothing waits for a neighbour
 STAGE_ROWS: Final = 8  # rows of time at most
 _LEVELS: Final = "▁▂▃▄▅▆▇█"  # how busy a stage is, in one cell
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One rank of the pipeline at the moment.
-
-    Args:
-        block: the one it ended last; None before its first.
-        phase: what the rank is at.
-        seconds: median of what it worked on each of the last blocks; 0 before its first.
-        busy: part of the last steps' time that it worked (0…1); None after one step alone.
-    """
-
-    rank: int
-    device: str
-    role: str
-    phase: str
-    block: int | None
-    seconds: float
-    busy: float | None
-    steps: Sequence[StepDone]
-
-
-def stages(model: Model, job: JobRow) -> list[Stage]:
-    """The ranks of a job that denoise, in their order: by its plan, and by what they told."""
-    names = model.machines.names()
-    planned = _planned(model, job)
-    found = [track for track in model.tracks.values()
-             if track.job == job.id and (track.steps or track.rank in planned)]  # fmt: skip
-    return [_stage(track, names) for track in sorted(found, key=lambda track: track.rank)]
-
-
-def _planned(model: Model, job: JobRow) -> set[int]:
-    plan = model.plans.get(job.id) or {}
-    return {stage["rank"] for stage in plan.get("stages", ())}
-
-
-def _stage(track: Track, names: dict[str, str]) -> Stage:
-    change = track.change
-    device = names.get(change.device_uuid or "", "") if change else ""
-    role, phase = (change.role, change.phase) if change else ("", "spawned")
-    if not track.steps:
-        return Stage(track.rank, device, role, phase, None, 0.0, None, track.steps)
-    recent = _recent(track.steps)
-    last = recent[-1]
-    length = last.t - (recent[0].t - recent[0].seconds)
-    busy = None
-    if len(recent) > 1 and length > 0:
-        busy = min(sum(step.seconds for step in recent) / length, 1.0)
-    pace = _seconds_per_block(recent)
-    return Stage(track.rank, device, role, phase, last.block, pace, busy, track.steps)
-
-
-def _recent(steps: Sequence[StepDone]) -> list[StepDone]:
-    """The last steps since work began or went on: a pause is no bubble."""
-    found = [steps[-1]]
-    for n in range(2, min(len(steps), RECENT) + 1):
-        if found[-1].t - found[-1].seconds - steps[-n].t > PAUSE + 20 * found[-1].seconds:
-            break
-        found.append(steps[-n])
-    return found[::-1]
-
-
-def _seconds_per_block(recent: Sequence[StepDone]) -> float:
-    """The median time for a block: a rank may do several steps of it, or parts of several."""
-    worked: dict[int, list[float]] = {}
-    for step in recent:
-        worked.setdefault(step.block, []).append(step.seconds)
-    # The first and the last may be there in part.
-    whole = max(statistics.multimode(map(len, worked.values())))
-    return statistics.median(sum(told) for told in worked.values() if len(told) == whole)
-
-
-def bottleneck(found: Sequence[Stage], percent: float) -> tuple[Stage, float] | None:
-    """The slowest stage and the seconds it takes more than the next; None when all are even.
-
-    Args:
-        percent: what the slowest may take longer than the fastest without being told.
-    """
-    ordered = sorted((s for s in found if s.block is not None), key=lambda stage: stage.seconds)
-    if len(ordered) < 2:
-        return None
-    slowest = ordered[-1]
-    if slowest.seconds <= ordered[0].seconds * (1 + percent / 100):
-        return None
-    return slowest, slowest.seconds - ordered[-2].seconds
 
 
 class Pipeline(Lines):
@@ -126,11 +37,13 @@ class Pipeline(Lines):
         if job is None:
             return [self.paint.blank(width)]
         found = stages(self.model, job)
-        late = bottleneck(found, self.console_app.config.thresholds.bottleneck)
-        lines = [strip(self.paint, self.model, job, found, late, width).strip()]
+        alone = decoder(self.model, job, found)
+        late = bottleneck(found, self.console_app.config.thresholds.bottleneck, alone)
+        lines = [strip(self.paint, self.model, job, found, late, width, alone).strip()]
         if height > 1:
-            slowest = sorted(found, key=lambda stage: -stage.seconds)[: height - 1]
-            shown = [stage for stage in found if stage in slowest and stage.steps]
+            every = [stage for stage in (*found, alone) if stage is not None and stage.runs]
+            slowest = sorted(every, key=lambda stage: -stage.seconds)[: height - 1]
+            shown = [stage for stage in every if stage in slowest]
             lines += times(self.paint, shown, late, width)
         return lines
 
@@ -139,8 +52,8 @@ class Pipeline(Lines):
         job = self.model.current_job()
         if job is None:
             return 0
-        return min(sum(t.job == job.id and bool(t.steps) for t in self.model.tracks.values()),
-                   STAGE_ROWS)  # fmt: skip
+        shown = (t.job == job.id and bool(t.steps or t.decodes) for t in self.model.tracks.values())
+        return min(sum(shown), STAGE_ROWS)
 
 
 @dataclass(frozen=True)
@@ -150,7 +63,8 @@ class _Way:
     Args:
         names: "all" devices by their names, or "first" alone and the others' numbers, or "none".
         bar: cells of each stage's bar; 0 leaves only the blocks.
-        told: of the bottleneck: "long", "short" (by how much), "word", "sign".
+        told: of the bottleneck: "full" (with what of it is decoding), "long", "short" (by how
+            much), "word", "sign".
         vae: the VAE's block is told too. title: the strip has a name.
     """
 
@@ -164,6 +78,7 @@ class _Way:
 #: From the fullest to the barest; within each the figures at the right edge give way first.
 _WAYS: Final = (
     (
+        _Way("all", 4, "full"), _Way("first", 4, "full"),
         _Way("all", 4, "long"), _Way("first", 4, "long"), _Way("first", 4, "short"),
         _Way("first", 2, "short"),
     ),
@@ -179,13 +94,13 @@ _WAYS: Final = (
 
 def strip(
     paint: Paint, model: Model, job: JobRow, found: Sequence[Stage],
-    late: tuple[Stage, float] | None, width: int,
+    late: Late | None, width: int, alone: Stage | None = None,
 ) -> Row:  # fmt: skip
     """Every stage in one row: how busy it is, the block it was at, and who holds up the others."""
     if not found:  # the ranks are not known yet
         row = paint.row(width).put(f" {t('pipeline')}  ", "title").state(job.state)
         return row.right(_rates(paint, model, job, width, 2))
-    vae = _vae(model, job, found)
+    vae = _vae(model, job, alone)
     for number, ways in enumerate(_WAYS):
         for kept in (2, 1, 0) if number else (2, 1):
             right = _rates(paint, model, job, width, kept)
@@ -198,12 +113,10 @@ def strip(
     return _written(paint.row(width), _WAYS[-1][-1], found, late, vae)
 
 
-def _written(
-    row: Row, way: _Way, found: Sequence[Stage], late: tuple[Stage, float] | None, vae: str
-) -> Row:
+def _written(row: Row, way: _Way, found: Sequence[Stage], late: Late | None, vae: str) -> Row:
     row.put(f" {t('pipeline')}  " if way.title else " ", "title")
     for number, stage in enumerate(found):
-        slow = late is not None and late[0].rank == stage.rank
+        slow = late is not None and late.stage.rank == stage.rank
         if number:
             row.put(" → " if way.bar > 1 else "  " if way.bar else " ", "faint")
         if way.bar:
@@ -211,12 +124,15 @@ def _written(
             _bar(row, stage, way.bar, slow)
         at = "·" if stage.block is None else f"{stage.block}"
         row.put(at, "state.watch" if slow else "text")
-        if slow and late is not None and way.told != "long":
-            row.put(_short(late[1], way.told), "state.watch")
-    if way.vae and vae:
-        row.put(" → ", "faint").put(vae, "soft")
-    if late is not None and way.told == "long":
-        row.put(_long(late), "state.watch")
+        if slow and late is not None and way.told not in ("full", "long"):
+            row.put(_short(late.extra, way.told), "state.watch")
+    behind = late is not None and all(late.stage.rank != stage.rank for stage in found)
+    if vae and (way.vae or behind):
+        row.put(" → ", "faint").put(vae, "state.watch" if behind else "soft")
+        if behind and late is not None and way.told not in ("full", "long"):
+            row.put(_short(late.extra, way.told), "state.watch")
+    if late is not None and way.told in ("full", "long"):
+        row.put(_long(late, decoding=way.told == "full"), "state.watch")
     return row
 
 
@@ -228,36 +144,38 @@ def _label(stage: Stage, names: str, number: int) -> str:
     return stage.device.rpartition(" ")[2] or f"{stage.rank}"
 
 
-def _short(extra: float, told: str) -> str:
+def _short(extra: float | None, told: str) -> str:
     if told == "sign":
         return " ◀"
-    if told == "word":
+    if told == "word" or extra is None:
         return f" ◀ {t('bottleneck')}"
     said = t("bottleneck by {extra} ms", extra=fmt.significant(extra * 1000))
     return f" ◀ {said}"
 
 
-def _long(late: tuple[Stage, float]) -> str:
-    """Who holds the others up, by how much, and than what."""
-    stage, extra = late
+def _long(late: Late, *, decoding: bool) -> str:
+    """Who holds the others up, by how much, than what, and what of it is decoding."""
+    stage = late.stage
     where = t("bottleneck: rank {rank}", rank=stage.rank)
     if stage.device:
         where = t("bottleneck: rank {rank} on {device}", rank=stage.rank, device=stage.device)
-    over = t("{extra} ms a block more than the next", extra=fmt.significant(extra * 1000))
-    return f"   ◀ {where}, {over}"
+    if late.extra is None:  # its steps alone are the slowest; what it decodes comes on top
+        return f"   ◀ {where}"
+    over = t("{extra} ms a block more than the next", extra=fmt.significant(late.extra * 1000))
+    if stage.decode is None or not decoding:
+        return f"   ◀ {where}, {over}"
+    told = t("decodes for {own} ms", own=fmt.significant(stage.decode * 1000))
+    return f"   ◀ {where}, {over} ({told})"
 
 
-def _vae(model: Model, job: JobRow, found: Sequence[Stage]) -> str:
+def _vae(model: Model, job: JobRow, alone: Stage | None) -> str:
     """The block that was decoded last, and where, if that is no stage's device."""
     done = model.blocks.get(job.id)
     if done is None:
         return ""
-    rank = (model.plans.get(job.id) or {}).get("vae_rank")
-    track = model.tracks.get((job.id, rank)) if isinstance(rank, int) else None
-    if track is None or any(stage.rank == rank for stage in found):
+    if alone is None:
         return f"VAE {done.block}"
-    device = model.machines.names().get((track.change and track.change.device_uuid) or "", "")
-    return f"VAE {device or t('rank {rank}', rank=rank)} {done.block}"
+    return f"VAE {alone.device or t('rank {rank}', rank=alone.rank)} {done.block}"
 
 
 def _rates(paint: Paint, model: Model, job: JobRow, width: int, kept: int) -> Row:
@@ -291,9 +209,7 @@ def _bar(row: Row, stage: Stage, width: int, late: bool) -> None:
     row.put("▏", "faint")
 
 
-def times(
-    paint: Paint, found: Sequence[Stage], late: tuple[Stage, float] | None, width: int
-) -> list[Strip]:
+def times(paint: Paint, found: Sequence[Stage], late: Late | None, width: int) -> list[Strip]:
     """A row per stage: its last seconds, one shade per block, blank where it waited.
 
     Time ends at whole seconds, so that a row moves once a second and not with every step.
@@ -301,7 +217,7 @@ def times(
     if not found:
         return []
     slowest = max(stage.seconds for stage in found)
-    newest = int(max(stage.steps[-1].t for stage in found))
+    newest = int(max(run.t for stage in found for run in stage.runs[-2:]))
     names = max(fmt.cells(_name(stage)) for stage in found) + 2
     label = min(names, max(width // 4, 10))
     cells = width - label - 30
@@ -310,7 +226,7 @@ def times(
     span = min(max(slowest * BLOCKS_SHOWN, 4.0), 60.0)
     lines = []
     for stage in found:
-        slow = late is not None and late[0].rank == stage.rank
+        slow = late is not None and late.stage.rank == stage.rank
         row = paint.row(width).put(" ").outside(fmt.fit(_name(stage), label - 2), "soft").put(" ")
         end = row.x + cells
         _blocks_of_time(paint, row, stage, newest - span, span / cells, cells, slow)
@@ -334,12 +250,12 @@ def _blocks_of_time(
     even, odd, none = ("█", "▓", "·") if paint.unicode else ("#", "=", ".")
     roles = ("state.watch", "state.watch") if late else ("soft", "faint")
     x = 0
-    for step in stage.steps:
-        last = min(round((step.t - start) / seconds), count)
+    for run in stage.runs:
+        last = min(round((run.t - start) / seconds), count)
         if last <= x:
             continue
-        first = min(max(round((step.t - step.seconds - start) / seconds), x), last)
+        first = min(max(round((run.t - run.seconds - start) / seconds), x), last)
         row.raw(none * (first - x), "rule")
-        row.raw((odd if step.block % 2 else even) * (last - first), roles[step.block % 2])
+        row.raw((odd if run.block % 2 else even) * (last - first), roles[run.block % 2])
         x = last
     row.raw(none * (count - x), "rule")

@@ -138,6 +138,8 @@ class BlockDone(Event):
     clip: int
     block: int  # counted from 0 over the whole video
     seconds: float
+    rank: int | None = None  # that decoded it
+    decode_seconds: float | None = None  # of its device, for decoding it; None: not measured
     preview_width: int = 0
     preview_height: int = 0
     preview_rgb: str = ""  # base64 of height*width*3 bytes, the block's last frame

@@ -118,6 +118,7 @@ class Stage:
                 JobChanged(job=job(self.job_id, mode=mode, ranks=count, spikes=2), t=self.started)
             )
             events.append(PlanMade(job=self.job_id, t=self.started, plan={
+                "vae_rank": count - 1,
                 "stages": [{"rank": r} for r in range(count)],
                 "devices": [{"rank": r, "predicted_bytes": self._predicted()}
                             for r in range(count)]}))  # fmt: skip
@@ -210,7 +211,8 @@ class Stage:
             events.append(LogLine(level=level, source="rank", rank=n % 4, text=text, t=t,
                                   where="job.py:145"))  # fmt: skip
         if self.jobs and second % 3 == 0 and (self.gpus or self.cpu_ranks):
-            events.append(frame(self.job_id, second // 4, second, t))
+            events.append(frame(self.job_id, second // 4, second, t,
+                                rank=(self.gpus or self.cpu_ranks) - 1))  # fmt: skip
             mode = "tpp" if self.gpus else "fsdp"
             row = job(self.job_id, mode=mode, ranks=self.gpus or self.cpu_ranks,
                       clip=12 + second // 30, spikes=2,
@@ -229,8 +231,9 @@ class Stage:
 
 
 def frame(
-    job_id: int, clip: int, block: int, t: float, width: int = 96, height: int = 54
-) -> BlockDone:
+    job_id: int, clip: int, block: int, t: float, width: int = 96, height: int = 54,
+    rank: int | None = None,
+) -> BlockDone:  # fmt: skip
     """A drawn portrait: a face before a graded ground, the mouth moving with the block."""
     pixels = bytearray()
     for y in range(height):
@@ -252,5 +255,6 @@ def frame(
                 colour = (shade // 2, shade - 10, shade)
             pixels += bytes(colour)
     text = base64.b64encode(bytes(pixels)).decode()
-    return BlockDone(job=job_id, clip=clip, block=block, seconds=0.25, t=t, preview_width=width,
+    return BlockDone(job=job_id, clip=clip, block=block, seconds=0.25, t=t, rank=rank,
+                     decode_seconds=None if rank is None else 0.03, preview_width=width,
                      preview_height=height, preview_rgb=text)  # fmt: skip

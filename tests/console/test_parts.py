@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from console import stages
 from console.config import Thresholds
 from console.keys.kinds import PageEntry
 from console.screens.overview import Wants, heights
@@ -14,7 +15,16 @@ from console.theme import load
 from console.widgets import alarm, bars, device, pipeline, plot
 from console.widgets.devices import arrange
 from console.widgets.paint import Paint
-from engine.messages import AlertChanged, DevicesSampled, Event, FindingRaised, StepDone
+from engine.messages import (
+    AlertChanged,
+    BlockDone,
+    DevicesSampled,
+    Event,
+    FindingRaised,
+    PlanMade,
+    RankChanged,
+    StepDone,
+)
 from tests.console.conftest import Opener
 from tests.console.fake_client import Stage
 
@@ -68,22 +78,97 @@ def test_a_stage_that_waits_has_bubbles_and_the_slowest_is_named() -> None:
     model = told(Stage(gpus=4), seconds=20)
     job = model.current_job()
     assert job is not None
-    found = pipeline.stages(model, job)
+    found = stages.stages(model, job)
     assert [stage.device for stage in found] == ["GPU 0", "GPU 1", "GPU 2", "GPU 3"]
     assert all(stage.busy is not None and 0.2 < stage.busy < 0.35 for stage in found)
-    late = pipeline.bottleneck(found, 2.0)
+    late = stages.bottleneck(found, 2.0)
     assert late is not None
-    assert late[0].rank == 3
-    assert late[1] == pytest.approx(0.004)
-    assert pipeline.bottleneck(found, 50.0) is None
+    assert late.stage.rank == 3
+    assert late.extra == pytest.approx(0.034)  # it decodes as well
+    assert stages.bottleneck(found, 50.0) is None
     paint = Paint(load("signature"))
     for width in (40, 80, 120, 200):
         text = pipeline.strip(paint, model, job, found, late, width).text()
         assert len(text) <= width
         assert all(f"{stage.block}" in text for stage in found)
         assert "bottleneck" in text
-    text = pipeline.strip(paint, model, job, found, late, 200).text()
-    assert "rank 3 on GPU 3, 4.00 ms a block more than the next" in text
+    text = pipeline.strip(paint, model, job, found, late, 240).text()
+    assert "rank 3 on GPU 3, 34.0 ms a block more than the next (decodes for 30.0 ms)" in text
+
+
+def paced(
+    steps: tuple[float, ...], decode: float | None, *, vae_rank: int | None
+) -> tuple[Model, list[stages.Stage], stages.Late | None, str]:
+    """A pipeline whose ranks need ``steps`` seconds a block, and one of them ``decode`` more."""
+    model = Model()
+    ranks = max(len(steps), (vae_rank or 0) + 1)
+    for event in Stage(gpus=ranks).history(1):
+        if isinstance(event, StepDone | BlockDone):
+            continue
+        if isinstance(event, PlanMade):
+            own = [{"rank": rank} for rank in range(len(steps))]
+            event = replace(event, plan={**event.plan, "stages": own, "vae_rank": vae_rank})
+        model.apply(event)
+    for n in range(12):
+        for rank, seconds in enumerate(steps):
+            model.apply(StepDone(job=17, rank=rank, step=rank, block=n, seconds=seconds, t=9.0 + n))
+        model.apply(BlockDone(job=17, clip=n // 4, block=n, seconds=0.5, rank=vae_rank,
+                              decode_seconds=decode, t=9.4 + n))  # fmt: skip
+    job = model.current_job()
+    assert job is not None
+    found = stages.stages(model, job)
+    alone = stages.decoder(model, job, found)
+    late = stages.bottleneck(found, 2.0, alone)
+    text = pipeline.strip(Paint(load("signature")), model, job, found, late, 200, alone).text()
+    return model, found, late, text
+
+
+def test_who_also_decodes_is_the_bottleneck_though_another_s_steps_take_longer() -> None:
+    _, found, late, text = paced((0.28, 0.25), 0.06, vae_rank=1)
+    assert late is not None
+    assert late.stage.rank == 1
+    assert late.extra == pytest.approx(0.03)
+    assert found[1].busy == pytest.approx((12 * 0.25 + 11 * 0.06) / 11.25)
+    assert "rank 1 on GPU 1, 30.0 ms a block more than the next (decodes for 60.0 ms)" in text
+    _, _, late, _ = paced((0.30, 0.25), 0.05, vae_rank=1)
+    assert late is None  # even, with what it decodes
+
+
+def test_nobody_is_blamed_whom_an_unknown_time_for_decoding_could_acquit() -> None:
+    _, _, late, text = paced((0.28, 0.25), None, vae_rank=1)
+    assert late is None
+    assert "bottleneck" not in text
+    _, _, late, _ = paced((0.28, 0.25), None, vae_rank=None)
+    assert late is None
+    # What decodes and is slowest by its steps alone is so with decoding too: by how much is open.
+    _, _, late, text = paced((0.25, 0.28), None, vae_rank=1)
+    assert late is not None
+    assert (late.stage.rank, late.extra) == (1, None)
+    assert "bottleneck: rank 1 on GPU 1" in text
+    assert "ms" not in text
+
+
+def test_a_device_that_only_decodes_can_be_the_bottleneck() -> None:
+    model, found, late, text = paced((0.25, 0.26), 0.4, vae_rank=2)
+    assert late is not None
+    assert late.stage.rank == 2
+    assert "VAE GPU 2 11" in text
+    assert "rank 2 on GPU 2, 140 ms a block more than the next" in text
+    job = model.current_job()
+    assert job is not None
+    for width in (40, 80, 120):
+        row = pipeline.strip(Paint(load("signature")), model, job, found, late, width, late.stage)
+        assert "VAE GPU 2 11 ◀ bottleneck" in row.text()
+    (row_of_time,) = pipeline.times(Paint(load("signature")), [late.stage], late, 120)
+    assert "43 % busy" in row_of_time.text
+    assert "0.4 s a block" in row_of_time.text
+
+
+def test_a_rank_that_another_process_took_over_is_judged_by_its_own_steps() -> None:
+    model, _, _, _ = paced((0.5, 0.25), 0.02, vae_rank=1)
+    model.apply(RankChanged(job=17, rank=0, pid=9999, device="cuda:0", device_uuid="GPU-0000",
+                            phase="spawned", role="", t=30.0))  # fmt: skip
+    assert not model.tracks[17, 0].steps
 
 
 def test_rows_of_time_show_when_a_stage_worked() -> None:
@@ -94,7 +179,7 @@ def test_rows_of_time_show_when_a_stage_worked() -> None:
         model.apply(StepDone(job=17, rank=0, step=0, block=n, seconds=0.5, t=100.0 + n))
     job = model.current_job()
     assert job is not None
-    found = pipeline.stages(model, job)
+    found = stages.stages(model, job)
     (row,) = pipeline.times(Paint(load("signature")), found, None, 120)
     text = row.text
     worked = text.count("█") + text.count("▓")
@@ -103,14 +188,14 @@ def test_rows_of_time_show_when_a_stage_worked() -> None:
     assert "53 %" in text  # from the first step's begin to the last one's end
 
 
-@pytest.mark.parametrize("stages", [2, 8, 16])
-def test_every_stage_is_told_in_eighty_columns(stages: int) -> None:
-    model = told(Stage(gpus=stages), seconds=30)
+@pytest.mark.parametrize("count", [2, 8, 16])
+def test_every_stage_is_told_in_eighty_columns(count: int) -> None:
+    model = told(Stage(gpus=count), seconds=30)
     job = model.current_job()
     assert job is not None
-    found = pipeline.stages(model, job)
+    found = stages.stages(model, job)
     for width in (80, 120):
-        late = pipeline.bottleneck(found, 1.0)
+        late = stages.bottleneck(found, 1.0)
         text = pipeline.strip(Paint(load("signature")), model, job, found, late, width).text()
         assert all(f"{stage.block}" in text for stage in found)
         assert "◀ bottleneck" in text
@@ -126,11 +211,12 @@ def test_a_ring_s_ranks_and_those_before_their_first_block_are_stages_too() -> N
         for n in range(40):
             step = StepDone(job=17, rank=rank, step=n % 4, block=n // 4, seconds=cut, t=100.0 + n)
             model.tracks[17, rank].steps.append(step)
-    found = pipeline.stages(model, job)
+    model.apply(BlockDone(job=17, clip=2, block=9, seconds=1.0, rank=2, decode_seconds=0.1, t=139))
+    found = stages.stages(model, job)
     assert [(s.rank, s.block) for s in found] == [(0, 9), (1, None), (2, 9)]
-    late = pipeline.bottleneck(found, 2.0)
+    late = stages.bottleneck(found, 2.0)
     assert late is not None
-    assert (late[0].rank, late[1]) == (2, pytest.approx(0.4))  # four steps of a block
+    assert (late.stage.rank, late.extra) == (2, pytest.approx(0.5))  # four steps of a block
     text = pipeline.strip(Paint(load("signature")), model, job, found, late, 120).text()
     assert "1 ▕●   ▏·" in text
 

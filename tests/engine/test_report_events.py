@@ -115,8 +115,10 @@ def test_what_a_rank_counted_itself_wins_over_what_was_heard(progress: Progress)
 
 
 def test_time_left_follows_the_pace_of_blocks(progress: Progress) -> None:
-    event = _only(_say(progress, "block", 1, t=10.0, clip=0, block=0, seconds=2.0))
+    event = _only(_say(progress, "block", 1, t=10.0, clip=0, block=0, seconds=2.0,
+                       decode_seconds=0.3))  # fmt: skip
     assert isinstance(event, BlockDone)
+    assert (event.rank, event.decode_seconds) == (1, 0.3)
     assert progress.row.eta_seconds is None  # one block is no pace
     _say(progress, "block", 1, t=12.0, clip=0, block=1, seconds=2.0)
     assert progress.row.eta_seconds == pytest.approx(6 * 2.0)

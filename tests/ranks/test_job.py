@@ -73,6 +73,13 @@ def test_every_block_has_a_preview_that_fits_the_screen(single: RankReports) -> 
         assert len(base64.b64decode(block["preview_rgb"])) == 3 * width * height
 
 
+def test_every_block_tells_what_decoding_it_took(
+    single: RankReports, sharded: list[RankReports]
+) -> None:
+    for rank in (single, sharded[2]):
+        assert all(0 < block["decode_seconds"] < block["seconds"] for block in rank.of("block"))
+
+
 def test_every_step_of_every_block_is_told_once(sharded: list[RankReports]) -> None:
     steps = [(s["step"], s["block"]) for rank in sharded for s in rank.of("step")]
     assert sorted(steps) == [(step, block) for step in range(4) for block in range(4)]

@@ -28,6 +28,7 @@ from engine.model.schedule import Schedule
 from engine.model.vae import VAE
 from engine.model.warmup import warm_up
 from engine.parameters.request import Request
+from engine.placement.onrank.clock import Clock
 from engine.placement.onrank.executor import executor_for
 from engine.placement.onrank.groups import Groups, make_groups
 from engine.placement.onrank.once import Once, compute
@@ -353,6 +354,7 @@ class _Rank:
                 segments,
                 self.observer,
                 mirror.log,
+                Clock(self.device),
                 blocks_per_clip=per_clip,
                 vae_bytes=weight_bytes(vae),
                 began=self.began,

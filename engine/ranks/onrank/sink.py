@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor
 
+from engine.placement.onrank.clock import Clock
 from engine.ranks.onrank.latentlog import LatentLog
 from engine.ranks.onrank.observer import RankObserver
 from engine.ranks.onrank.segments import SegmentThread, preview
@@ -25,6 +26,7 @@ class Sink:
 
     Args:
         log: keeps every final latent on disk.
+        clock: of the device, for decoding alone.
         vae_bytes: of the VAE's weights, for the books.
         began: ``time.perf_counter()`` at the job's start in this rank.
         dump: file for all final latents, or None.
@@ -40,6 +42,7 @@ class Sink:
         segments: SegmentThread,
         observer: RankObserver,
         log: LatentLog,
+        clock: Clock,
         *,
         blocks_per_clip: int,
         vae_bytes: int,
@@ -51,6 +54,7 @@ class Sink:
         hand_over: Callable[[], None] = lambda: None,
     ) -> None:
         self._decoder, self._segments, self._observer = decoder, segments, observer
+        self._clock = clock
         self._log, self._first, self._decoding = log, committed * blocks_per_clip, decoding
         self._on_boundary, self._hand_over = on_boundary, hand_over
         self._per_clip, self._vae_bytes, self._began = blocks_per_clip, vae_bytes, began
@@ -74,11 +78,15 @@ class Sink:
                 self._decode(latent)  # for its memory's sake
             self._keep(block, latent.detach().cpu(), logged)
             return
+        decoding: list[float] = []
         with self._observer.window(f"block {block}", "vae"):
             # What is copied to the host waits behind the mirror's copies: decode meanwhile.
+            self._clock.begin()
             pixels = self._decode(latent)
+            self._clock.end(decoding.append)
             host = latent.detach().cpu()
             frames: NDArray[np.uint8] = pixels.cpu().numpy()
+            self._clock.settle()  # the frames are here: nothing is left to wait for
         self._nan |= not self._keep(block, host, logged)
         self._observer.ledger.book("vae", self._vae_bytes + self._decoder.nbytes)
         now = time.perf_counter()
@@ -92,6 +100,7 @@ class Sink:
             clip=block // self._per_clip,
             block=block,
             seconds=now - self._block_began,
+            decode_seconds=decoding[0],
             **preview(frames[-1]),
         )
         self._block_began = now
