@@ -8,7 +8,7 @@ import json
 import queue
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -70,28 +70,50 @@ for _reader in (list_command, show, status, history, weights):
 @click.option("--note", default="", help="A remark for those who read the history.")
 @json_option
 @parameter_options
-def add(
-    version: str,
+def add(version: str, as_json: bool, **given: Any) -> None:
+    """Keep a version: its files are hashed, its environment is noted; it never changes again.
+
+    Takes the flags of "run" that say which model runs and how. --gpu_memory_cap is its cap.
+    """
+    options, remarks = _what_runs(**given)
+    for remark in remarks:
+        tell_remark(remark)
+    _ask("add", version, as_json, options)
+
+
+def addition_of(arguments: Sequence[str]) -> tuple[str, dict[str, Any], list[str]]:
+    """What ``avatop release add`` with these arguments asks for: version, options, remarks on it.
+
+    Raises:
+        click.ClickException: they are refused; the message says why.
+        ReleaseError: a version cannot have that name.
+        click.exceptions.Exit: they ask for help.
+    """
+    from engine.release.model import check_version
+
+    with add.make_context("avatop release add", list(arguments)) as context:
+        given = dict(context.params)
+        version = str(given.pop("version"))
+        check_version(version)
+        del given["as_json"]
+        return version, *_what_runs(**given)
+
+
+def _what_runs(
     preset: str | None,
     file: Path | None,
     repository: Path | None,
     configuration: tuple[Path, ...],
     variables: tuple[str, ...],
     note: str,
-    as_json: bool,
     **flags: Any,
-) -> None:
-    """Keep a version: its files are hashed, its environment is noted; it never changes again.
-
-    Takes the flags of "run" that say which model runs and how. --gpu_memory_cap is its cap.
-    """
+) -> tuple[dict[str, Any], list[str]]:
+    """The options of the command "add", and remarks on the flags."""
     from engine.parameters.request import DEFAULT_PROMPT
     from engine.release.model import JOB_ONLY, MODEL
 
     flags["prompt"] = DEFAULT_PROMPT  # a job's own: no remark about its absence
     resolved = resolve_flags(flags, file, preset, required=("ckpt_dir",))
-    for remark in resolved.remarks:
-        tell_remark(remark)
     whole = resolved.request.to_dict()
     said = {name for name, source in resolved.sources.items() if source != "default"}
     options = {
@@ -105,7 +127,7 @@ def add(
         "variables": dict(_variable(text) for text in variables),
         "note": note,
     }
-    _ask("add", version, as_json, options)
+    return options, list(resolved.remarks)
 
 
 @release.command()

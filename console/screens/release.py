@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from console import actions
+from console import format as fmt
 from console.deeds import user
 from console.i18n import t
 from console.screens import release_ask
@@ -99,10 +100,8 @@ class ReleasePage(ListedPage):
         """The release under the cursor; says so where there is none."""
         release = self.releases.item
         if release is None:
-            text = t(
-                "There is no release yet; avatop release add VERSION --ckpt_dir DIR makes one."
-            )
-            self.console_app.say(text, "soft")
+            key = self.console_app.keymap.key_of("release.add-version")
+            self.console_app.say(t("There is no release yet; {key} adds one.", key=key), "soft")
         return release
 
     def _ask(self, do: str, version: str = "", options: Mapping[str, Any] | None = None) -> None:
@@ -122,6 +121,26 @@ class ReleasePage(ListedPage):
                 self._ask(do, version, {**chosen, "force": True})
 
         app.ask(ReleaseCommand(do=do, version=version, options=chosen, by=user()), answered)
+
+    def action_add(self) -> None:
+        app = self.console_app
+        if app.refuses():
+            return
+        from console.screens.release_form import ReleaseForm
+
+        def done(chosen: tuple[str, dict[str, Any]] | None) -> None:
+            if chosen is None:
+                return
+            version, options = chosen
+            app.say(t("The files of {version} are being hashed.", version=fmt.inert(version)))
+            app.ask(ReleaseCommand(do="add", version=version, options=options, by=user()), added)
+
+        def added(reply: Reply) -> None:
+            app.said(reply)
+            self._read()
+            self.releases.choose(reply.data.get("digest"))
+
+        app.push_screen(ReleaseForm(self.model, self.paint), done)
 
     def action_validate(self) -> None:
         release = self._chosen()

@@ -115,8 +115,10 @@ class Releases(Table[ReleaseChanged]):
         return f"{item.version} {item.role} {item.state} {item.release} {item.note}"
 
     def empty(self, row: Row) -> Row:
-        command = "avatop release add VERSION --ckpt_dir DIR"
-        return row.phrase(t("No release yet: {command}"), command=command)
+        if self.console_app.replay is not None:
+            return row.put(t("No release at this moment of the recording."), "soft")
+        key = self.console_app.keymap.key_of("release.add-version")
+        return row.phrase(t("No release yet. Press {key} to keep a version of the model."), key=key)
 
 
 class RolloutStrip(Lines):

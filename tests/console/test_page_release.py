@@ -6,9 +6,11 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from textual.widgets import Input
 
 from console.screens.dialog import Dialog
 from console.screens.release import ReleasePage
+from console.screens.release_form import ReleaseForm
 from engine.jobs.paths import Places
 from engine.jobs.store import JobStore
 from engine.messages import Audited, JobChanged, ReleaseCommand, Reply
@@ -125,13 +127,59 @@ async def test_what_the_engine_refuses_can_be_forced_after_asking(opened: Opener
 async def test_without_a_candidate_the_keys_say_so(opened: Opener) -> None:
     async with opened(Stage(gpus=1, jobs=1), seconds=2) as console:
         await console.press("0")
-        assert "No release yet: avatop release add" in console.text()
+        assert "No release yet. Press a to keep a version" in console.text()
         await console.play([release("1.0", "known")])
         assert "No version is stable yet" in console.text()
         await console.press("n", "p", "b")
         assert orders(console) == []
         await console.press("m", "down", "enter")  # the first stable version
         assert orders(console) == [("promote", "1.0", {})]
+
+
+async def test_a_version_is_kept_by_what_the_command_line_takes(
+    opened: Opener, tmp_path: Path
+) -> None:
+    async with opened(Stage(gpus=1, jobs=1), seconds=2) as console:
+        page = await at_releases(console, "a", "enter")
+        form = console.app.screen
+        assert isinstance(form, ReleaseForm)
+        assert "version is required." in console.text()
+        lora = tmp_path / "new.safetensors"
+        lora.touch()
+        values = {"version": "no/name", "ckpt": tmp_path, "lora": lora, "cap": "22GiB",
+                  "note": "softer lips", "flags": "--sample_steps x"}  # fmt: skip
+        for name, value in values.items():
+            form.query_one(f"#{name}", Input).value = str(value)
+        for wrong, right in (("sample_steps", ""), ("no/name", "1.2")):
+            await console.press("enter")
+            assert wrong in " ".join(console.text().split())
+            assert console.app.screen is form
+            field = form.flags if wrong == "sample_steps" else form.version
+            field.value = right
+        digest = page.releases.shown()[-1].release
+        console.client.reply = Reply(True, "release 1.2 is known", data={"digest": digest})
+        await console.press("enter")
+        await read(console, page)
+        ((do, version, options),) = orders(console)
+        assert (do, version, options["note"]) == ("add", "1.2", "softer lips")
+        model, parameters = options["model"], options["parameters"]
+        assert isinstance(model, dict)
+        assert (model["ckpt_dir"], model["lora_path_dmd"]) == (str(tmp_path), str(lora))
+        assert model["load_lora"] is True
+        assert options["memory_cap"] == 22 * 2**30
+        assert isinstance(parameters, dict)
+        assert "sample_steps" not in parameters  # only what was said
+        assert page.releases.item is page.releases.shown()[-1]  # the new one
+
+
+async def test_who_may_only_look_adds_no_version(opened: Opener) -> None:
+    async with opened(Stage(gpus=1, jobs=1), seconds=2) as console:
+        console.client.read_only = True  # type: ignore[attr-defined]
+        page = await at_releases(console, "a")
+        page.action_add()  # the method refuses as well
+        assert console.app.screen is page
+        assert "Read-only" in console.text()
+        assert orders(console) == []
 
 
 async def test_history_and_work_left_over_come_from_the_store(opened: Opener) -> None:
