@@ -11,12 +11,13 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final, TypeVar
 
 from engine.client import Listener
 from engine.messages import (
+    END_STATES,
     AlertChanged,
     Audited,
     BatchChanged,
@@ -45,9 +46,9 @@ SLOW_SECONDS: Final = 0.1
 MAX_FAILURES: Final = 3
 MAILBOX_EVENTS: Final = 4096
 KEPT_LOGS: Final = 2000
-KEPT_JOBS: Final = 200  # rows in the first picture
+KEPT_JOBS: Final = 200  # ended jobs in the first picture, beside all that run and wait
 KEPT_STATES: Final = 100  # of alerts, findings, batches, releases: the latest of each
-KEPT_DETAILS: Final = 16  # jobs whose plan, ranks and ledgers are kept
+KEPT_DETAILS: Final = 16  # ended jobs whose plan, ranks and ledgers are kept
 KEPT_AUDITS: Final = 200
 
 _E = TypeVar("_E", bound=Event)
@@ -209,8 +210,9 @@ class Bus:
                 self._drained = event.devices
             case JobChanged():
                 self._jobs[event.job.id] = event.job
-                while len(self._jobs) > KEPT_JOBS:
-                    del self._jobs[min(self._jobs)]
+                if len(self._jobs) > KEPT_JOBS:
+                    for job in self._ended(self._jobs)[:-KEPT_JOBS]:
+                        del self._jobs[job]
             case PlanMade():
                 self._plans[event.job] = event
                 self._trim()
@@ -252,8 +254,14 @@ class Bus:
         whole = dataclasses.replace(event, items=tuple(items.values()))
         _keep(self._batches, event.batch, whole)
 
+    def _ended(self, jobs: Iterable[int]) -> list[int]:
+        """Those of them that run and wait no more, the oldest first."""
+        known = self._jobs
+        return sorted(job for job in jobs if job not in known or known[job].state in END_STATES)
+
     def _trim(self) -> None:
-        for job in sorted(self._plans)[:-KEPT_DETAILS]:
+        """A running job keeps its plan and ranks however many were planned behind it."""
+        for job in self._ended(self._plans)[:-KEPT_DETAILS]:
             del self._plans[job]
             for table in (self._ranks, self._ledgers):
                 for key in [k for k in table if k[0] == job]:

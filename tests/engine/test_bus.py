@@ -107,6 +107,20 @@ def test_the_first_picture_holds_the_latest_of_everything_and_stays_bounded() ->
     assert {r.job for r in picture.ledgers} <= set(picture.plans) | {299}
 
 
+def test_a_running_job_keeps_its_plan_and_ranks_however_many_wait_behind_it() -> None:
+    bus = Bus()
+    waiting = range(2, 2 + module.KEPT_JOBS)
+    for number in (1, *waiting):
+        bus.publish(JobChanged(job=_row(number, "running" if number == 1 else "queued")))
+        bus.publish(PlanMade(job=number, plan={"mode": "single"}))
+    bus.publish(RankChanged(job=1, rank=0, pid=1, device="cpu", device_uuid=None, phase="running"))
+    bus.publish(PlanMade(job=500, plan={"mode": "single"}))
+    picture = bus.snapshot()
+    assert [row.id for row in picture.jobs] == [1, *waiting]
+    assert set(picture.plans) == {1, *waiting, 500}
+    assert [rank.job for rank in picture.ranks] == [1]
+
+
 def test_the_engine_s_own_lines_name_where_they_come_from() -> None:
     bus = Bus()
     bus.log("WARNING", "something", job=3)
