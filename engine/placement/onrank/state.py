@@ -128,6 +128,10 @@ class Outlet:
             memory.pin(self.device)
             self.remark = self.remark or memory.unpinned_because
 
+    def memory(self, file: StateFile) -> Tensor:
+        """A file's bytes ``[n]`` as they lie in memory; pinned where they were prepared."""
+        return self._mapped(file).bytes
+
     def settle(self) -> None:
         """Until everything is written."""
         for waiting in self._open.values():
@@ -248,6 +252,11 @@ class Keeper:
         if file is not None:
             self.outlet.put(file, block % file.slots, block, {"latent": latent})
 
+    def memory(self, path: Path) -> Tensor | None:
+        """The bytes of the file of keys and values at ``path``, if it is this rank's."""
+        own = (file for file in self._files.values() if file.path == path)
+        return next((self.outlet.memory(file) for file in own), None)
+
     def holds_latent(self, step: int, block: int) -> bool:
         """Whether the file has it: other ranks may be reading it there, so it stays untouched."""
         file = self._latents.get(step)
@@ -280,7 +289,7 @@ def take_up(
         StateFileError: the folder does not hold what it did when the cut was found.
     """
     for step, ring in generation.rings.items():
-        _take_rows(folder, step, ring, needed(cut.blocks[step]))
+        _take_rows(folder, step, ring, needed(cut.blocks[step]), keeper)
     generation.go_on(cut.blocks, first)
     for block, step in generation.under_way().items():
         path = folder / latents_name(step)
@@ -308,26 +317,38 @@ def names(plan: Plan, boundaries: int) -> frozenset[str]:
     return frozenset(found | {latents_name(step + 1) for step in range(plan.sample_steps)})
 
 
-def _take_rows(folder: Path, step: int, ring: RollingCache, blocks: range) -> None:
+def _take_rows(
+    folder: Path, step: int, ring: RollingCache, blocks: range, keeper: Keeper | None
+) -> None:
     due = {(layer, block) for layer in ring.layers for block in blocks}
     for path in sorted(folder.glob(f"kv.step{step}.*")):
         with StateFile.open(path) as file:
             whole = {block for block in blocks if file.holds(block)}
+            memory = None if keeper is None else keeper.memory(path)
             for layer in layers_in(file):
                 for block in sorted(whole):
                     if (layer, block) in due:
-                        _read_rows(file, ring, layer, block)
+                        _read_rows(file, memory, ring, layer, block)
                         due.discard((layer, block))
     if due:
         layer, block = min(due)
         raise StateFileError(f"{folder} does not hold block {block} of layer {layer} any more")
 
 
-def _read_rows(file: StateFile, ring: RollingCache, layer: int, block: int) -> None:
+def _read_rows(
+    file: StateFile, memory: Tensor | None, ring: RollingCache, layer: int, block: int
+) -> None:
     for name, part in _layer_block(ring, layer, block):
-        rows = torch.empty(part.shape, dtype=part.dtype)
-        file.read(name, block % file.slots, raw(rows))
-        part.copy_(rows)
+        slot = block % file.slots
+        if memory is None:
+            rows = torch.empty(part.shape, dtype=part.dtype)
+            file.read(name, slot, raw(rows))
+            part.copy_(rows)
+        else:
+            # Ten times as fast as reading, and ordered before the copies that overwrite the slot.
+            offset, size = file.place(name, slot)
+            into = part.view(-1).view(torch.uint8)
+            into.copy_(memory[offset : offset + size], non_blocking=True)
 
 
 def _block(ring: RollingCache, block: int) -> dict[str, Tensor]:
