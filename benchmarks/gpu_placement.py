@@ -60,19 +60,24 @@ RUNS: dict[str, tuple[tuple[str, ...], int]] = {
         ("--mode", "fsdp", "--prefetch", "1", "--num_gpus_dit", "2", "--gpus", "0,1", *HOST),
         4,
     ),
+    "fsdp, two GPUs, mirrored": (
+        ("--mode", "fsdp", "--prefetch", "1", "--num_gpus_dit", "2", "--gpus", "0,1")
+        + (*HOST[:2], "--mirror", "on"),
+        6,
+    ),
     "tpp ring, capped": (("--mode", "tpp", "--variant", "ring", *CAP, *FOUR), 4),
     "tpp streamed, capped": (("--mode", "tpp", "--variant", "streamed", *CAP, *FOUR), 4),
     "fsdp fp8, capped": (("--mode", "fsdp", "--fp8", *CAP, *FOUR), 4),
 }
 _BALANCED: Final = ("--mode", "tpp", "--variant", "balanced", *FOUR)
-_TWO: Final = ("--mode", "tpp", "--num_gpus_dit", "2", "--gpus", "2,3", *HOST)
+_TWO: Final = ("--mode", "tpp", "--num_gpus_dit", "2", "--gpus", "0,1", *HOST)
 _BACK: Final = {"mode": "tpp", "variant": "balanced", "num_gpus_dit": 4, "gpus": "0,1,2,3"}
 #: name → (flags of the start, the switches on the way as request fields, clips).
 SWITCHED: dict[str, tuple[tuple[str, ...], tuple[dict[str, Any], ...], int]] = {
     "switch": (_BALANCED, ({"mode": "single", "gpus": "0"}, _BACK), 8),
     "switch, two GPUs": (
         _TWO,
-        ({"mode": "single", "gpus": "2"}, {"mode": "tpp", "num_gpus_dit": 2, "gpus": "2,3"}),
+        ({"mode": "single", "gpus": "0"}, {"mode": "tpp", "num_gpus_dit": 2, "gpus": "0,1"}),
         6,
     ),
     "switch, offload": (_BALANCED, ({"mode": "offload", "gpus": "0"}, _BACK), 8),
@@ -87,6 +92,7 @@ GROUPS = (
     ("tpp streamed, capped",),
     ("offload, all streamed", "offload, host KV, capped"),
     ("fsdp, two GPUs",),
+    ("fsdp, two GPUs, mirrored",),
     ("fsdp, reference wrapping",),
     ("tpp",),
     ("fsdp, prefetch 0",),
