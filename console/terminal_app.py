@@ -96,6 +96,11 @@ class TerminalApp(App[Leave]):
         if typed:
             self._typed.follow()
 
+    @property
+    def fault(self) -> Exception | None:
+        """What the app failed of, if it did."""
+        return self._exception
+
     # -- the terminal ------------------------------------------------------------------------
 
     @property

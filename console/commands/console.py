@@ -82,7 +82,7 @@ def open_console(
     finally:  # whatever happens to the screen, the engine goes on
         if attached:
             _let_go(attached[0], wait=app.leaving is not None and app.leaving.reason == "cancelled")
-    return _say(leave, crashed=bool(app.return_code))
+    return _say(leave, app.fault if app.return_code else None)
 
 
 def _find(*, attach_only: bool, read_only: bool) -> SocketClient:
@@ -123,9 +123,10 @@ def _let_go(client: SocketClient, *, wait: bool) -> None:
     client.close()
 
 
-def _say(leave: Leave, *, crashed: bool) -> int:
-    if crashed and leave.reason != "failed":
+def _say(leave: Leave, fault: Exception | None) -> int:
+    if fault is not None and leave.reason != "failed":
         tell(f"avatop: the console failed; the engine works on, {_AGAIN}")
+        tell(f"avatop: {type(fault).__name__}: {fault}; {_keep(fault)}")
         return exits.FAILED
     if leave.message and leave.reason != "terminal_gone":
         tell(f"avatop: {leave.message}")
@@ -133,3 +134,20 @@ def _say(leave: Leave, *, crashed: bool) -> int:
         tell(f"avatop: the engine works on; {_AGAIN}")
     codes: dict[str, int] = {"failed": exits.FAILED, "terminated": exits.INTERRUPTED}
     return codes.get(leave.reason, exits.DONE)
+
+
+def _keep(fault: Exception) -> str:
+    """Write a fault's traceback where it can be looked at; where, or why it cannot."""
+    import time
+    import traceback
+
+    from engine.jobs.paths import Places
+
+    path = Places.of().faults
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(time.strftime("%Y-%m-%d %H:%M:%S\n"))
+            file.writelines(traceback.format_exception(fault))
+    except OSError as error:
+        return f"its traceback could not be kept: {error}"
+    return f"its traceback is in {path}"

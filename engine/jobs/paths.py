@@ -59,6 +59,11 @@ class Places:
         return self.state / "engine.log"
 
     @property
+    def faults(self) -> Path:
+        """Tracebacks of consoles that failed."""
+        return self.state / "console-faults.log"
+
+    @property
     def recordings(self) -> Path:
         """The flight recorder's segments."""
         return self.state / "recordings"

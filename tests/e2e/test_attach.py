@@ -168,9 +168,11 @@ def test_a_fault_in_the_console_ends_the_console_alone(tmp_path: Path) -> None:
             until(lambda: _read_along(child) and client.status().result(PATIENCE)["consoles"])
             child.send("?")
             child.expect("the console failed; the engine works on")
+            child.expect("ZeroDivisionError: .* its traceback is in ")
             child.expect(pexpect.EOF)
             child.wait()
             assert child.exitstatus == 1
+            assert "in <lambda>" in places.faults.read_text()
             assert client.snapshot().result(PATIENCE).logs
             host = psutil.Process(client.engine_pid)
             assert not gone([host])
