@@ -21,12 +21,15 @@ from console.widgets import plot
 from console.widgets.jobfigures import held_of
 from console.widgets.lines import Lines
 from console.widgets.paint import Paint, Row
+from engine.geometry import BLOCK_FRAMES
 from engine.messages import LIVE_STATES, OWNERS, JobRow, Switch, SwitchQueue
 
 if TYPE_CHECKING:
     from console.app import AvatopApp
 
 _BAR: Final = 16
+_SPEED: Final = 11
+_BLOCK: Final = 9
 _WIDE: Final = 116  # cells of the table where there is more room
 _SMALL: Final = 0.2  # of a device's memory; below it the fullest mode is the yardstick
 
@@ -73,38 +76,42 @@ class ModesBody(Lines):
             said = self.problem or t("Reading the devices and the checkpoint")
             role = "state.act" if self.problem else "soft"
             lines += self._said(said, role, width)
-            return [*lines, paint.blank(width), self._keys(width)]
+            return [*lines, paint.blank(width), *self._keys(width)]
         lines.append(self._heads(width))
         lines += [self._line(n, way, width) for n, way in enumerate(self.ways)]
         lines.append(paint.blank(width))
-        about = self._about(width)
-        room = max(height - len(lines) - 3, 0)
+        about, keys = self._about(width), self._keys(width)
+        room = max(height - len(lines) - len(keys) - 2, 0)
         lines += about[:room]
-        lines += [paint.blank(width)] * max(height - len(lines) - 2, 0)
-        return [*lines, self._keys(width)]
+        lines += [paint.blank(width)] * max(height - len(lines) - len(keys) - 1, 0)
+        return [*lines, *keys]
 
-    def _columns(self, width: int) -> tuple[int, bool, bool]:
-        """Cells for the name, and whether there is room for bars and the host's column."""
+    def _columns(self, width: int) -> tuple[int, bool, bool, bool]:
+        """Cells for the name; whether there is room for bars, the host's column, and blocks'."""
         titles = [fmt.cells(spoken(way.title)) for way in self.ways or ()]
-        bars, host = width >= 92, width >= 104
-        fixed = 3 + 17 + 9 + 17 + (_BAR + 1 if bars else 0) + (11 if host else 0)
-        return min(max(titles, default=8) + 2, max(width - fixed, 14)), bars, host
+        bars, host, block = width >= 92, width >= 104, width >= 112
+        fixed = 3 + 17 + _SPEED + 17 + (_BAR + 1 if bars else 0) + (11 if host else 0)
+        fixed += _BLOCK if block else 0
+        return min(max(titles, default=8) + 2, max(width - fixed, 14)), bars, host, block
 
     def _heads(self, width: int) -> Strip:
-        name, bars, host = self._columns(width)
+        name, bars, host, block = self._columns(width)
         row = self.paint.row(width).put("   ").put(fmt.fit(t("mode"), name), "faint")
         row.put(fmt.fit(t("fullest device"), 17), "faint")
         if bars:
             row.put(" " * (_BAR + 1))
         if host:
             row.put(fmt.fit(t("host"), 11), "faint")
-        row.put(fmt.fit(t("a block"), 9), "faint").put(t("verdict"), "faint")
+        row.put(fmt.fit(t("speed"), _SPEED), "faint")
+        if block:
+            row.put(fmt.fit(t("a block"), _BLOCK), "faint")
+        row.put(t("verdict"), "faint")
         return row.strip()
 
     def _line(self, number: int, way: Way, width: int) -> Strip:
         here = number == self.at
         paint, fullest = self.paint, way.fullest
-        name, bars, host = self._columns(width)
+        name, bars, host, block = self._columns(width)
         row = paint.row(width, cursor=here).put(" ▌ " if here else "   ", "accent")
         role = "text" if way.usable else "soft"
         row.put(
@@ -128,7 +135,15 @@ class ModesBody(Lines):
             pinned = way.plan.host.pinned_bytes if way.plan.host else 0
             row.put(fmt.fit(f"{fmt.gib(pinned)} GiB" if pinned else "", 11), "soft")
         seconds = way.plan.seconds_per_block
-        row.put(fmt.fit(fmt.duration(seconds), 9), "na" if seconds is None else "text")
+        end = row.x + _SPEED
+        if seconds is None or seconds <= 0:
+            row.put(fmt.NA.rjust(5), "na")
+        else:
+            row.number(BLOCK_FRAMES / seconds, "fps", width=5)
+        row.to(end)
+        if block:
+            told = fmt.duration(seconds) if seconds else ""
+            row.put(fmt.fit(told, _BLOCK), "soft")
         self._verdict(row, way)
         return row.strip()
 
@@ -161,18 +176,23 @@ class ModesBody(Lines):
         parts = fmt.wrap(fmt.inert(text), width - 6)
         return [self.paint.row(width).put("   ").outside(part, role).strip() for part in parts]
 
-    def _keys(self, width: int) -> Strip:
-        row = self.paint.row(width).put("   ")
+    def _keys(self, width: int) -> list[Strip]:
+        """What keys do, in as many rows as that takes."""
+        told: list[tuple[str, str]] = []
         if self.ways and self.targets:
-            what = self.targets[self.target].words
-            row.put("↵", "key").put(" " + what + "   ", "soft")
+            told.append(("↵", self.targets[self.target].words))
             if len(self.targets) > 1:
                 other = self.targets[(self.target + 1) % len(self.targets)].words
-                row.put("Tab", "key").put(" " + other + "   ", "soft")
-        row.put("Esc", "key").put(" " + t("leave"), "soft")
+                told.append(("Tab", other))
+        told.append(("Esc", t("leave")))
         if self.ways and not self.targets:
-            row.put("   " + _over(), "soft")
-        return row.strip()
+            told.append(("", _over()))
+        rows = [self.paint.row(width)]
+        for key, what in told:
+            if rows[-1].x and rows[-1].x + fmt.cells(f"   {key} {what}") > width:
+                rows.append(self.paint.row(width))
+            rows[-1].put("   ").put(key, "key").put(f" {what}" if key else what, "soft")
+        return [row.strip() for row in rows]
 
 
 class ModesScreen(ModalScreen["tuple[Target, Way] | None"]):

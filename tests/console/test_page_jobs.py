@@ -360,6 +360,36 @@ async def test_every_mode_beside_the_others_and_one_is_taken(
         assert isinstance(console.client.sent[-1], SwitchQueue)
 
 
+@pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 50)], ids=lambda s: f"{s[0]}x{s[1]}")
+async def test_each_mode_s_memory_and_speed_stand_side_by_side(
+    paged: Paged, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
+) -> None:
+    def look(_request: Any, plan: Any, _held: Any) -> list[Way]:
+        """As on a host that has measured pipelines, and nothing else."""
+        pace = {"tpp": 0.26, "fsdp": 0.34}
+        return [
+            dataclasses.replace(way, plan=dataclasses.replace(
+                way.plan, seconds_per_block=pace.get(way.plan.mode)))
+            for way in mode_ways(question(80), plan)
+        ]  # fmt: skip
+
+    monkeypatch.setattr("console.replanning.modes_of", look)
+    async with paged(size) as (console, page):
+        page.table.choose(17)
+        await console.press("m")
+        body = await compared(console)
+        text = console.text() + "\n"
+        for way in body.ways or ():
+            (row,) = (line for line in text.splitlines()
+                      if f" {way.title}  " in line and "/ 80.0 GiB" in line)  # fmt: skip
+            speed = {"tpp": "46.2 fps", "fsdp": "35.3 fps"}.get(way.plan.mode, "n/a")
+            assert row.partition("80.0 GiB")[2].count(speed) == 1
+    path = SNAPSHOTS / f"modes-{size[0]}x{size[1]}.txt"
+    if updating():
+        path.write_text(text, encoding="utf-8")
+    assert text == path.read_text(encoding="utf-8")
+
+
 async def test_without_a_job_the_page_says_what_to_do(opened: Opener) -> None:
     async with opened(Stage(gpus=1, jobs=0, cpu_ranks=0), size=(80, 24), seconds=0) as console:
         console.app.model.book.jobs.clear()
