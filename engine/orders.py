@@ -28,14 +28,14 @@ from engine.parameters.problems import ParamError
 from engine.parameters.request import Request
 from engine.preflight import PreflightError, Prepared, Work
 from engine.ranks.protocol import DRILL_CAP
-from engine.retry.changes import changes_to, placed_freely
+from engine.retry.changes import changes_to, placed_freely, switched
 from engine.retry.replan import next_plan
 from engine.sentence import joined, sentence
 from engine.telemetry.devices import DeviceSelectionError
 
 if TYPE_CHECKING:
+    from engine.host import Host
     from engine.queue import JobQueue
-    from engine.runner import Host
 
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 #: The engine's own: a job's ranks get them from it.
@@ -143,7 +143,7 @@ class Orders:
         if entry is None:
             return self._queue.not_here(job)
         try:
-            request = entry.prepared.request.replace(**changes)
+            request = switched(entry.prepared.request, changes)
             prepared = await self._queue.prepare(request)
         except (ParamError, PreflightError) as error:
             self._host.bus.log("WARNING", f"not switched: {error}", job)

@@ -131,11 +131,14 @@ class Prepared:
         return frames - whole if clip == 0 else frames
 
 
-def prepare(request: Request, machine: Machine, folders: Sequence[Path] = ()) -> Prepared:
+def prepare(
+    request: Request, machine: Machine, folders: Sequence[Path] = (), *, launch: bool = True
+) -> Prepared:
     """Check a request against its files and this host.
 
     Args:
         folders: where the job will write (they need not exist yet).
+        launch: ranks are to start, so the plan has to fit; else clips are only joined.
 
     Raises:
         PreflightError: with everything the user needs to know in one message.
@@ -152,7 +155,7 @@ def prepare(request: Request, machine: Machine, folders: Sequence[Path] = ()) ->
         plan = _plan(request, layout, seen, machine)
     except (CheckpointError, ParamError, DeviceSelectionError) as error:
         raise PreflightError(str(error)) from error
-    if not plan.fits:
+    if launch and not plan.fits:
         question = ask(
             request, layout.config, _devices(request, machine),
             **_known(request, layout, seen, machine),

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from engine.host import Host
 from engine.jobs.store import StoreError
 from engine.jobs.words import ended_as
 from engine.messages import END_STATES, Audited, JobChanged, JobRow, PlanChanged, PlanMade, Reply
@@ -15,7 +16,6 @@ from engine.parameters.problems import ParamError
 from engine.parameters.request import Request
 from engine.preflight import PreflightError, Work
 from engine.retry.desk import Again
-from engine.runner import Host
 from engine.sentence import sentence
 from engine.waiting import Waiting
 from engine.work import Run, prepare_work, run_of
@@ -377,6 +377,9 @@ class JobQueue:
                 job,
                 row.state,
             )
+        if row.state == "paused":
+            text = sentence("job {job} is paused: resume it first", job=job)
+            return Reply(False, text, job, "refused")
         return Reply(
             False,
             sentence("job {job} is {state} in another engine", job=job, state=row.state),

@@ -10,36 +10,34 @@ import asyncio
 import time
 import traceback
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
-from engine.bus import Bus
 from engine.closing import Closing, Ended
 from engine.committer import Committer
 from engine.guard.lease import LeaseHeld
-from engine.guard.limits import Limits
 from engine.hearing import Hearing
+from engine.host import Host
 from engine.jobs.kept import Kept, StateError
 from engine.jobs.manifest import ManifestError, Seam
-from engine.jobs.paths import Places
-from engine.jobs.store import JobStore, StoreError
-from engine.jobs.words import mode_of, not_switched, with_clips
+from engine.jobs.store import StoreError
+from engine.jobs.words import mode_of, not_switched, not_turned, with_clips
 from engine.learning import Learning
 from engine.media.findings import MediaError
 from engine.messages import JobRow, PlanMade
 from engine.nightwatch.jobguard import JobGuard
 from engine.onward import MirrorHold, Onward, Turn
 from engine.placement.history import History
-from engine.preflight import Machine, PreflightError, Prepared, prepare
+from engine.preflight import PreflightError, Prepared, prepare
 from engine.ranks.group import RankGroup
 from engine.ranks.outcome import GroupResult, RankLog
 from engine.ranks.protocol import Order, Report, StateSpec
-from engine.ranks.server import RankServer, RankServerError
+from engine.ranks.server import RankServerError
 from engine.report_events import Progress
-from engine.retry.desk import Again, Desk
+from engine.retry.desk import Again
 from engine.rowkeeper import RowKeeper
 from engine.sentence import internal, sentence
 from engine.specs import rank_specs
-from engine.warm import Place, WarmGroups
+from engine.warm import Place
 
 #: Seconds a cancelled group has to end by itself.
 CANCEL_GRACE: Final = 1.0
@@ -50,22 +48,6 @@ _KNOWN: Final = (OSError, StoreError, ManifestError, MediaError, RankServerError
 # A peer that vanished or a network that failed: the same job may well succeed next time.
 # On a disk that has room again it goes on.
 _PASSING: Final = frozenset({"comm", "disk"})
-
-
-class Host(Protocol):
-    """What a run needs of its engine."""
-
-    places: Places
-    bus: Bus
-    store: JobStore
-    server: RankServer
-    version: str
-    limits: Limits
-    desk: Desk
-    warm: WarmGroups
-
-    async def machine(self) -> Machine:
-        """The host at this moment."""
 
 
 class JobRun:
@@ -123,10 +105,15 @@ class JobRun:
         self.turn(Turn("stop", reason))
 
     @property
+    def ending(self) -> bool:
+        """Its video is being joined, or it was told to end now."""
+        return self._joining or self._asked_to_end
+
+    @property
     def can_turn(self) -> bool:
         """Whether a clip boundary is to come that nothing is planned for."""
         trying = self._before is not None and not self._onward.moving
-        return not (self._joining or self._asked_to_end or self._turn or trying)
+        return not (self.ending or self._turn or trying)
 
     @property
     def prepared(self) -> Prepared:
@@ -153,7 +140,7 @@ class JobRun:
 
     def finish_now(self) -> None:
         """End the ranks and join what is committed."""
-        self._finishing = self._asked_to_end = True
+        self._finishing, self._asked_to_end, self._turn = True, True, None
         self._stop_group("finished before its time")
 
     def set_spike_threshold(self, count: int | None) -> None:
@@ -349,22 +336,25 @@ class JobRun:
         if group.ok and self._all_made:
             return
         clips = self.row.clip
-        if group.ok and self._turn is not None and self._turn.kind == "pause":
-            raise Ended("paused", with_clips(self._turn.reason, clips), "INFO")
         if group.ok:
             early = sentence("the ranks ended before the last clip")
-            why = self._turn.reason if self._turn else early
-            raise Ended("interrupted", with_clips(why, clips), "WARNING")
+            why = with_clips(self._turn.reason if self._turn else early, clips)
+            state, level = ("paused", "INFO") if self._pausing else ("interrupted", "WARNING")
+            raise Ended(state, why, level)
         kind = group.failed.data.get("kind") if group.failed is not None else None
-        if kind is None or kind in _PASSING:
+        if kind is None or kind in _PASSING or (kind == "oom" and self._pausing):
             raise Ended("interrupted", with_clips(group.reason, clips))
         raise Ended("failed", group.reason)
 
     async def _finish(self) -> None:
         self._joining = True
+        self._tell_undone(sentence("its last clip was made before"))
         await self._closing.done(self._prepared, early=self._finishing)
 
     async def _end(self, end: Ended) -> None:
+        if self._broken_group is not None and self._pausing and end.state == "interrupted":
+            # It was to stop and has: it is not started again.
+            self._broken_group, end = None, Ended("paused", end.reason, end.level)
         await self._closing.settle(end)
         if self._broken_group is not None and self._guard is not None:
             failures = tuple(self._progress.failures)
@@ -372,7 +362,19 @@ class JobRun:
             peaks = {n: tally.peak_bytes for n, tally in enumerate(self._progress.ranks)}
             measured = {rank: peak for rank, peak in peaks.items() if peak}
             self.again = await self._host.desk.decide(self.row, self._prepared, fault, measured)
+            if self.again is not None:
+                self._tell_undone(sentence("its ranks ended before"))
         await self._closing.end(self._prepared, end, self.again)
+
+    @property
+    def _pausing(self) -> bool:
+        return self._turn is not None and self._turn.kind == "pause"
+
+    def _tell_undone(self, why: str) -> None:
+        """What was promised for the next clip boundary does not come about."""
+        if self._turn is not None and self._turn.kind != "stop":
+            text = not_turned(self._turn.kind, self._turn.reason, why)
+            self._bus.log("WARNING", text, self.row.id)
 
     def _obey(self) -> None:
         if self._stop is not None:

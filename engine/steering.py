@@ -14,19 +14,20 @@ from typing import TYPE_CHECKING, Any, Final
 from engine.jobs.kept import Kept, StateError, essence
 from engine.jobs.store import StoreError
 from engine.jobs.words import mode_of
-from engine.messages import DeviceReading, JobChanged, JobRow, Reply
+from engine.messages import DeviceReading, JobChanged, JobRow, PlanMade, Reply
 from engine.onward import Turn
 from engine.orders import Orders
 from engine.parameters.problems import ParamError
 from engine.parameters.request import Request
-from engine.placement.plan import Plan
+from engine.placement.plan import Plan, plan_from_dict
 from engine.preflight import Machine, PreflightError, Prepared, prepare
+from engine.retry.changes import switched
 from engine.runner import JobRun
 from engine.sentence import sentence
 
 if TYPE_CHECKING:
+    from engine.host import Host
     from engine.queue import JobQueue
-    from engine.runner import Host
 
 HOW: Final = ("auto", "mirror", "replay", "seam")
 _AT_REST: Final = frozenset({"paused", "interrupted"})
@@ -101,8 +102,10 @@ class Steering:
             )
         if run is None:
             return await self._join(row)
-        if not isinstance(run, JobRun) or not run.can_turn:
-            return _refused(job, row, sentence("it is about to end, or another program's"))
+        if not isinstance(run, JobRun):
+            return _refused(job, row, sentence("another program does its work"))
+        if run.ending:
+            return _refused(job, row, sentence("it is about to end"))
         run.finish_now()
         told = sentence("{clip} of {clips} clips are joined", clip=row.clip, clips=row.clips)
         return Reply(
@@ -114,11 +117,15 @@ class Steering:
         try:
             with self._queue.held():
                 request = Request.from_dict(row.request)
-                prepared = await self._queue.prepare(request)
-                if not isinstance(prepared, Prepared):
+                if request.external:
                     return _refused(row.id, row, sentence("another program does its work"))
                 output = self._host.places.output_of(row.id, str(request.audio), request.output)
                 row = dataclasses.replace(row, output=str(output))
+                # No rank starts: whether its plan fits now, or its device is drained, is all one.
+                machine = dataclasses.replace(await self._host.machine(), drained=frozenset())
+                prepared = await asyncio.to_thread(
+                    prepare, request, machine, (output.parent,), launch=False
+                )
                 run = JobRun(self._host, row, prepared)
                 await run.join_only()
         except (ParamError, PreflightError) as error:
@@ -153,7 +160,7 @@ class Steering:
             return await self._orders.switch_waiting(job, changes)
         run = self._queue.run_of(job)
         if run is None:
-            return self._queue.not_here(job)
+            return await self._switch_resting(job, changes)
         if not isinstance(run, JobRun):
             return _refused(job, run.row, sentence("another program does its work"))
         if not run.can_turn:
@@ -171,7 +178,9 @@ class Steering:
                 run.row,
                 sentence("it runs by that very plan ({mode})", mode=mode_of(prepared.plan)),
             )
-        problem = _alters(run.prepared, prepared) or self._queue.widen(job, prepared.leases)
+        old = run.prepared
+        problem = _alters(old.request, old.plan, prepared)
+        problem = problem or self._queue.widen(job, prepared.leases)
         if problem is not None:
             return _refused(job, run.row, problem)
         if not _still(run):  # something else may have been asked meanwhile
@@ -183,14 +192,35 @@ class Steering:
         )
         return Reply(True, text, job, run.row.state, {"plan": prepared.plan.to_dict()})
 
+    async def _switch_resting(self, job: int, changes: Mapping[str, Any]) -> Reply:
+        """Another plan for a paused or interrupted job, by which it goes on when resumed."""
+        try:
+            row = self._host.store.get(job)
+            if row.state not in _AT_REST:
+                return self._queue.not_here(job)
+            old = Request.from_dict(row.request)
+            prepared = await self._queue.prepare(switched(old, changes))
+            if not isinstance(prepared, Prepared):
+                return _refused(job, row, sentence("another program does its work"))
+            made = self._host.store.plan(job)
+            before = prepared.plan if made is None else plan_from_dict(made)
+            if row.clip and (problem := _alters(old, before, prepared)):
+                return _refused(job, row, problem)
+            row = self._host.store.update(
+                job, request=prepared.request.to_dict(), **prepared.fields()
+            )
+        except (StoreError, ParamError, PreflightError) as error:
+            return Reply(False, str(error), job, "refused")
+        self._host.bus.publish(JobChanged(job=row))
+        self._host.bus.publish(PlanMade(job=job, plan=prepared.plan.to_dict()))
+        mode = mode_of(prepared.plan)
+        text = sentence("job {job} goes on in mode {mode} when it is resumed", job=job, mode=mode)
+        self._host.bus.log("INFO", text, job)
+        return Reply(True, text, job, row.state, {"plan": prepared.plan.to_dict()})
+
     async def _prepared(self, run: JobRun, changes: Mapping[str, Any]) -> Prepared:
         """The job under its new plan, on this host without the job itself."""
-        old = run.prepared.request
-        if "mode" in changes:  # what shaped the old mode does not shape the new one
-            fresh = {name: getattr(Request(), name) for name in _SHAPING}
-            request = old.replace(**{**fresh, **changes})
-        else:
-            request = old.replace(**changes)
+        request = switched(run.prepared.request, changes)
         machine = without(await self._host.machine(), run)
         return await asyncio.to_thread(prepare, request, machine, ())
 
@@ -219,13 +249,6 @@ class Steering:
 
     def _kept(self, job: int) -> Kept:
         return Kept(self._host.places.state, self._host.places.job(job), job)
-
-
-#: Fields that say how a mode lies on devices.
-_SHAPING: Final = (
-    "num_gpus_dit", "enable_vae_parallel", "offload_model", "single_gpu", "dit_fsdp", "variant",
-    "kv_home", "resident_layers", "fsdp_wrap", "prefetch",
-)  # fmt: skip
 
 
 def without(machine: Machine, run: JobRun) -> Machine:
@@ -258,9 +281,9 @@ def change_of(old: Plan, new: Plan, changes: Mapping[str, Any]) -> str:
     return sentence("mode {mode} in place of {mode2}", mode=after, mode2=before)
 
 
-def _alters(old: Prepared, new: Prepared) -> str | None:
+def _alters(request: Request, plan: Plan, new: Prepared) -> str | None:
     """Why the video would not be the same under another plan."""
-    before, after = essence(old.request.to_dict()), essence(new.request.to_dict())
+    before, after = essence(request.to_dict()), essence(new.request.to_dict())
     changed = [name for name in after if after[name] != before.get(name)]
     if changed:
         return sentence(
@@ -268,12 +291,12 @@ def _alters(old: Prepared, new: Prepared) -> str | None:
             changed=", ".join(changed),
         )
     for name in ("dtype", "kv_dtype"):
-        if getattr(old.plan, name) != getattr(new.plan, name):
+        if getattr(plan, name) != getattr(new.plan, name):
             return sentence(
                 "another {name} would alter the output: that is never done within a video",
                 name=name,
             )
-    kinds = {d.name or d.device.partition(":")[0] for d in (*old.plan.devices, *new.plan.devices)}
+    kinds = {d.name or d.device.partition(":")[0] for d in (*plan.devices, *new.plan.devices)}
     if len(kinds) > 1:
         return sentence("another kind of device would alter the output")
     return None

@@ -9,11 +9,12 @@ from typing import Protocol
 from engine.external.prepare import PreparedCommand, prepare_command
 from engine.external.run import CommandRun
 from engine.guard.lease import LeaseHeld
+from engine.host import Host
 from engine.messages import JobRow
 from engine.parameters.request import Request
 from engine.preflight import Machine, Prepared, Work, prepare
 from engine.retry.desk import Again
-from engine.runner import Host, JobRun
+from engine.runner import JobRun
 
 
 class Run(Protocol):

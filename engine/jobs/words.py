@@ -55,6 +55,13 @@ def not_switched(failed: Planned, why: str, back: Planned) -> str:
     )
 
 
+def not_turned(kind: str, what: str, why: str) -> str:
+    """A pause or a switch that was asked for, and that no clip boundary came for."""
+    if kind == "pause":
+        return sentence("not paused as asked: {why}", why=why)
+    return sentence("not switched as asked ({what}): {why}", what=what, why=why)
+
+
 def not_kept(path: Path, error: OSError) -> str:
     """The folder of the store cannot be used."""
     return sentence(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
-from engine.parameters.request import Request
+from engine.parameters.request import DEFAULTS, Request
 from engine.placement.alternatives import Alternative
 from engine.placement.plan import Plan
 
@@ -17,6 +18,21 @@ _FREED: dict[str, Any] = {
     "single_gpu": False,
     "dit_fsdp": False,
 }
+
+
+#: Fields that say how a mode lies on devices.
+_SHAPING: Final = (
+    "num_gpus_dit", "enable_vae_parallel", "offload_model", "single_gpu", "dit_fsdp", "variant",
+    "kv_home", "resident_layers", "fsdp_wrap", "prefetch",
+)  # fmt: skip
+
+
+def switched(request: Request, changes: Mapping[str, Any]) -> Request:
+    """The same work by another plan: what shaped the old mode does not shape the new one."""
+    if "mode" not in changes:
+        return request.replace(**changes)
+    fresh = {name: DEFAULTS[name] for name in _SHAPING}
+    return request.replace(**{**fresh, **changes})
 
 
 def placed_freely(request: Request) -> Request:

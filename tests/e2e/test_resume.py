@@ -92,9 +92,31 @@ def test_a_paused_job_leaves_the_host_and_goes_on(
     row = driven.row(job, "paused", "failed", "done")
     assert (row.state, row.resumable) == ("paused", "mirror")
     assert not driven.ask(Resume(job=job, how="sideways")).ok
+    refused = driven.ask(Switch(job=job, changes={"mode": "single", "dtype": "bf16"}))
+    assert "alter the output" in refused.message
+    told = driven.ask(Switch(job=job, changes={"mode": "single"}))
+    assert (told.ok, told.state) == (True, "paused"), told.message
     assert driven.ask(Resume(job=job)).ok
     driven.wait(changed(job))
-    assert same(driven, job, whole).attempt == 1
+    row = same(driven, job, whole)
+    assert (row.attempt, row.mode) == (1, "single")
+
+
+def test_a_rank_that_dies_while_its_job_is_to_pause_leaves_it_paused(
+    driven: Driven, flags: dict[str, str], whole: Whole
+) -> None:
+    job = driven.submit({**flags, "retries": "2"})
+    driven.wait(made(job, 2))
+    pid = next(e.pid for e in driven.seen if isinstance(e, RankChanged) and e.job == job and e.pid)
+    os.kill(pid, signal.SIGSTOP)  # no boundary comes any more
+    assert driven.ask(Pause(job=job)).ok
+    os.kill(pid, signal.SIGKILL)
+    row = driven.row(job, "paused", "interrupted", "done")
+    assert (row.state, row.attempt, row.resumable) == ("paused", 1, "mirror")
+    assert "SIGKILL" in str(row.error)
+    assert not list(Path(os.environ[ENVIRONMENT]).iterdir())
+    assert driven.ask(Resume(job=job)).ok
+    same(driven, job, whole)
 
 
 def test_state_is_copied_to_disk_while_the_job_works_on(
@@ -137,6 +159,7 @@ def test_what_is_committed_can_be_joined_before_its_time(
 ) -> None:
     job = driven.submit(flags)
     driven.wait(lambda e: isinstance(e, ClipCommitted) and e.job == job and e.clip == 2)
+    driven.ask(Pause(job=job))  # what is asked for last holds
     assert driven.ask(Finish(job=job)).ok
     row = driven.row(job, "done", "failed", "interrupted")
     assert row.state == "done", row.error
