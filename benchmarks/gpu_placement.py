@@ -61,8 +61,10 @@ RUNS: dict[str, tuple[tuple[str, ...], int]] = {
         4,
     ),
     "fsdp, two GPUs, mirrored": (
-        ("--mode", "fsdp", "--prefetch", "1", "--num_gpus_dit", "2", "--gpus", "0,1")
-        + (*HOST[:2], "--mirror", "on"),
+        (
+            *("--mode", "fsdp", "--prefetch", "1", "--num_gpus_dit", "2", "--gpus", "0,1"),
+            *(*HOST[:2], "--mirror", "on"),
+        ),
         6,
     ),
     "tpp ring, capped": (("--mode", "tpp", "--variant", "ring", *CAP, *FOUR), 4),
