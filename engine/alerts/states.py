@@ -88,8 +88,8 @@ def step(alert: Alert, rule: Rule, seen: Outcome, cleared: Outcome, now: float, 
 
 
 def acknowledge(alert: Alert, by: str, now: float) -> Alert:
-    """A person has seen it: no reminders, until it resolves."""
-    if alert.state not in ACTIVE:
+    """A person has seen it: no reminders, until it resolves. A silence outlasts that."""
+    if alert.state not in ACTIVE or alert.state == SILENCED:
         return alert
     return dataclasses.replace(alert, state=ACKNOWLEDGED, changed=now, by=by, until=None)
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from engine.alerts.book import Book, BookError
 from engine.alerts.evaluate import Order
+from engine.alerts.states import ACTIVE, SILENCED, Alert
 from engine.bus import Bus
 from engine.guard.evidence import Memory
 from engine.jobs.paths import Places
@@ -130,7 +131,7 @@ class Night:
             reply = await asyncio.to_thread(self._order, order)
         except (BookError, StoreError) as error:
             return Reply(False, str(error))
-        if reply.ok:
+        if reply.ok and not (order.kind == "ack" and reply.state == "silenced"):
             done = Audited(
                 action=order.kind, by=order.by, target=order.target, result=str(reply.state)
             )
@@ -152,8 +153,13 @@ class Night:
         """In a thread: the alerts' own thread takes the order up within a second."""
         book = Book(self._places.state)
         known = book.look(order.t)
-        if not any(order.target in (alert.id, alert.rule) for alert in known):
+        meant = [alert for alert in known if order.target in (alert.id, alert.rule)]
+        if not meant:
             return Reply(False, sentence("no alert is called {target}", target=order.target))
+        quiet = [alert for alert in meant if alert.state == SILENCED]
+        loud = any(alert.state in ACTIVE and alert.state != SILENCED for alert in meant)
+        if order.kind == "ack" and quiet and not loud:
+            return Reply(True, _stays(order, quiet), state="silenced")  # nothing to be recorded
         book.ask(order)
         detail = {"alert": order.target, "by": order.by, "until": order.until}
         self._store.audit(f"alert.{order.kind}", **detail)
@@ -260,3 +266,13 @@ class Night:
             reply = self._pause(job, reason)
             if not reply.ok:
                 self._bus.log("WARNING", reply.message, job)
+
+
+def _stays(order: Order, quiet: Sequence[Alert]) -> str:
+    """That a silence goes on, and until when: what is silenced needs no acknowledging."""
+    ends = [alert.until for alert in quiet if alert.until is not None]
+    if not ends:
+        return sentence("{target} stays silenced", target=order.target)
+    end, now = time.localtime(max(ends)), time.localtime(order.t)
+    clock = time.strftime("%H:%M" if end[:3] == now[:3] else "%m-%d %H:%M", end)
+    return sentence("{target} stays silenced until {time}", target=order.target, time=clock)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ import pytest
 import pytest_asyncio
 
 from engine.alerts.book import Book
-from engine.alerts.states import FIRING, Alert
+from engine.alerts.states import FIRING, SILENCED, Alert
 from engine.bus import Bus
 from engine.checkpoint.layout import find
 from engine.geometry import Forecast
@@ -134,6 +135,26 @@ async def test_orders_about_alerts_reach_those_who_judge_and_are_recorded(world:
     done = [(e.action, e.target) for e in world.of(Audited)]
     assert done[:3] == [("ack", "job 3"), ("ack", "hot-1"), ("silence", "temperature-high")]
     assert {"alert.ack", "alert.silence"} <= {entry.action for entry in world.store.audits()}
+
+
+async def test_what_is_silenced_is_not_called_acknowledged(world: World) -> None:
+    book = Book(world.places.state)
+    until = time.mktime((2126, 11, 22, 6, 30, 0, 0, 0, -1))
+    quiet = Alert("hot-1", "temperature-high", "critical", SILENCED, "GPU-1", 1.0, 1.0,
+                  until=until)  # fmt: skip
+    book.save([quiet], [])
+    for name in ("hot-1", "temperature-high"):
+        reply = await world.night.answer(Acknowledge(alert=name, by="kim"))
+        said = f"{name} stays silenced until 11-22 06:30"
+        assert (reply.ok, reply.state, reply.message) == (True, "silenced", said)
+    assert (book.take_orders(), world.of(Audited)) == ([], [])
+    # One of the rule's is loud: it is acknowledged, and the other's silence goes on.
+    loud = Alert("hot-2", "temperature-high", "critical", FIRING, "GPU-2", 1.0, 1.0)
+    book.save([quiet, loud], [])
+    reply = await world.night.answer(Acknowledge(alert="temperature-high", by="kim"))
+    assert reply.state == "acknowledged"
+    states = {alert.id: alert.state for alert in book.look(time.time())}
+    assert states == {"hot-1": "silenced", "hot-2": "acknowledged"}
 
 
 @pytest.mark.parametrize(("value", "expected"), [("1", True), ("TRUE", True), ("", False)])
