@@ -120,15 +120,15 @@ class Steering:
                 if request.external:
                     return _refused(row.id, row, sentence("another program does its work"))
                 output = self._host.places.output_of(row.id, str(request.audio), request.output)
-                row = dataclasses.replace(row, output=str(output))
                 # No rank starts: whether its plan fits now, or its device is drained, is all one.
                 machine = dataclasses.replace(await self._host.machine(), drained=frozenset())
                 prepared = await asyncio.to_thread(
                     prepare, request, machine, (output.parent,), launch=False
                 )
+                row = self._host.store.update(row.id, output=str(output))
                 run = JobRun(self._host, row, prepared)
                 await run.join_only()
-        except (ParamError, PreflightError) as error:
+        except (ParamError, PreflightError, StoreError) as error:
             return Reply(False, str(error), row.id, "refused")
         now = run.row
         text = sentence(

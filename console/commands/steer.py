@@ -8,10 +8,10 @@ from typing import Any, Final
 import click
 
 from console import exits
-from console.commands.attach import ANSWER_SECONDS, running_engine
+from console.commands.attach import ANSWER_SECONDS
 from console.commands.common import option_of
 from console.commands.say import json_option, tell_reply
-from console.commands.submit import CHECK_SECONDS, no_engine
+from console.commands.submit import CHECK_SECONDS, engine_of, started_engine
 from engine.client import EngineClient
 from engine.jobs.kept import essence
 from engine.messages import Command, Finish, Mirror, Pause, Resume, Switch
@@ -63,14 +63,7 @@ def resume(job: int, how: str, as_json: bool) -> None:
 
     Where no engine runs, one is started that ends with its last job.
     """
-    from console.version import version
-    from engine.remote.spawn import EngineNotStarted, attach_or_spawn
-
-    try:
-        client = attach_or_spawn(version=version(), kind="verb")
-    except (EngineNotStarted, OSError) as error:
-        raise exits.Failed(str(error)) from error
-    _send(client, Resume(job=job, how=how), as_json)
+    _send(started_engine(), Resume(job=job, how=how), as_json)
 
 
 def _switchable(function: Any) -> Any:
@@ -88,8 +81,9 @@ def _switchable(function: Any) -> Any:
 def switch(job: int, as_json: bool, **flags: str | None) -> None:
     """Let a job go on in another mode from its next clip boundary, its output the same.
 
-    What does not fit, or would alter the output, is refused with the reason. With --mode, the
-    other placement flags begin from their defaults.
+    A paused or interrupted job does so when it is resumed. What does not fit, or would alter the
+    output, is refused with the reason. With --mode, the other placement flags begin from their
+    defaults.
     """
     altering = [p.flag for p in ALTERING if flags.get(p.name) is not None]
     if altering:
@@ -131,10 +125,7 @@ def mirror(job: int, as_json: bool) -> None:
 
 
 def _ask(command: Command, job: int, as_json: bool, seconds: float = ANSWER_SECONDS) -> None:
-    client = running_engine()
-    if client is None:
-        raise no_engine(job)
-    _send(client, command, as_json, seconds)
+    _send(engine_of(job), command, as_json, seconds)
 
 
 def _send(

@@ -12,12 +12,15 @@ from console import exits
 from console.commands.attach import ANSWER_SECONDS, running_engine
 from console.commands.common import parameter_options, resolve_flags, source_options
 from console.commands.say import json_option, tell_remark, tell_reply
+from engine.client import EngineClient
 from engine.jobs.paths import Places
 from engine.jobs.store import JobStore, StoreError
-from engine.messages import Cancel, Submit
+from engine.messages import Cancel, JobRow, Submit
 
 #: Seconds a request's check may take: a big checkpoint on a slow disk.
 CHECK_SECONDS: Final = 600.0
+#: Jobs that a new engine could do nothing for, and those that it would begin at once.
+_NOTHING_TO_DO: Final = frozenset({"done", "failed", "cancelled", "queued"})
 
 
 @click.command(short_help="Queue a job and return; the engine works on it.")
@@ -40,14 +43,7 @@ def submit(
     resolved = resolve_flags(flags, file, preset)
     for remark in resolved.remarks:
         tell_remark(remark)
-    from console.version import version
-    from engine.remote.spawn import EngineNotStarted, attach_or_spawn
-
-    try:
-        client = attach_or_spawn(version=version(), kind="verb")
-    except (EngineNotStarted, OSError) as error:
-        raise exits.Failed(str(error)) from error
-    with contextlib.closing(client):
+    with contextlib.closing(started_engine()) as client:
         command = Submit(request=resolved.request.to_dict(), version=release)
         reply = client.send(command).result(CHECK_SECONDS)
     if not reply.ok:
@@ -61,10 +57,7 @@ def submit(
 @json_option
 def cancel(job: int, as_json: bool) -> None:
     """Cancel a job. Its committed clips are kept, the clip in progress is lost."""
-    client = running_engine()
-    if client is None:
-        raise no_engine(job)
-    with contextlib.closing(client):
+    with contextlib.closing(engine_of(job)) as client:
         reply = client.send(Cancel(job=job)).result(ANSWER_SECONDS)
     if not reply.ok:
         # A job that nobody knows is a wrong number; one that has ended cannot be cancelled.
@@ -72,17 +65,43 @@ def cancel(job: int, as_json: bool) -> None:
     tell_reply(reply, as_json)
 
 
-def no_engine(job: int) -> click.ClickException:
-    """What is known of a job while no engine runs, as an error to raise."""
+def engine_of(job: int) -> EngineClient:
+    """The engine to ask about a job: the running one, or a new one where the job rests, also
+    because its engine was killed.
+
+    Raises:
+        ClickException: none runs and there is nothing that one could do for the job.
+    """
+    client = running_engine()
+    if client is not None:
+        return client
+    row = _kept(job)
+    if row.state in _NOTHING_TO_DO:
+        raise exits.Failed(f"no engine is running; job {job} is {row.state}")
+    return started_engine()
+
+
+def started_engine() -> EngineClient:
+    """The running engine, or a new one that ends with its last job.
+
+    Raises:
+        Failed: there is none to be had.
+    """
+    from console.version import version
+    from engine.remote.spawn import EngineNotStarted, attach_or_spawn
+
+    try:
+        return attach_or_spawn(version=version(), kind="verb")
+    except (EngineNotStarted, OSError) as error:
+        raise exits.Failed(str(error)) from error
+
+
+def _kept(job: int) -> JobRow:
     path = Places.of().database
     if not path.exists():
-        return exits.BadInput(f"there is no job {job}")
+        raise exits.BadInput(f"there is no job {job}")
     try:
-        store = JobStore(path)
-        try:
-            row = store.get(job)
-        finally:
-            store.close()
+        with contextlib.closing(JobStore(path)) as store:
+            return store.get(job)
     except StoreError as error:
-        return exits.BadInput(str(error))
-    return exits.Failed(f"no engine is running; job {job} is {row.state}")
+        raise exits.BadInput(str(error)) from error

@@ -164,6 +164,7 @@ def test_what_is_committed_can_be_joined_before_its_time(
     row = driven.row(job, "done", "failed", "interrupted")
     assert row.state == "done", row.error
     assert row.clip >= 3
+    assert Path(str(row.output)).stat().st_size > 0
     assert read_result(driven.places.job(job), row)["frames"] == 12 * row.clip - 3
 
 
@@ -209,12 +210,13 @@ def test_an_engine_killed_with_its_ranks_leaves_a_job_that_goes_on(
         assert process.returncode == 0, err
         return json.loads(out)
 
+    assert ask("switch", "1", "--mode", "offload")["state"] == "interrupted"
     assert ask("resume", "1")["state"] == "queued"
     over = ("done", "failed")
     with closing(JobStore(tmp_path / "state" / "jobs.sqlite3")) as store:  # no process per question
         until(lambda: store.get(1).state in over)
     (row,) = ask("jobs")["jobs"]
-    assert row["state"] == "done", row["error"]
+    assert (row["state"], row["mode"]) == ("done", "offload"), row["error"]
     result = json.loads((tmp_path / "state" / "jobs" / "000001" / "result.json").read_text())
     assert result["latents_sha256"] == whole.latents(CLIPS)
     assert not list((tmp_path / "mirrors").iterdir())
