@@ -20,14 +20,19 @@ from engine.checkpoint.shapes import SHAPES
 from engine.media.findings import MediaError
 from engine.params import (
     ALL_MODES,
+    PARAMETERS,
     BadValueError,
     ParamError,
     Resolved,
+    parse,
     parse_bytes,
 )
 from engine.placement import planner
 from engine.telemetry.devices import DeviceSelectionError
 
+#: Bytes below which an amount of memory was written without its unit.
+_LEAST: Final = 1 << 20
+_FP8: Final = next(parameter for parameter in PARAMETERS if parameter.name == "fp8")
 _PLACING: Final = ("mode", "num_gpus_dit", "offload_model", "single_gpu", "dit_fsdp", "variant")
 
 
@@ -35,9 +40,12 @@ def _bytes(_: click.Context, __: click.Parameter, value: str | None) -> int | No
     if value is None:
         return None
     try:
-        return parse_bytes(value)
+        found = parse_bytes(value)
     except BadValueError as error:
         raise click.BadParameter(f"{error.reason}. {error.suggestion}") from error
+    if found < _LEAST:
+        raise click.BadParameter(f"{value} is {found} bytes. write it like 22.15GiB or 500MiB")
+    return found
 
 
 @click.command("plan", short_help="Say what a placement would cost, and what would fit.")
@@ -124,7 +132,10 @@ def _resolve(flags: Mapping[str, Any], file: Path | None, preset: str | None) ->
     resolved = resolve_flags(flags, file, preset, required=(), modes=ALL_MODES)
     request = resolved.request
     if fp8 is not None:
-        request = dataclasses.replace(request, fp8=str(fp8).lower() in ("true", "1", "yes", "on"))
+        try:
+            request = dataclasses.replace(request, fp8=parse(_FP8, fp8))
+        except BadValueError as error:
+            raise BadInput(f"--fp8 {fp8}: {error.reason}. {error.suggestion}") from error
     if all(resolved.sources.get(name) == "default" for name in _PLACING):
         request = dataclasses.replace(request, mode="auto")
     return dataclasses.replace(resolved, request=request)

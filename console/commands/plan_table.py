@@ -11,7 +11,7 @@ from console.i18n import N_, t
 from console.spoken import spoken
 from engine.geometry import BLOCK_FRAMES
 from engine.placement.alternatives import title
-from engine.placement.plan import DevicePlan
+from engine.placement.plan import DevicePlan, Plan
 from engine.placement.planner import Answer, ModeLine
 
 WIDTH: Final = 80
@@ -83,11 +83,12 @@ def _verdict(answer: Answer) -> Iterator[str]:
     size = "{}*{}".format(*question.size)
     if answer.fits:
         named = spoken(title(plan))
-        yield (
-            t("It would fit: {plan}", plan=named)
-            if answer.unbuilt
-            else t("It fits: {plan}", plan=named)
-        )
+        if answer.unbuilt:
+            yield t("It would fit: {plan}", plan=named)
+        elif any(device.usable_bytes is None for device in plan.devices):
+            yield t("It may fit: {plan}", plan=named)
+        else:
+            yield t("It fits: {plan}", plan=named)
     elif plan.possible:
         yield t("It does not fit: {plan}", plan=spoken(title(plan)))
     else:
@@ -252,7 +253,7 @@ def _others(answer: Answer) -> Iterator[str]:
     if not answer.alternatives:
         yield (
             t("Nothing that was tried fits, not even smaller frames: take more or larger ones.")
-            if answer.question.kind == "cuda"
+            if answer.question.kind == "cuda" and _devices_short(answer.plan)
             else t("Nothing that was tried fits, not even smaller frames: take a larger host.")
         )
         return
@@ -269,6 +270,15 @@ def _others(answer: Answer) -> Iterator[str]:
                 ("    " if n == 0 else "      ") + text
                 for n, text in enumerate(fmt.wrap(f"{one.flags}: {_gib(peak)} GiB{note}", 74))
             )
+
+
+def _devices_short(plan: Plan) -> bool:
+    """Whether devices lack memory, and not the host alone."""
+    return not plan.possible or any(
+        device.usable_bytes is not None
+        and device.predicted_bytes + device.margin_bytes > device.usable_bytes
+        for device in plan.devices
+    )
 
 
 def _ended(text: str) -> str:

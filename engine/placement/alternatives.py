@@ -76,11 +76,10 @@ def alternatives(question: Question, asked: Choice) -> tuple[Alternative, ...]:
         found += _fitting(question, asked, dtype, kv_dtype, altered)
     least, dtype, kv_dtype = precisions[0]
     if not any(len(a.alters_output) <= max(1, len(least)) for a in found):
-        for smaller in _smaller(question):
-            fits = _fitting(smaller, asked, dtype, kv_dtype, (*least, "size"))
-            found += fits
-            if fits:
-                break
+        found += _fitting_smaller(question, asked, dtype, kv_dtype, least)
+    for altered, dtype, kv_dtype in precisions[1:]:
+        if not found:
+            found += _fitting_smaller(question, asked, dtype, kv_dtype, altered)
     found.sort(key=lambda a: (len(a.alters_output), not a.built))
     kept: list[Alternative] = []
     for one in found:
@@ -238,6 +237,16 @@ def _fitting(
             flags = flags_of(choice, size)
             found.append(Alternative(plan, question.size, altered, flags, unbuilt(plan)))
     return found
+
+
+def _fitting_smaller(
+    question: Question, asked: Choice, dtype: DType, kv_dtype: DType, altered: tuple[str, ...]
+) -> list[Alternative]:
+    """What fits with the largest of the smaller frames that anything fits with."""
+    for smaller in _smaller(question):
+        if fits := _fitting(smaller, asked, dtype, kv_dtype, (*altered, "size")):
+            return fits
+    return []
 
 
 def _as_asked(asked: Choice, choice: Choice) -> Choice:

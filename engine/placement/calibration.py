@@ -105,7 +105,10 @@ class Corrections:
             found["activations"] = round(owners["activations"] * fit.activations)
         if "vae" in owners:
             found["vae"] = round(owners["vae"] * fit.vae)
-        context = fit.context if fit.context is not None else owners.get("context", 0)
+        context = owners.get("context", 0)
+        if fit.context is not None:
+            # A CPU rank may be forked before the encoders' libraries are loaded, or after.
+            context = max(fit.context, context) if setting.hardware == "cpu" else fit.context
         found["context"] = context
         found["other"] = owners.get("other", 0)
         more = fit.base + fit.encodes * encodes

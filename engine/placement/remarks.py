@@ -25,6 +25,11 @@ def remarks(
     told = all(device.capability is not None for device in question.devices)
     if "fp8" in (choice.dtype, choice.kv_dtype) and question.kind == "cuda" and not told:
         yield sentence("The compute capability is not known here; fp8 needs 8.9 or newer.")
+    if question.kind == "cuda" and any(d.usable_bytes is None for d in question.devices):
+        yield sentence(
+            "The memory of these devices is not known, so nothing was held against it; "
+            "--gpu-memory says how much there is."
+        )
     if question.kind == "cpu" and question.request.gpu_memory_cap is not None:
         yield sentence(
             "On CPU ranks --gpu_memory_cap is no part of the verdict. It is kept while running, by "

@@ -196,6 +196,9 @@ def test_does_the_page_keep_to_80_columns_and_say_the_verdict(
         (("--shape", "14b", "--gpu-memory", "20GiB", "--gpus", "0"), "--gpu-memory and --gpus"),
         ((*FOUR_CARDS, "--fp8", "True", "--dtype", "fp32"), "--fp8 True and --dtype fp32"),
         ((*FOUR_CARDS, "--gpu_memory_cap", "0"), "at least 1 MiB"),
+        (("--shape", "14b", "--gpu-memory", "24"), "24 bytes"),
+        ((*FOUR_CARDS, "--measured-steady", "0GiB"), "0 bytes"),
+        ((*FOUR_CARDS, "--fp8", "banana"), "not a truth value"),
     ],
 )
 def test_is_nonsense_refused_with_what_to_write(
@@ -224,3 +227,12 @@ def sample_ckpt() -> Path:
     from engine.resources import sample_data
 
     return sample_data() / "ckpt"
+
+
+def test_is_no_verdict_given_on_memory_that_nobody_knows(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert plan("--shape", "14b", "--devices", "4") == 0
+    page = capsys.readouterr().out
+    assert page.startswith("It may fit")
+    assert "--gpu-memory says how much" in page

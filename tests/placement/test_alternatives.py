@@ -50,6 +50,14 @@ def test_is_a_smaller_frame_offered_where_nothing_else_fits() -> None:
     assert all("--size " in one.flags for one in found)
 
 
+def test_is_a_small_host_told_what_fits_it() -> None:
+    asked = question(1, host=20)
+    streamed = Choice("offload", 1, "bf16", "bf16", kv="host")
+    assert not place(asked, streamed).fits
+    found = alternatives(asked, streamed)
+    assert {one.alters_output for one in found} == {("dtype", "size")}
+
+
 def test_is_fp8_never_offered_to_cards_that_lack_it() -> None:
     found = alternatives(question(4, capability=(8, 6)), ASKED)
     assert found

@@ -103,6 +103,15 @@ def test_does_a_plan_move_to_what_was_measured(tmp_path: Path) -> None:
     assert device.margin_bytes < plan.devices[0].margin_bytes
 
 
+def test_does_a_rank_that_was_forked_early_teach_no_later_one_to_hold_less(tmp_path: Path) -> None:
+    history = History(tmp_path / "history.jsonl")
+    plan = plan_of(SINGLE)
+    held = plan.devices[0].by_owner["context"]
+    measure(history, 1, 0.8, context=held - 126 * MIB)  # the encoders' libraries were not loaded
+    learnt = plan_of(SINGLE, history=history.corrections())
+    assert learnt.devices[0].by_owner["context"] == held
+
+
 def test_is_other_hardware_or_another_type_left_alone(tmp_path: Path) -> None:
     history = History(tmp_path / "history.jsonl")
     for job in range(5):
