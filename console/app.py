@@ -283,7 +283,15 @@ class AvatopApp(Replaying):
             self.say(t("This is a recording: nothing in it can be changed."), "state.watch")
         elif self.read_only:
             self.say(t("Read-only: nothing can be changed from here."), "state.watch")
+        elif self.live.stopped is not None:
+            self.say(self.after_the_engine(), "state.act")
+            return True
         return self.read_only
+
+    def after_the_engine(self) -> str:
+        """What is left to do once the engine has ended."""
+        key = self.keymap.key_of("app.quit")
+        return t("The engine has ended: {key} leaves, and avatop starts another.", key=key)
 
     def say(self, sentence: str, role: str = "text") -> None:
         """A sentence in the footer for some seconds; it stays in the message history."""

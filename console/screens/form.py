@@ -35,6 +35,10 @@ class Words(Lines):
         self.styles.height = sum(len(fmt.wrap(text, width - 2)) for text, _ in sentences)
         self.update()
 
+    def on_resize(self) -> None:
+        """Another width takes another number of lines."""
+        self.say(self.sentences)
+
     def draw(self, width: int, height: int) -> Sequence[Strip]:  # noqa: ARG002
         return [
             self.paint.row(width).put(" ").outside(part, role).strip()

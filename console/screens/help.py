@@ -20,6 +20,7 @@ from console.widgets.lines import Lines
 from console.widgets.paint import Paint
 from engine.messages import OWNERS
 
+_KEYS = 18  # cells
 _SHAPES = ("queued", "loading", "running", "paused", "done", "interrupted", "failed", "cancelled",
            "warning", "spike")  # fmt: skip
 _OWNERS = {
@@ -55,9 +56,10 @@ def help_lines(paint: Paint, width: int, place: Place | None = None) -> list[Str
         head(t(actions.SCOPES[scope]), here=scope in near and scope != "app")
         for action in found:
             keys = " ".join(actions.shown(key) for key in place.keymap.keys(action))
-            row = paint.row(width).put("    ").put(fmt.fit(keys, 18), "key")
             off = place.read_only and action.writes
-            out.append(row.put(t(action.help), "na" if off else "text").strip())
+            for at, part in enumerate(fmt.wrap(t(action.help), max(width - _KEYS - 6, 20))):
+                row = paint.row(width).put("    ").put(fmt.fit("" if at else keys, _KEYS), "key")
+                out.append(row.put(part, "na" if off else "text").strip())
         out.append(paint.blank(width))
     head(t("States"))
     row = paint.row(width).put("    ")

@@ -129,16 +129,16 @@ class JobsPage(Page):
         jobs_deeds.clone(self.console_app, self._one)
 
     def action_pause(self) -> None:
-        jobs_deeds.pause(self.console_app, self.table.selected())
+        jobs_deeds.pause(self.console_app, self.table.selected(), self.table.unmark)
 
     def action_resume(self) -> None:
-        jobs_deeds.resume(self.console_app, self.table.selected())
+        jobs_deeds.resume(self.console_app, self.table.selected(), self.table.unmark)
 
     def action_finish(self) -> None:
         jobs_deeds.finish(self.console_app, self._one)
 
     def action_cancel_job(self) -> None:
-        jobs_deeds.cancel(self.console_app, self.table.selected())
+        jobs_deeds.cancel(self.console_app, self.table.selected(), self.table.unmark)
 
     def action_modes(self) -> None:
         from console.screens import modes
@@ -149,7 +149,7 @@ class JobsPage(Page):
         jobs_deeds.relaunch(self.console_app, self._one)
 
     def action_next(self) -> None:
-        jobs_deeds.run_next(self.console_app, self.table.selected())
+        jobs_deeds.run_next(self.console_app, self.table.selected(), self.table.unmark)
 
     def action_reorder(self, by: int) -> None:
         jobs_deeds.reorder(self.console_app, self._one, by)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from console import deeds
@@ -65,16 +65,21 @@ def clone(app: AvatopApp, job: JobRow | None) -> None:
     submit(app, copied(job.request), t("Clone job {id}", id=job.id))
 
 
-def pause(app: AvatopApp, jobs: Sequence[JobRow]) -> None:
-    """At the next clip boundary, state on disk; a waiting job leaves the queue."""
+def pause(app: AvatopApp, jobs: Sequence[JobRow], after: Callable[[], None]) -> None:
+    """At the next clip boundary, state on disk; a waiting job leaves the queue.
+
+    Here and below: ``after`` is called once the commands are sent.
+    """
     able = [job for job in jobs if job.state in LIVE_STATES | {"queued"}]
     if not able:
         none_of(app, t("Only running and waiting jobs can be paused."))
+        return
     for job in able:
         app.command(Pause(job=job.id), t("Job {id} pauses after its clip.", id=job.id))
+    after()
 
 
-def resume(app: AvatopApp, jobs: Sequence[JobRow]) -> None:
+def resume(app: AvatopApp, jobs: Sequence[JobRow], after: Callable[[], None]) -> None:
     """Ask how, then let them go on."""
     able = [job for job in jobs if job.state in RESTING]
     if not able:
@@ -88,6 +93,7 @@ def resume(app: AvatopApp, jobs: Sequence[JobRow]) -> None:
             return
         for job in able:
             app.command(Resume(job=job.id, how=str(how)), t("Job {id} goes on.", id=job.id))
+        after()
 
     app.push_screen(jobs_ask.resume(app.model, app.paint, able), done)
 
@@ -110,7 +116,7 @@ def finish(app: AvatopApp, job: JobRow | None) -> None:
     app.push_screen(jobs_ask.finish(app.model, app.paint, job), done)
 
 
-def cancel(app: AvatopApp, jobs: Sequence[JobRow]) -> None:
+def cancel(app: AvatopApp, jobs: Sequence[JobRow], after: Callable[[], None]) -> None:
     """After asking; one question for all that are marked."""
     able = [job for job in jobs if job.state not in END_STATES or job.state == "interrupted"]
     if not able:
@@ -131,6 +137,7 @@ def cancel(app: AvatopApp, jobs: Sequence[JobRow]) -> None:
         if choice == "cancel":
             for job in able:
                 app.command(Cancel(job=job.id), t("Job {id} is being cancelled.", id=job.id))
+            after()
 
     if len(able) == 1:
         app.push_screen(ask.cancel(app.model, app.paint, able[0]), done)
@@ -138,13 +145,15 @@ def cancel(app: AvatopApp, jobs: Sequence[JobRow]) -> None:
         app.push_screen(jobs_ask.cancel_several(app.model, app.paint, able), done)
 
 
-def run_next(app: AvatopApp, jobs: Sequence[JobRow]) -> None:
+def run_next(app: AvatopApp, jobs: Sequence[JobRow], after: Callable[[], None]) -> None:
     """To the head of the queue, in the order of the table."""
     waiting = [job for job in jobs if job.state == "queued"]
     if not waiting:
         none_of(app, t("Only waiting jobs have a place in the queue."))
+        return
     for job in reversed(waiting):
         app.command(Reorder(job=job.id, position=0), t("Job {id} runs next.", id=job.id))
+    after()
 
 
 def reorder(app: AvatopApp, job: JobRow | None, by: int) -> None:

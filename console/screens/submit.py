@@ -123,9 +123,9 @@ class SubmitForm(Form):
         self._preset_hints()
 
     def on_input_changed(self) -> None:
-        self._changed()
         if self.problems.sentences and self.values() != self._checked:
             self.problems.say([])
+        self._changed()
 
     def _preset_hints(self) -> None:
         """Show what the preset brings where nothing is typed."""
@@ -162,7 +162,10 @@ class SubmitForm(Form):
             self._say_length()
 
     def _say_length(self) -> None:
-        """How long the video becomes with as many clips as are typed, or the preset's."""
+        """How long the video becomes with as many clips as are typed, or the preset's.
+
+        Where there are few rows it makes room for what is wrong.
+        """
         typed = self.inputs["clips"].value.strip()
         clips = int(typed) if typed.isdecimal() else int(self._ground("num_clip"))
         each = self.kept.get("infer_frames", params.BY_NAME["infer_frames"].default)
@@ -174,7 +177,8 @@ class SubmitForm(Form):
         length = self.foreseen.length or (said, "soft")
         most = _TIGHT if self.app.size.height < ROOMY else fmt.LONGEST
         seen = [(fmt.short(text, most), role) for text, role in self.foreseen.lines]
-        self.about.say([("", "text"), length, *seen])
+        tight = self.app.size.height < ROOMY and self.problems.sentences
+        self.about.say([] if tight else [("", "text"), length, *seen])
 
     def values(self) -> dict[str, Any]:
         """What was typed, under the parameters' names."""
@@ -205,5 +209,6 @@ class SubmitForm(Form):
         except params.ParamError as error:
             said = [(self._sentence(problem), "state.act") for problem in error.problems]
             self.problems.say([("", "text"), *said])
+            self._say_length()
             return
         self.dismiss(resolved.request.to_dict())

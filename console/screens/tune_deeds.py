@@ -339,7 +339,7 @@ def _compare(page: TunePage, first: Variant, variant: Variant) -> None:
     about = variant.compared = variant.job, first.job
     alone = variant is first
     variant.psnr = None
-    variant.psnr_said = t("the one compared with") if alone else t("is being reckoned")
+    variant.psnr_said = t("the reference") if alone else t("is being reckoned")
     if len(seeds) > 1:
         variant.psnr_said = t("the seeds differ")
 

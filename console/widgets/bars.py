@@ -14,6 +14,7 @@ from console.actions import Keymap
 from console.i18n import n, t
 from console.keys.kinds import Action, PageEntry
 from console.notices import Notice
+from console.spoken import spoken
 from console.state import Model
 from console.widgets.lines import Lines
 from console.widgets.paint import Paint, Row
@@ -33,7 +34,9 @@ class Header(Lines):
 
     def draw(self, width: int, height: int) -> Sequence[Strip]:
         app = self.console_app
-        first = header(self.paint, self.model, width, read_only=app.read_only)
+        key = app.keymap.key_of("app.quit")
+        after = t("{key} leaves, avatop starts another", key=key) if app.replay is None else ""
+        first = header(self.paint, self.model, width, read_only=app.read_only, after=after)
         tabs = pages(self.paint, self.page, app.pages, width, self._marks())
         return [first.strip(), tabs.strip()][:height]
 
@@ -50,15 +53,19 @@ def _gravest(model: Model) -> str:
     return "state.act" if critical else "state.watch"
 
 
-def header(paint: Paint, model: Model, width: int, *, read_only: bool = False) -> Row:
+def header(
+    paint: Paint, model: Model, width: int, *, read_only: bool = False, after: str = ""
+) -> Row:
+    """Its first row. ``after``: what to do once the engine has ended."""
     row = paint.row(width).put(" avatop", "accent").put("  ")
     if read_only:
         row.put(f" {t('read-only')} ", "match").put("  ")
     # Words of the counts go before the host's name does, or that the engine ended.
     ended = t("⚠ engine ended")
-    host = fmt.cells(model.host if model.stopped is None else ended)
-    host = min(host, 16) + 3
-    for words in (_ALL, _WARNINGS, _FEW, frozenset[str]()):
+    host = min(fmt.cells(model.host), 16) + 3
+    if model.stopped is not None:
+        host = fmt.cells(f"{ended}  {after}") + 1
+    for words in (_ALL, _WARNINGS, _ALIKE, frozenset[str]()):
         right = paint.row(width)
         _counts(right, model, words)
         right.put("  ").put(fmt.clock(model.now), "soft").put(" ")
@@ -66,8 +73,11 @@ def header(paint: Paint, model: Model, width: int, *, read_only: bool = False) -
             break
     if model.stopped is not None:
         row.put(ended, "state.act")
-        if row.left - right.x > fmt.cells(model.stopped) + 2:
-            row.put(" ").outside(model.stopped, "state.watch")
+        why = spoken(model.stopped, model)
+        for said in (f"{why}; {after}", after, why) if after else (why,):
+            if row.left - right.x > fmt.cells(said) + 3:
+                row.put("  ").outside(said, "state.watch")
+                break
         return row.right(right)
     if not model.connected:
         row.put(t("starting the engine") + (" …" if paint.unicode else ""), "soft")
@@ -80,8 +90,8 @@ def header(paint: Paint, model: Model, width: int, *, read_only: bool = False) -
             break
         if number:
             row.put(" · ", "faint")
-        row.outside(fmt.short(fact, max(room, 4), "…" if paint.unicode else "."),
-                    "text" if number == 0 else "soft")  # fmt: skip
+        fact = fmt.short(fact, max(room, 4), paint.ellipsis)
+        row.outside(fact, "text" if number == 0 else "soft")
     return row.right(right)
 
 
@@ -137,8 +147,8 @@ def _mode(model: Model) -> str:
 
 
 #: Of which counts the words are told, too; two different warnings have the same sign.
-_FEW: Final = frozenset({"running", "queued"})
-_WARNINGS: Final = _FEW | {"dead", "alert"}
+_ALIKE: Final = frozenset({"dead", "alert"})
+_WARNINGS: Final = _ALIKE | {"running", "queued"}
 _ALL: Final = _WARNINGS | {"interrupted", "failed"}
 
 
@@ -200,14 +210,9 @@ def footer(paint: Paint, place: Place, notice: Notice | None, width: int) -> Row
     """Keys at the left, where they stay; what is said at the right, over those that are rarer."""
     row, said = paint.row(width).put(" "), paint.row(width)
     if notice is not None:
-        said.put("  ").outside(
-            fmt.short(
-                notice.text,
-                max(width - max(_KEYS, width * 3 // 8), 8),
-                "…" if paint.unicode else ".",
-            ),
-            notice.role,
-        ).put(" ")
+        room = max(width - max(_KEYS, width * 3 // 8), 8)
+        text = fmt.short(notice.text, room, paint.ellipsis)
+        said.put("  ").outside(text, notice.role).put(" ")
     end = width - said.x
     for action in place.offered():
         key, label = place.keymap.shown(action), t(action.label)

@@ -228,7 +228,7 @@ def _outcome(row: Row, item: BatchItem, _model: Model) -> Row:
     if item.error:
         role = "state.act" if item.state in _FAILED else "state.watch"
         return row.outside(spoken(item.error[: fmt.LONGEST].splitlines()[0]), role)
-    return row.outside(fmt.fit_left(fmt.inert(item.output or ""), row.left), "soft")
+    return row.ending(item.output or "", "soft")
 
 
 class BatchItems(Table[BatchItem]):

@@ -245,12 +245,12 @@ def _size(row: Row, item: TensorRow, model: Model) -> None:
 
 def _file(row: Row, item: TensorRow, model: Model) -> None:
     del model
-    row.outside(fmt.fit_left(fmt.inert(item.file), 30), "faint")
+    row.ending(item.file, "faint", 30)
 
 
 def _name(row: Row, item: TensorRow, model: Model) -> None:
     del model
-    row.outside(fmt.fit_left(fmt.inert(item.name), max(row.left, 4)).rstrip())
+    row.ending(item.name)
 
 
 Tensors.COLUMNS = (

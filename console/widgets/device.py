@@ -80,7 +80,7 @@ def _fitting(paint: Paint, panel: Panel, row: Row, limits: Thresholds) -> tuple[
         if fmt.cells(about) < room - readings.x:
             break
     free = room - readings.x - 1
-    return (fmt.short(about, free, "…" if paint.unicode else ".") if free > 3 else ""), readings
+    return (fmt.short(about, free, paint.ellipsis) if free > 3 else ""), readings
 
 
 def _about(panel: Panel) -> tuple[str, str, str]:
@@ -280,9 +280,7 @@ def legend(paint: Paint, panel: Panel, width: int, view: View) -> Row:
         track = next((x for x in panel.tracks if x.phase == "died"), panel.tracks[0])
         reason = view.causes.get((track.job, track.rank)) if died else None
         reason = reason or (track.change.reason if track.change else None)
-        said = fmt.short(
-            spoken(reason or "") or t("ended"), row.left, "…" if paint.unicode else "."
-        )
+        said = fmt.short(spoken(reason or "") or t("ended"), row.left, paint.ellipsis)
         return row.outside(said, "state.act" if died else "soft")
     tail = paint.row(width)
     tail.put(t("{minutes} min", minutes=f"{view.span / 60:.0f}"), "faint")

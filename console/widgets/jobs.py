@@ -66,7 +66,7 @@ def _started(row: Row, job: JobRow, _model: Model) -> Row:
 def _outcome(row: Row, job: JobRow, model: Model) -> Row:
     if job.error:
         return row.outside(spoken(job.error.splitlines()[0], model), "state.act")
-    return row.outside(fmt.fit_left(fmt.inert(job.output or ""), row.left), "soft")
+    return row.ending(job.output or "", "soft")
 
 
 _WIDEST = max(len(state) for state in JOB_STATES)

@@ -50,7 +50,7 @@ def log_row(
         text = fmt.plain(text)
     body = "text" if role == "log.info" else role
     tail = f"  {entry.where}" if entry.where and width >= 110 else ""
-    text = fmt.short(text, row.left, "…" if paint.unicode else ".")
+    text = fmt.short(text, row.left, paint.ellipsis)
     matches(row, text, body, needle, current)
     if tail and row.left > len(tail):
         row.to(width - len(tail) - 1).outside(tail, "faint")

@@ -77,6 +77,11 @@ class Paint:
         """Our own text in the terminal's character set."""
         return text if self.unicode else fmt.plain(text)
 
+    @property
+    def ellipsis(self) -> str:
+        """What stands where a text was cut."""
+        return "…" if self.unicode else "..."
+
     def shape(self, state: str) -> str:
         look = fmt.state(state)
         return look.shape if self.unicode else look.ascii
@@ -161,8 +166,18 @@ class Row:
             text = fmt.plain(text)
         left = self.width - self.x
         if len(text) * 2 > left > 0:  # wide characters take two cells
-            text = fmt.short(text, left, "…" if self._paint.unicode else ".")
+            text = fmt.short(text, left, self._paint.ellipsis)
         return self.raw(text, role)
+
+    def ending(self, text: str, role: str = "text", most: int | None = None) -> Row:
+        """The same where the end tells more: a file's name before its folders.
+
+        Args:
+            most: cells; default: all that are free.
+        """
+        text = self._paint.text(fmt.inert(text))
+        room = self.left if most is None else min(most, self.left)
+        return self.raw(fmt.fit_left(text, room, self._paint.ellipsis).rstrip(), role)
 
     def to(self, x: int) -> Row:
         """Pad with blanks up to column ``x``."""

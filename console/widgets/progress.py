@@ -27,7 +27,7 @@ def progress(
     if left is not None:
         right += "  " + t("{time} left", time=fmt.duration(left))
     elif seconds is not None:
-        right += "  " + fmt.duration(seconds)
+        right += "  " + t("{time} so far", time=fmt.duration(seconds))
     cells = max(width - fmt.cells(right), 4)
     filled = 0.0 if part is None else min(max(part, 0.0), 1.0) * cells
     whole = int(filled)

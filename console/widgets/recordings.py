@@ -72,7 +72,7 @@ def _name(row: Row, item: Taped, model: Model) -> None:
     del model
     text = str(item.path) if item.kind == "host" else item.name
     indent = "  " if item.kind == "segment" else ""
-    row.put(indent).outside(fmt.fit_left(fmt.inert(text), max(row.left, 4)).rstrip())
+    row.put(indent).ending(text)
 
 
 def _kind(row: Row, item: Taped, model: Model) -> None:

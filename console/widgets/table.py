@@ -213,7 +213,8 @@ class Table(Prompted, Generic[R], can_focus=True):
             lines += [self.line(item, columns, width) for item in inside]
             if not rows:
                 row = self.paint.row(width).put("  ")
-                lines.append(row.put(t("No row has these words."), "soft").strip())
+                said = t("No row has these words; {key} takes them away.")
+                lines.append(row.phrase(said, key="Esc").strip())
         else:
             lines.append(self.empty(self.paint.row(width).put("  ")).strip())
         if self.prompt.open:
@@ -324,6 +325,11 @@ class Table(Prompted, Generic[R], can_focus=True):
         self.marked = set() if keys <= self.marked else keys
         self.update()
 
+    def unmark(self) -> None:
+        """What was to be done to the marked rows is done."""
+        self.marked = set()
+        self.update()
+
     def action_sort(self, by: int) -> None:
         names = [None, *(c.name for c in self.COLUMNS if c.value is not None)]
         at = names.index(self.order) if self.order in names else 0
@@ -343,8 +349,8 @@ class Table(Prompted, Generic[R], can_focus=True):
         if event.key == "escape" and (self.words or self.marked):
             event.stop()
             event.prevent_default()
-            self.words, self.marked = "", set()
-            self.update()
+            self.words = ""
+            self.unmark()
 
     def typed(self, outcome: str) -> None:
         if outcome == "done":

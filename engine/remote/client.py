@@ -310,7 +310,7 @@ class SocketClient:
                 future.set_result(gone)
         self._out.put(None)
         if not self._stopped_told and not self._closing:
-            self._tell(EngineStopped(reason=sentence("the engine's process has ended")))
+            self._tell(EngineStopped(reason=sentence("its process is gone")))
         self._sock.close()
 
     def _hang_up(self) -> None:

@@ -97,6 +97,12 @@ async def test_problems_stand_in_the_form_as_sentences(
         assert "image is required." in text
         assert "frames, " in text
         assert console.client.sent == []
+        await console.pilot.resize_terminal(80, 24)  # no room for both: what is wrong stays
+        await console.press("enter")
+        text = console.text()
+        assert "image is required." in text
+        assert "Enter submits" in text
+        assert "If the sound lasts" not in text
         await console.press("escape")
         assert console.app.screen is console.app.overview
 
@@ -192,6 +198,22 @@ async def test_quit_after_the_clip(opened: Opener) -> None:
         console.client.play([EngineStopped(reason="stopped after clip 13")])
         await console.settle()
         assert console.app.return_value == Leave("after_clip")
+
+
+async def test_once_the_engine_has_ended_the_console_says_what_is_left_to_do(
+    opened: Opener,
+) -> None:
+    async with opened(size=(80, 24)) as console:
+        console.client.play([EngineStopped(reason="its process is gone")])
+        await console.settle()
+        assert "⚠ engine ended  q leaves, avatop starts another" in console.text()
+        await console.press("s")
+        assert console.app.screen is console.app.overview
+        assert console.app.notices.said[-1].text == (
+            "The engine has ended: q leaves, and avatop starts another."
+        )
+        await console.press("q")
+        assert console.app.return_value == Leave("quit")
 
 
 async def test_quit_and_cancel_all(opened: Opener) -> None:

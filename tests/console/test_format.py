@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from console import format as fmt
+from console.theme import load
+from console.widgets.paint import Paint
 from engine.messages import JOB_STATES
 
 
@@ -101,3 +103,13 @@ def test_wrapping_keeps_every_word() -> None:
         "is",
         "lost",
     ]
+
+
+@pytest.mark.parametrize(
+    ("unicode", "cut", "end"),
+    [(True, "a rank wa…", "…h-job1.mp4"), (False, "a rank...", "...job1.mp4")],
+)
+def test_what_is_cut_says_so_in_every_character_set(unicode: bool, cut: str, end: str) -> None:
+    paint = Paint(load("signature"), unicode)
+    assert paint.row(10).outside("a rank was ended").strip().text.rstrip() == cut
+    assert paint.row(11).ending("/videos/english-job1.mp4").strip().text == end

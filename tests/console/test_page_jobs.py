@@ -250,6 +250,7 @@ async def test_several_are_marked_and_cancelled_with_one_question(paged: Paged) 
         assert console.client.sent == []
         await console.press("c", "down", "enter")
         assert sent(console) == [Cancel(job=18, t=0.0), Cancel(job=19, t=0.0)]
+        assert page.table.marked == set()  # the next key is about the row under the cursor again
 
 
 async def test_a_clone_is_the_job_with_a_change(paged: Paged) -> None:

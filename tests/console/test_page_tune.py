@@ -296,7 +296,7 @@ async def test_short_runs_are_watched_and_compared(
         await console.play([JobChanged(job=again)])
         await until(console, lambda: other.compared == (51, 52) and other.psnr is not None)
         assert (other.psnr or 0.0) > before
-        assert page.variants[0].psnr_said == "the one compared with"
+        assert page.variants[0].psnr_said == "the reference"
 
 
 async def test_what_cannot_run_is_said_whole_and_mended(paged: Paged) -> None:

@@ -79,7 +79,7 @@ async def test_the_filter_takes_words_exclusions_and_comparisons(paged: Paged) -
         await console.press("escape")
         assert len(page.table.shown()) == 40
         await console.press("slash", "x", "x", "enter")
-        assert "No row has these words." in console.text()
+        assert "No row has these words; Esc takes them away." in console.text()
 
 
 async def test_the_cursor_stays_on_its_row_when_rows_move(paged: Paged) -> None:
