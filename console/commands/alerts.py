@@ -14,7 +14,8 @@ import click
 
 from console.commands.say import json_option, print_json, tell
 from console.exits import BadInput, Failed
-from console.format import NA, clock, duration, fit, inert
+from console.format import NA, clock, duration, fit, inert, word
+from console.i18n import t
 from console.spoken import spoken
 from engine.alerts.book import Book, BookError
 from engine.alerts.deliver import DeliveryError, deliver
@@ -207,9 +208,9 @@ def _list(as_json: bool, *, everything: bool) -> None:
         for alert in found:
             click.echo(_line(alert))
         if not found:
-            tell("No alert.")
+            tell(t("No alert."))
     if not book.watched():
-        tell("No engine runs: nothing is being watched now.")
+        tell(t("No engine runs: nothing is being watched now."))
 
 
 def _order(kind: str, name: str, seconds: float | None, as_json: bool) -> None:
@@ -229,7 +230,7 @@ def _order(kind: str, name: str, seconds: float | None, as_json: bool) -> None:
     for alert in meant:
         click.echo(_line(alert))
     if not book.watched():
-        tell("No engine runs: it counts once one does.")
+        tell(t("No engine runs: it counts once one does."))
 
 
 def _target(name: str, known: list[Alert], kind: str) -> str:
@@ -290,10 +291,11 @@ def _body(alert: Alert) -> dict[str, Any]:
 
 def _line(alert: Alert) -> str:
     since = duration(max(0.0, time.time() - alert.since))
-    until = f" until {clock(alert.until)}" if alert.state == SILENCED and alert.until else ""
-    by = f" by {alert.by}" if alert.by else ""
-    flaps = ", flapping" if alert.flapping else ""
+    silent = alert.state == SILENCED and alert.until
+    until = " " + t("until {time}", time=clock(alert.until or 0.0)) if silent else ""
+    by = " " + t("by {who}", who=inert(alert.by)) if alert.by else ""
+    flaps = ", " + t("flapping") if alert.flapping else ""
     return (
-        f"{fit(alert.severity, 8)} {fit(alert.state, 12)} {since or NA:>8}  "
-        f"{inert(alert.id)}: {inert(spoken(alert.message))}{inert(by)}{until}{flaps}"
+        f"{fit(t(alert.severity), 8)} {fit(word(alert.state), 12)} {since or NA:>8}  "
+        f"{inert(alert.id)}: {inert(spoken(alert.message))}{by}{until}{flaps}"
     )

@@ -17,6 +17,7 @@ from console.commands.batch_follow import follow, hand_over, stored
 from console.commands.batch_page import page
 from console.commands.common import parameter_options, resolve_flags, source_options
 from console.commands.say import json_option, print_json, tell, tell_remark
+from console.i18n import t
 from engine.batch import report as reports
 from engine.batch.post import check as check_post
 from engine.batch.rows import BatchRow
@@ -135,10 +136,12 @@ def list_batches(limit: int, as_json: bool) -> None:
         print_json({"batches": bodies})
         return
     if not bodies:
-        tell("no batches yet; begin one with: avatop batch AUDIO_DIR IMAGE_DIR OUT_DIR")
+        command = "avatop batch AUDIO_DIR IMAGE_DIR OUT_DIR"
+        tell(t("no batches yet; begin one with: {command}", command=command))
     for body in bodies:
-        counts = ", ".join(f"{n} {state}" for state, n in body["counts"].items())
-        click.echo(fmt.inert(f"{body['batch']}  {body['state']:8} {body['name']}: {counts}"))
+        counts = ", ".join(f"{n} {fmt.word(state)}" for state, n in body["counts"].items())
+        state = fmt.fit(fmt.word(body["state"]), 9)
+        click.echo(fmt.inert(f"{body['batch']}  {state}{body['name']}: {counts}"))
 
 
 @batch.command(short_help="The report of a batch.")

@@ -8,12 +8,14 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 
+from console.commands.columns import Col, Columns
 from console.commands.say import json_option, print_json, tell
 from console.exits import USAGE, BadInput, Refused
+from console.i18n import N_, t
 from engine.checkpoint.errors import CheckpointError
 from engine.checkpoint.inspect import Component, Inspection
 from engine.checkpoint.inspect import inspect as inspect_layout
@@ -22,6 +24,12 @@ from engine.checkpoint.shapes import SHAPES
 from engine.checkpoint.synth import COMPONENTS, DiskTooSmallError
 from engine.checkpoint.synth import synth as write_checkpoint
 from engine.checkpoint.verify import verify as verify_layout
+
+_TABLE: Final = Columns(
+    Col(N_("component"), 22), Col(N_("tensors"), 9, right=True, gap=0),
+    Col(N_("parameters"), 18, right=True, gap=0), Col(N_("bytes"), 18, right=True, gap=0),
+    Col(N_("dtypes"), gap=2),
+)  # fmt: skip
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -103,7 +111,7 @@ def verify(
     else:
         for found in outcome.findings:
             tell(found.line())
-        click.echo("usable" if outcome.ok else "unusable")
+        click.echo(t("usable") if outcome.ok else t("unusable"))
     if not outcome.ok:
         ctx.exit(USAGE)
 
@@ -183,21 +191,20 @@ def _count(value: int | None) -> str:
 
 def _print(report: Inspection) -> None:
     click.echo(f"{report.family}  {report.dir}")
-    row = "{:<22}{:>9}{:>18}{:>18}  {}"
-    click.echo(row.format("component", "tensors", "parameters", "bytes", "dtypes").rstrip())
+    click.echo(_TABLE.head())
     for component in report.components:
-        _print_component(component, row)
+        _print_component(component)
     for name, path in report.missing.items():
-        click.echo(f"{name} is missing: {path}")
+        click.echo(t("{what} is missing: {path}", what=name, path=path))
 
 
-def _print_component(component: Component, row: str) -> None:
+def _print_component(component: Component) -> None:
     dtypes = ", ".join(f"{name} × {n}" for name, n in (component.dtypes or {}).items()) or "n/a"
     numbers = _count(component.tensors), _count(component.params), _count(component.bytes)
-    click.echo(row.format(component.name, *numbers, dtypes))
+    click.echo(_TABLE.row(component.name, *numbers, dtypes))
     for part in component.parts:
         values = _count(part.tensors), _count(part.params), _count(part.bytes)
-        click.echo(row.format(f"  {part.name}", *values, "").rstrip())
+        click.echo(_TABLE.row(f"  {part.name}", *values, ""))
     for shard in component.shards:
         click.echo(f"  {shard.file}: {', '.join(shard.holds)}")
     if not component.shards:

@@ -5,18 +5,31 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import click
 
+from console.commands.columns import Col, Columns
 from console.commands.say import json_option, print_json, tell
 from console.format import NA, fit, fit_left, gib, inert, number
+from console.i18n import N_, t
 from console.spoken import spoken
 from engine.messages import DeviceReading
 from engine.telemetry.devices import pick_source
 from engine.telemetry.processes import Seen, survey
 
 _SETTLE_SECONDS = 0.2
+_DEVICES: Final = Columns(
+    Col("#", 2, right=True), Col(N_("device"), 28, gap=2), Col(N_("memory GiB"), 15, right=True),
+    Col(N_("temp"), 7, right=True), Col(N_("util"), 6, right=True),
+    Col(N_("power"), 13, right=True), Col(N_("throttle"), gap=2),
+)  # fmt: skip
+_PROCESSES: Final = Columns(
+    Col(N_("pid"), 8, right=True), Col(N_("user"), 10, gap=2), Col(N_("state"), 14),
+    Col(N_("job"), 4, right=True), Col(N_("rank"), 4, right=True),
+    Col(N_("memory GiB"), 10, right=True), Col(N_("rss GiB"), 8, right=True),
+    Col(N_("command"), gap=2),
+)  # fmt: skip
 
 
 @click.command()
@@ -34,11 +47,9 @@ def gpus(as_json: bool) -> None:
         )
         return
     if reason is not None:
-        tell(f"No GPU readings: {reason}. This is the host itself.")
-    click.echo(
-        f"{'#':>2}  {'device':<28} {'memory GiB':>15} {'temp':>7} {'util':>6} {'power':>13}"
-        "  throttle"
-    )
+        said = t("No GPU readings: {why}. This is the host itself.", why=spoken(reason))
+        click.echo(said, err=True)
+    click.echo(_DEVICES.head())
     for device in devices:
         click.echo(_device_line(device))
         for process in device.processes:
@@ -57,16 +68,14 @@ def ps(as_json: bool) -> None:
         print_json({"processes": [_process_object(seen) for seen in found]})
         return
     if not found:
-        tell("No rank, no rank server, and nothing that holds GPU memory.")
+        tell(t("No rank, no rank server, and nothing that holds GPU memory."))
         return
-    click.echo(
-        f"{'pid':>8}  {'user':<10} {'state':<14} {'job':>4} {'rank':>4} {'memory GiB':>10}"
-        f" {'rss GiB':>8}  command"
-    )
+    click.echo(_PROCESSES.head())
     for seen in found:
         click.echo(_process_line(seen))
         for line in seen.evidence:
-            click.echo(f"{'':>10}{seen.kind}: {spoken(line)}")
+            said = t("{what}: {why}", what=t(seen.kind or ""), why=spoken(line))
+            click.echo(f"{'':>10}{said}")
 
 
 def _look(*, settle: bool) -> tuple[str, str | None, Sequence[DeviceReading]]:
@@ -90,10 +99,9 @@ def _device_line(device: DeviceReading) -> str:
         power += f" / {device.power_limit_w:.0f} W" if device.power_limit_w is not None else " W"
     tail = device.error or ", ".join(device.throttle)
     name = fit(inert(device.name), 28)
-    return (
-        f"{device.index:>2}  {name} {memory:>15} {temperature:>7} {load:>6} {power:>13}  "
-        f"{inert(tail)}"
-    ).rstrip()
+    return _DEVICES.row(
+        str(device.index), name, memory, temperature, load, power, inert(spoken(tail))
+    )
 
 
 def _process_object(seen: Seen) -> dict[str, Any]:
@@ -112,7 +120,8 @@ def _process_line(seen: Seen) -> str:
     job = "" if reading.job is None else str(reading.job)
     rank = "" if reading.rank is None else str(reading.rank)
     user = fit_left(inert(reading.user or NA), 10)
-    return (
-        f"{reading.pid:>8}  {user} {fit(reading.state or NA, 14)}"
-        f" {job:>4} {rank:>4} {memory:>10} {gib(reading.rss):>8}  {inert(reading.command or NA)}"
-    )
+    state = fit(t(reading.state) if reading.state else NA, 14)
+    return _PROCESSES.row(
+        str(reading.pid), user, state, job, rank, memory, gib(reading.rss),
+        inert(reading.command or NA),
+    )  # fmt: skip

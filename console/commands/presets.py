@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from console import format as fmt
+from console.commands.columns import Col, Columns
 from console.commands.say import json_option, print_json
 from console.exits import BadInput
+from console.i18n import N_, t
 from console.progress import memory
 from console.spoken import spoken
 from engine.checkpoint.errors import CheckpointError
@@ -24,6 +26,12 @@ from engine.placement.solve import DeviceOffer, solve
 #: Ranks of the sharded plan that is shown beside ``single``, and the portrait's aspect.
 _SHARDED_RANKS = 4
 _PORTRAIT = (1920, 1080)
+_TABLE: Final = Columns(
+    Col(N_("preset"), 10), Col(N_("size"), 9), Col(N_("runs as"), 9),
+    Col(N_("clips"), 5, right=True), Col(N_("steps"), 5, right=True),
+    Col(N_("length"), 8, right=True), Col("single", 10, right=True),
+    Col(f"fsdp x{_SHARDED_RANKS}", 10, right=True), Col(N_("purpose"), gap=2),
+)  # fmt: skip
 #: Of a preset's values those that say where it runs: the columns say that themselves.
 _PLACING = frozenset(
     p.name
@@ -49,19 +57,18 @@ def presets_command(ckpt_dir: str | None, as_json: bool) -> None:
     if as_json:
         print_json({"model": name, "presets": found})
         return
-    click.echo(f"memory per GPU for {name}, bf16, 16:9\n")
-    click.echo(
-        f"{'preset':<10} {'size':<9} {'runs as':<9} {'clips':>5} {'steps':>5} {'length':>8} "
-        f"{'single':>10} {f'fsdp x{_SHARDED_RANKS}':>10}  purpose"
-    )
+    click.echo(t("memory per GPU for {model}, bf16, 16:9", model=name) + "\n")
+    click.echo(_TABLE.head())
     for preset in found:
         values, bytes_ = preset["values"], preset["memory_bytes"]
         click.echo(
-            f"{preset['name']:<10} {values['size']:<9} {preset['runs_as']:<9} "
-            f"{values['num_clip']:>5} {values['sample_steps']:>5} "
-            f"{fmt.duration(preset['predicted_seconds']):>8} {memory(bytes_['single']):>10} "
-            f"{memory(bytes_[f'fsdp_{_SHARDED_RANKS}']):>10}  {spoken(str(preset['purpose']))}"
-        )
+            _TABLE.row(
+                preset["name"], values["size"], preset["runs_as"],
+                str(values["num_clip"]), str(values["sample_steps"]),
+                fmt.duration(preset["predicted_seconds"]), memory(bytes_["single"]),
+                memory(bytes_[f"fsdp_{_SHARDED_RANKS}"]), spoken(str(preset["purpose"])),
+            )
+        )  # fmt: skip
 
 
 def _shape(ckpt_dir: str | None) -> tuple[DiTShape, str]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Final
 
 import click
 
+from console.commands.columns import Col, Columns
 from console.commands.say import json_option, print_json, tell
 from console.exits import FAILED, REFUSED, Refused
 from console.format import NA, fit, gib, inert
+from console.i18n import N_, t
 from console.spoken import spoken
 from engine.guard.evidence import holders
 from engine.guard.kill import Audit, ReadOnlyRefused, Waits
@@ -18,6 +21,11 @@ from engine.guard.reaper import Reaper, Report, audit_into
 from engine.jobs.paths import Places
 from engine.jobs.store import JobStore, StoreError
 from engine.telemetry.devices import pick_source
+
+_TABLE: Final = Columns(
+    Col(N_("pid"), 8, right=True), Col(N_("class"), 15, gap=2), Col(N_("action"), 10),
+    Col(N_("freed GiB"), 9, right=True), Col(N_("result"), gap=2),
+)  # fmt: skip
 
 
 @click.command(short_help="Find zombies; end them with --yes.")
@@ -100,18 +108,18 @@ def _audit(*, needed: bool) -> Iterator[Audit | None]:
 
 def _print(report: Report) -> None:
     if not report.actions and not report.leaks:
-        tell("No zombie: nothing orphaned, stuck or stray, and no leaked shared memory.")
+        tell(t("No zombie: nothing orphaned, stuck or stray, and no leaked shared memory."))
         return
     if report.actions:
-        click.echo(f"{'pid':>8}  {'class':<15} {'action':<10} {'freed GiB':>9}  result")
+        click.echo(_TABLE.head())
     for done in report.actions:
         for line in _lines(done):
             click.echo(line)
     for item in report.leaks:
         detail = item.detail or item.leak.doubt or item.leak.what
-        click.echo(f"/dev/shm/{inert(item.leak.name)}  {item.result}: {inert(spoken(detail))}")
+        click.echo(f"/dev/shm/{inert(item.leak.name)}  {t(item.result)}: {inert(spoken(detail))}")
     if report.dry_run:
-        tell("Nothing was touched. To do it: avatop reap --yes")
+        tell(t("Nothing was touched. To do it: {command}", command="avatop reap --yes"))
 
 
 def _lines(done: Done) -> Iterator[str]:
@@ -119,14 +127,14 @@ def _lines(done: Done) -> Iterator[str]:
     freed = gib(done.freed_bytes) if done.freed_bytes is not None else NA
     result = done.result if done.result != "none" else "left alone"
     text = f"{result}: {body['detail']}" if body["detail"] else result
-    yield (
-        f"{body['pid']:>8}  {fit(body['class'], 15)} {fit(body['action'], 10)} {freed:>9}  "
-        f"{inert(spoken(text))}"
-    )
+    yield _TABLE.row(
+        str(body["pid"]), fit(t(body["class"]), 15), fit(t(body["action"]), 10), freed,
+        inert(spoken(text)),
+    )  # fmt: skip
     if body["command"]:
         yield f"{'':>10}{inert(body['command'])[:160]}"
     for line in done.step.verdict.evidence:
         if line != body["detail"]:
             yield f"{'':>10}- {inert(spoken(line))}"
     if body["next"]:
-        yield f"{'':>10}next: {inert(body['next'])}"
+        yield f"{'':>10}{t('next: {command}', command=inert(body['next']))}"

@@ -11,6 +11,7 @@ import click
 from console import format as fmt
 from console.commands.say import json_option, print_json, tell
 from console.exits import BadInput
+from console.i18n import n, t
 from console.spoken import spoken
 from engine.jobs.paths import Places
 from engine.telemetry.recording import Recording, RecordingError, open_recording
@@ -74,14 +75,18 @@ def stamp(t: float) -> str:
 
 def lines(body: dict[str, Any]) -> list[str]:
     """A summary for a person."""
-    jobs = ", ".join(str(job) for job in body["jobs"][-20:]) or "none"
-    counts = [fmt.plural(body[f"{name}s"], name) for name in ("spike", "error", "alert")]
-    return [
-        f"{fmt.inert(body['file'])}",
-        f"  {stamp(body['start'])} to {stamp(body['end'])} ({fmt.duration(body['seconds'])})",
-        f"  {body['events']:,} events in {fmt.plural(body['segments'], 'segment')}",
-        f"  {', '.join(counts)}; jobs: {jobs}",
+    jobs = ", ".join(str(job) for job in body["jobs"][-20:]) or t("none")
+    counts = [
+        n("{count} spike", "{count} spikes", body["spikes"]),
+        n("{count} error", "{count} errors", body["errors"]),
+        n("{count} alert", "{count} alerts", body["alerts"]),
     ]
+    span = t("{start} to {end} ({time})", start=stamp(body["start"]), end=stamp(body["end"]),
+             time=fmt.duration(body["seconds"]))  # fmt: skip
+    held = n("{events} events in {count} segment", "{events} events in {count} segments",
+             body["segments"], events=f"{body['events']:,}")  # fmt: skip
+    told = t("{counts}; jobs: {ids}", counts=", ".join(counts), ids=jobs)
+    return [fmt.inert(body["file"]), *(f"  {line}" for line in (span, held, told))]
 
 
 @click.command(short_help="List what is recorded.")
@@ -100,7 +105,9 @@ def recordings(path: Path | None, as_json: bool) -> None:
     if as_json:
         print_json(body)
         return
-    for line in [*lines(body), f"  {body['bytes'] / (1 << 20):,.1f} MiB on disk"]:
+    for line in lines(body):
         click.echo(line)
+    click.echo("  " + t("{size} MiB on disk", size=f"{body['bytes'] / (1 << 20):,.1f}"))
     for mark in recording.marks[-20:]:
-        click.echo(f"  {stamp(mark.at)}  {mark.kind:<6} {fmt.inert(spoken(mark.text))}")
+        kind = fmt.fit(t(mark.kind), 6)
+        click.echo(f"  {stamp(mark.at)}  {kind} {fmt.inert(spoken(mark.text))}")

@@ -8,14 +8,16 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import click
 
+from console.commands.columns import Col, Columns
 from console.commands.export import moment_option
 from console.commands.say import json_option, print_json, tell
 from console.exits import BadInput, Failed
-from console.format import NA, clock, fit, inert, significant
+from console.format import NA, clock, fit, inert, significant, word
+from console.i18n import N_, t
 from console.progress import memory
 from console.spoken import spoken
 from console.stored import stored_jobs
@@ -25,6 +27,13 @@ from engine.release.export import weights as shares
 from engine.release.model import Release, ReleaseError
 from engine.release.settings import Settings, load
 from engine.release.store import ReleaseStore
+
+_GATES: Final = Columns(
+    Col(N_("gate"), 26), Col(N_("baseline"), 10, right=True, gap=0),
+    Col(N_("candidate"), 11, right=True, gap=0), Col(N_("deviation"), 11, right=True, gap=0),
+    Col(N_("interval"), 17, right=True, gap=0), Col(N_("allowed"), 9, right=True, gap=0),
+    Col("n", 5, right=True, gap=0), Col(N_("verdict"), gap=2),
+)  # fmt: skip
 
 
 @click.command("list")
@@ -37,13 +46,14 @@ def list_command(as_json: bool) -> None:
         print_json({"releases": found})
         return
     for one in found:
-        validated = one["validation"] or "not validated"
+        validated = t(one["validation"] or N_("not validated"))
         click.echo(
-            f"{fit(one['version'], 20)} {fit(one['role'], 10)} {fit(validated, 14)} "
+            f"{fit(one['version'], 20)} {fit(t(one['role']), 10)} {fit(validated, 14)} "
             f"{one['digest'][:12]}  {_when(one['created'])}  {inert(one['note'])}"
         )
     if not found:
-        tell("No release; avatop release add VERSION --ckpt_dir DIR makes one.")
+        command = "avatop release add VERSION --ckpt_dir DIR"
+        tell(t("No release; {command} makes one.", command=command))
 
 
 @click.command()
@@ -114,21 +124,27 @@ def status(as_json: bool) -> None:
     if as_json:
         print_json(body)
         return
-    click.echo(
-        f"stable: {body['stable'] or NA}; candidate: {body['candidate'] or NA}; "
-        f"two runnable versions: {'yes' if body['two_runnable'] else 'no'}"
-    )
+    said = t(
+        "stable: {stable}; candidate: {candidate}; two runnable versions: {answer}",
+        stable=body["stable"] or NA, candidate=body["candidate"] or NA,
+        answer=t("yes") if body["two_runnable"] else t("no"),
+    )  # fmt: skip
+    click.echo(said)
     rollout = body["rollout"]
     if rollout:
-        click.echo(
-            f"{rollout['version']}: {rollout['state']} at stage {rollout['stage']}, share "
-            f"{rollout['share']:.0%}{'' if rollout['automatic'] else ', by hand'}"
-            f"  {inert(rollout['note'])}"
-        )
+        said = t(
+            "{version}: {state} at stage {stage}, share {share}",
+            version=rollout["version"], state=word(rollout["state"]), stage=rollout["stage"],
+            share=f"{rollout['share']:.0%}",
+        )  # fmt: skip
+        hand = "" if rollout["automatic"] else ", " + t("by hand")
+        click.echo(f"{said}{hand}  {inert(spoken(rollout['note']))}".rstrip())
         for line in gate_lines(rollout["gates"]):
             click.echo(line)
     for left in body["unfinished"]:
-        click.echo(f"job {left['job']} {left['state']}: {inert(left['what_to_do'])}")
+        said = t("job {id} {state}: {what}", id=left["job"], state=word(left["state"]),
+                 what=inert(spoken(left["what_to_do"])))  # fmt: skip
+        click.echo(said)
 
 
 @click.command()
@@ -177,22 +193,19 @@ def weights(as_nginx: bool, as_json: bool) -> None:
 def gate_lines(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Gates as a table: baseline, candidate, deviation, allowed, n, verdict, note."""
     if rows:
-        yield (
-            f"{'gate':<26}{'baseline':>10}{'candidate':>11}{'deviation':>11}"
-            f"{'interval':>17}{'allowed':>9}{'n':>5}  verdict"
-        )
+        yield _GATES.head()
     for row in rows:
         low, high = (_share(row[end]) for end in ("low", "high"))
         interval = NA if row["low"] is None else f"{low}…{high}"
         # A gate allows a share of the baseline; what a check allows is more, and in its unit.
         unit, limit = row["unit"], row["unit"] if (row["allowed"] or 0) > 1 else ""
-        armed = "" if row["armed"] else " (not armed)"
-        note = f"  {inert(row['note'])}" if row["note"] else ""
-        yield (
-            f"{fit(row['gate'], 26)}{_figure(row['baseline'], unit):>10}"
-            f"{_figure(row['candidate'], unit):>11}{_share(row['deviation']):>11}{interval:>17}"
-            f"{_figure(row['allowed'], limit):>9}{row['n']:>5}  {row['verdict']}{armed}{note}"
-        )
+        armed = "" if row["armed"] else f" ({t('not armed')})"
+        note = f"  {inert(spoken(row['note']))}" if row["note"] else ""
+        yield _GATES.row(
+            fit(row["gate"], 26), _figure(row["baseline"], unit), _figure(row["candidate"], unit),
+            _share(row["deviation"]), interval, _figure(row["allowed"], limit), str(row["n"]),
+            f"{row['verdict']}{armed}{note}",
+        )  # fmt: skip
 
 
 def validation_of(version: str) -> dict[str, Any]:

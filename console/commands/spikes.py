@@ -11,6 +11,7 @@ import click
 from console import format as fmt
 from console.commands.say import json_option, print_json, tell
 from console.exits import BadInput
+from console.i18n import n, t
 from engine.telemetry import spikes as finding
 from engine.telemetry.csvlog import CsvLog, CsvLogError, DeviceLog, read_csv
 
@@ -101,13 +102,14 @@ def _body(device: DeviceLog, report: finding.Report) -> dict[str, Any]:
 def _print(device: DeviceLog, report: finding.Report) -> None:
     name = f" ({fmt.inert(device.name)})" if device.name else ""
     click.echo(
-        f"device {fmt.inert(device.device)}{name}: baseline {fmt.gib(report.baseline)} GiB, peak "
-        f"{fmt.gib(report.peak)} GiB, {fmt.plural(len(report.spikes), 'spike')} above "
-        f"{fmt.gib(report.threshold)} GiB"
-    )
+        n("device {device}: baseline {base} GiB, peak {peak} GiB, {count} spike above {limit} GiB",
+          "device {device}: baseline {base} GiB, peak {peak} GiB, {count} spikes above {limit} GiB",
+          len(report.spikes), device=fmt.inert(device.device) + name,
+          base=fmt.gib(report.baseline), peak=fmt.gib(report.peak),
+          limit=fmt.gib(report.threshold))
+    )  # fmt: skip
     for rise in report.spikes:
         stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(rise.start))
-        click.echo(
-            f"  {stamp}.{int(rise.start * 1000) % 1000:03d}  +{fmt.gib(rise.bytes)} GiB over "
-            f"{fmt.gib(rise.level)} GiB, {fmt.duration(rise.end - rise.start)}"
-        )
+        said = t("+{size} GiB over {level} GiB, {time}", size=fmt.gib(rise.bytes),
+                 level=fmt.gib(rise.level), time=fmt.duration(rise.end - rise.start))  # fmt: skip
+        click.echo(f"  {stamp}.{int(rise.start * 1000) % 1000:03d}  {said}")
