@@ -68,7 +68,10 @@ def read_csv(text: str, columns: Sequence[str] | None = None) -> CsvLog:
         CsvLogError: no memory in it.
     """
     lines = text.lstrip("\ufeff").replace("\0", "").splitlines()
-    rows = [[cell.strip() for cell in row] for row in csv.reader(lines, skipinitialspace=True)]
+    try:
+        rows = [[cell.strip() for cell in row] for row in csv.reader(lines, skipinitialspace=True)]
+    except csv.Error as error:
+        raise CsvLogError(f"it is no CSV: {error}") from error
     rows = [row for row in rows if any(row)]
     if not rows:
         raise CsvLogError("the file is empty")

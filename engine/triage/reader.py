@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
+import itertools
 import os
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
@@ -16,6 +19,9 @@ PART: Final = 1 << 20
 #: Changes are looked for so often where the file system tells of none (network mounts).
 _POLL_MS: Final = 500
 _BOM: Final = b"\xef\xbb\xbf"
+_GZIP: Final = b"\x1f\x8b"
+#: How logs are packed that are not unpacked here.
+_PACKED: Final = {b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ": "xz", b"BZh": "bzip2"}
 
 
 class LineSplitter:
@@ -61,10 +67,41 @@ class LineSplitter:
 
 
 def chunks(stream: BinaryIO) -> Iterator[bytes]:
-    """What a stream gives, as soon as it gives it, until its end."""
+    """What a stream gives, as soon as it gives it, until its end: a log's text.
+
+    A rotated log (gzip) is unpacked, UTF-16 (with its mark) becomes UTF-8.
+
+    Raises:
+        OSError: it cannot be read, or is packed otherwise.
+    """
     descriptor = stream.fileno()
-    while data := os.read(descriptor, CHUNK):
-        yield data
+    pieces = iter(lambda: os.read(descriptor, CHUNK), b"")
+    first = next(pieces, b"")
+    for mark, name in _PACKED.items():
+        if first.startswith(mark):
+            raise OSError(f"it is packed by {name}; unpack it first")
+    whole = itertools.chain([first], pieces)
+    if first.startswith(_GZIP):
+        yield from _unzipped(whole)
+    elif first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        decode = codecs.getincrementaldecoder("utf-16")("replace").decode
+        yield from (decode(data).encode("utf-8", "replace") for data in whole)
+    else:
+        yield from whole
+
+
+def _unzipped(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The text of gzip members, one after the other; of a cut off one what is there."""
+    inside = zlib.decompressobj(wbits=31)
+    try:
+        for data in pieces:
+            while data:
+                yield inside.decompress(data, CHUNK)
+                data = inside.unconsumed_tail or inside.unused_data
+                if inside.eof:
+                    inside = zlib.decompressobj(wbits=31)
+    except zlib.error as error:
+        raise OSError(f"what is packed in it is damaged: {error}") from error
 
 
 def follow(path: Path, stop: Event) -> Iterator[bytes | None]:

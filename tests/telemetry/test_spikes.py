@@ -187,7 +187,8 @@ def test_what_is_damaged_costs_its_own_line_and_is_told() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "\n\n", "hello\n", "timestamp, index\n1, 2\n",
-                                  "timestamp, memory.used [MiB]\n1, [N/A]\n"])  # fmt: skip
+                                  "timestamp, memory.used [MiB]\n1, [N/A]\n",
+                                  "x" * 200_000])  # fmt: skip
 def test_what_is_no_log_is_refused_with_a_reason(text: str) -> None:
     with pytest.raises(CsvLogError):
         read_csv(text)

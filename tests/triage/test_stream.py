@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import random
 import threading
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import pytest
 
 from engine.triage import Classifier, Finding, classify
 from engine.triage.classifier import EPISODE_GAP, Watcher, feed_bytes, feed_end
-from engine.triage.reader import PART, LineSplitter, follow
+from engine.triage.reader import CHUNK, PART, LineSplitter, chunks, follow
 from engine.triage.scan import BLOCK
 from tests.triage.lines import HARMLESS, TOLD
 
@@ -100,6 +101,36 @@ def test_ten_megabytes_without_a_line_end_and_bytes_that_are_no_text() -> None:
     assert classifier.lines == 3
     (finding,) = classifier.findings()
     assert (finding.class_, finding.lines) == ("illegal_memory_access", (2, 2))
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [
+        gzip.compress(f"{OOM}\n".encode()) + gzip.compress(b"done\n"),  # rotated, then appended
+        gzip.compress(f"{OOM}\n{'z' * (9 << 20)}".encode())[:-20],  # cut off
+        f"{OOM}\r\n".encode("utf-16"),  # as PowerShell writes it
+    ],
+)
+def test_a_rotated_log_and_one_of_windows_are_read_as_what_they_are(
+    packed: bytes, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.log"
+    path.write_bytes(packed)
+    classifier, splitter = Classifier(), LineSplitter()
+    with path.open("rb", buffering=0) as stream:
+        for piece in chunks(stream):
+            assert len(piece) <= CHUNK
+            feed_bytes(classifier, splitter, piece)
+    feed_end(classifier, splitter)
+    assert [finding.class_ for finding in classifier.findings()] == ["cuda_oom"]
+
+
+@pytest.mark.parametrize("packed", [b"\x1f\x8bno gzip at all", b"\x28\xb5\x2f\xfd...", b"BZh91AY"])
+def test_what_cannot_be_unpacked_is_not_read_as_text(packed: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "a.log"
+    path.write_bytes(packed)
+    with path.open("rb", buffering=0) as stream, pytest.raises(OSError, match="packed"):
+        list(chunks(stream))
 
 
 class Follower:
