@@ -41,6 +41,8 @@ from engine.placement.statefile import EMPTY, StateFile, StateFileError
 LATENT_SLOTS: Final = 32
 #: Writes of one file that may wait: a ring's row is overwritten ``RING_BLOCKS`` blocks later.
 _WAITING: Final = RING_BLOCKS - 1
+#: Bytes that are asked of the device at once: 5 ms of a link.
+_AT_ONCE: Final = 256 << 20
 #: Threads that have the kernel clear a file's pages.
 _TOUCHING: Final = 8
 
@@ -71,9 +73,9 @@ def raw(tensor: Tensor) -> memoryview:
 class Outlet:
     """Writes tensors into slots of state files without making the device's work wait.
 
-    On CUDA a stream of its own copies into the files' memory, which is pinned; a thread tags each
-    slot when its copy is done. What lies in host memory is written by that thread, or on a CPU
-    rank at once.
+    On CUDA a thread copies into the files' memory, which is pinned, on a stream of its own, and
+    tags each slot when its copy is done. What lies in host memory is written by that thread, or on
+    a CPU rank at once.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -94,22 +96,14 @@ class Outlet:
             OSError: what was put before could not be written.
         """
         if self._thread is None:
-            file.tag(slot, EMPTY)
             self._write(file, slot, number, tensors)
             return
         waiting = self._open[file]
-        # As many blocks as a job goes on from stay whole in it, whenever that may be.
-        most = max(1, min(_WAITING, file.slots - RING_BLOCKS))
-        while len(waiting) >= most or (waiting and waiting[0].done()):
+        while len(waiting) >= _WAITING or (waiting and waiting[0].done()):
             waiting.popleft().result()
-        file.tag(slot, EMPTY)
-        host: Mapping[str, Tensor] = {}
-        if any(tensor.is_cuda for tensor in tensors.values()):
-            event = self._copy(file, slot, tensors)
-        else:
-            # What brings rows back to the host was handed to the device before this.
-            event, host = torch.cuda.current_stream(self.device).record_event(), tensors
-        waiting.append(self._thread.submit(self._finish, file, slot, number, event, host, tensors))
+        # What brings rows back to the host was handed to the device before this.
+        ready = self._mark(torch.cuda.current_stream(self.device))
+        waiting.append(self._thread.submit(self._copy, file, slot, number, ready, tensors))
 
     def prepare(self, *files: StateFile) -> None:
         """Pin files' memory ahead of the first block.
@@ -146,39 +140,49 @@ class Outlet:
             memory.close(self.device)
         self._maps.clear()
 
-    def _copy(self, file: StateFile, slot: int, tensors: Mapping[str, Tensor]) -> torch.cuda.Event:
+    def _copy(
+        self,
+        file: StateFile,
+        slot: int,
+        number: int,
+        ready: torch.cuda.Event,
+        tensors: Mapping[str, Tensor],
+    ) -> None:
+        """On the thread: what lies on the device goes some layers at a time, for a latent or a
+        picture on its way to the host waits until all that was asked for before is copied."""
+        ready.synchronize()
+        if not all(tensor.is_cuda for tensor in tensors.values()):
+            self._write(file, slot, number, tensors)
+            return
         assert self._stream is not None
-        memory = self._mapped(file)
-        self._stream.wait_event(torch.cuda.current_stream(self.device).record_event())
+        memory, asked = self._mapped(file), 0
+        file.tag(slot, EMPTY)
         with torch.cuda.stream(self._stream):
             for name, tensor in tensors.items():
                 offset, size = file.place(name, slot)
                 flat = tensor.contiguous().view(-1).view(torch.uint8)
                 memory.bytes[offset : offset + size].copy_(flat, non_blocking=True)
-                tensor.record_stream(self._stream)
-            event: torch.cuda.Event = self._stream.record_event()
+                asked += size
+                if asked >= _AT_ONCE:
+                    self._mark(self._stream).synchronize()
+                    asked = 0
+        self._mark(self._stream).synchronize()
+        file.tag(slot, number)
+
+    @staticmethod
+    def _mark(stream: torch.cuda.Stream) -> torch.cuda.Event:
+        event = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+        event.record(stream)
         return event
 
     def _mapped(self, file: StateFile) -> HostMemory:
         if file not in self._maps:
-            mapping = mmap.mmap(file.descriptor, file.nbytes, mmap.MAP_SHARED)
-            self._maps[file] = HostMemory(torch.frombuffer(mapping, dtype=torch.uint8))
+            self._maps[file] = HostMemory(_mapped(file))
         return self._maps[file]
-
-    def _finish(
-        self,
-        file: StateFile,
-        slot: int,
-        number: int,
-        event: torch.cuda.Event,
-        host: Mapping[str, Tensor],
-        held: Mapping[str, Tensor],  # noqa: ARG002 - kept alive until here
-    ) -> None:
-        event.synchronize()
-        self._write(file, slot, number, host)
 
     @staticmethod
     def _write(file: StateFile, slot: int, number: int, tensors: Mapping[str, Tensor]) -> None:
+        file.tag(slot, EMPTY)
         for name, tensor in tensors.items():
             file.write(name, slot, raw(tensor.detach().contiguous()))
         file.tag(slot, number)
@@ -325,6 +329,8 @@ def _take_rows(
         with StateFile.open(path) as file:
             whole = {block for block in blocks if file.holds(block)}
             memory = None if keeper is None else keeper.memory(path)
+            if memory is None:
+                memory = _mapped(file, mmap.ACCESS_COPY)  # of a file that may be read alone
             for layer in layers_in(file):
                 for block in sorted(whole):
                     if (layer, block) in due:
@@ -335,20 +341,19 @@ def _take_rows(
         raise StateFileError(f"{folder} does not hold block {block} of layer {layer} any more")
 
 
-def _read_rows(
-    file: StateFile, memory: Tensor | None, ring: RollingCache, layer: int, block: int
-) -> None:
+def _read_rows(file: StateFile, memory: Tensor, ring: RollingCache, layer: int, block: int) -> None:
     for name, part in _layer_block(ring, layer, block):
-        slot = block % file.slots
-        if memory is None:
-            rows = torch.empty(part.shape, dtype=part.dtype)
-            file.read(name, slot, raw(rows))
-            part.copy_(rows)
-        else:
-            # Ten times as fast as reading, and ordered before the copies that overwrite the slot.
-            offset, size = file.place(name, slot)
-            into = part.view(-1).view(torch.uint8)
-            into.copy_(memory[offset : offset + size], non_blocking=True)
+        offset, size = file.place(name, block % file.slots)
+        into = part.view(-1).view(torch.uint8)
+        # Pinned memory is read later, and yet before the copies that overwrite the slot.
+        into.copy_(memory[offset : offset + size], non_blocking=True)
+
+
+def _mapped(file: StateFile, access: int = mmap.ACCESS_WRITE) -> Tensor:
+    """A file's bytes ``[n]`` where they lie: read, they need not be copied to be copied."""
+    return torch.frombuffer(
+        mmap.mmap(file.descriptor, file.nbytes, access=access), dtype=torch.uint8
+    )
 
 
 def _block(ring: RollingCache, block: int) -> dict[str, Tensor]:
