@@ -31,7 +31,8 @@ def read_again(app: AvatopApp) -> None:
     app.keymap = actions.Keymap(app.config.keys)
     app.set_keymap(app.keymap.textual())
     name = app.look_name
-    if app.config.theme != before.theme:
+    half = app.config.theme is None and app.config.problems  # maybe half written: the look stays
+    if app.config.theme != before.theme and not half:
         name = theme.choose(app.asked_theme, app.environ, app.config.theme)
     try:
         if name == app.look_name:

@@ -35,8 +35,11 @@ class Header(Lines):
     def draw(self, width: int, height: int) -> Sequence[Strip]:
         app = self.console_app
         key = app.keymap.key_of("app.quit")
-        after = t("{key} leaves, avatop starts another", key=key) if app.replay is None else ""
-        first = header(self.paint, self.model, width, read_only=app.read_only, after=after)
+        after, opening = "", t("reading the recording")
+        if app.replay is None:
+            after = t("{key} leaves, avatop starts another", key=key)
+            opening = t("starting the engine")
+        first = header(self.paint, self.model, width, app.read_only, after, opening)
         tabs = pages(self.paint, self.page, app.pages, width, self._marks())
         return [first.strip(), tabs.strip()][:height]
 
@@ -54,9 +57,13 @@ def _gravest(model: Model) -> str:
 
 
 def header(
-    paint: Paint, model: Model, width: int, *, read_only: bool = False, after: str = ""
+    paint: Paint, model: Model, width: int, read_only: bool, after: str, opening: str
 ) -> Row:
-    """Its first row. ``after``: what to do once the engine has ended."""
+    """Its first row.
+
+    Args:
+        after: what to do once the engine has ended. opening: what is awaited before anything came.
+    """
     row = paint.row(width).put(" avatop", "accent").put("  ")
     if read_only:
         row.put(f" {t('read-only')} ", "match").put("  ")
@@ -80,7 +87,7 @@ def header(
                 break
         return row.right(right)
     if not model.connected:
-        row.put(t("starting the engine") + (" …" if paint.unicode else ""), "soft")
+        row.put(opening + (" …" if paint.unicode else ""), "soft")
         return row.right(right)
     facts = [model.host, _devices(model), _mode(model)]
     shown = [fact for fact in facts if fact]

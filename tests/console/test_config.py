@@ -112,6 +112,10 @@ async def test_a_theme_of_ones_own_is_worn_and_changes_with_its_file(
         file.write_text(text.replace(before, "#fefefe"))
         while console.app.look.base != "#fefefe":  # the watcher sees it; bounded by the timeout
             await console.pilot.pause(0.05)
+        file.write_text(text + "half a li")  # an editor at work: the look stays
+        watching.read_again(console.app)
+        assert console.app.look.base == "#fefefe"
+        assert console.app.config.theme is None
         written(mine, 'theme = "contrast"\nsize = 3\n')
         while console.app.look.name != "contrast":
             await console.pilot.pause(0.05)
