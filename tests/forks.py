@@ -5,8 +5,16 @@ from __future__ import annotations
 import multiprocessing
 from typing import Any
 
-#: The last one is ours: it keeps what the others loaded from being copied in every fork.
-_LOADED = ["engine.ranks.onrank.job", "torch.distributed.fsdp", "tests.frozen"]
+#: FSDP's first call imports the compiler, which takes a rank longer than its work here; random
+#: numbers are numpy's. The last one is ours: it keeps what the others loaded from being copied in
+#: every fork.
+_LOADED = [
+    "engine.ranks.onrank.job",
+    "torch.distributed.fsdp",
+    "torch._dynamo",
+    "numpy.random",
+    "tests.frozen",
+]
 
 
 def forks() -> Any:

@@ -22,7 +22,7 @@ from engine.ranks.channel import ChannelProtocol, OutputProtocol
 from engine.ranks.embeddings import at_hand
 from engine.ranks.outcome import GroupResult, RankExit, RankLog
 from engine.ranks.process import RankProcess, result_of
-from engine.ranks.protocol import ENCODERS, FSDP, Order, RankSpec, Report, decode, encode
+from engine.ranks.protocol import COMPILER, ENCODERS, FSDP, Order, RankSpec, Report, decode, encode
 from engine.ranks.server import DEFAULT_ENTRY, ExitStatus, RankServer, Spawned, SpawnRequest
 
 #: Seconds between SIGTERM and SIGKILL after a failure.
@@ -383,6 +383,9 @@ def _imports(specs: Sequence[RankSpec]) -> list[str]:
     found = []
     if plan["weights"]["kind"] == "peer_gather" and len(specs) > 1:
         found.append(FSDP)
+        # It is large and imports what it finds: a server whose forks use CUDA is left without it.
+        if all(spec.device == "cpu" for spec in specs):
+            found.append(COMPILER)
     if not at_hand(specs[plan["encoder_rank"]]):
         found += ENCODERS
     return found

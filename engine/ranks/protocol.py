@@ -38,6 +38,8 @@ ORDERS: Final = ("stop_after_clip", "spike_threshold", "hold_mirror")
 
 #: Modules that only some groups need: the fork server loads them for those that do.
 FSDP: Final = "torch.distributed.fsdp"
+#: FSDP's first call imports it, in every rank anew.
+COMPILER: Final = "torch._dynamo"
 ENCODERS: Final = (
     "transformers.models.umt5.modeling_umt5",
     "transformers.models.wav2vec2.modeling_wav2vec2",
