@@ -370,6 +370,10 @@ def _check_disk(seen: Forecast, folders: Sequence[Path]) -> None:
     needed: dict[int, tuple[Path, int]] = {}
     for folder in folders:
         there = next(p for p in (folder, *folder.parents) if p.exists())
+        if not there.is_dir():
+            raise PreflightError(
+                sentence("{there}: is no folder. Choose another --output.", there=there), "refused"
+            )
         device = there.stat().st_dev
         _, already = needed.get(device, (there, DISK_RESERVE))
         needed[device] = (there, already + video)

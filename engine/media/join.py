@@ -50,11 +50,13 @@ def join(segments: Sequence[Path], audio: Path, output: Path) -> AvInfo:
 
     Raises:
         MediaError: no or unreadable segments, segments that do not fit together, unreadable
-            sound, a full disk.
+            sound, a full disk, an output that is a device or a folder.
     """
     if not segments:
         raise MediaError(sentence("there is no clip to join"))
     temporary = output.with_name(f".{output.name}{PART}")
+    if output.exists() and not output.is_file():
+        raise MediaError(sentence("{output} is no file: it is not replaced", output=output))
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         frames, fps, samples, rate = _write(segments, audio, temporary)

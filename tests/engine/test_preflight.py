@@ -79,6 +79,15 @@ def test_a_full_disk_is_refused_before_any_work(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_folder_that_has_become_a_file_is_refused_before_any_work(
+    request_of: Callable[..., Request], tmp_path: Path
+) -> None:
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(PreflightError, match="is no folder") as refused:
+        prepare(request_of(), MACHINE, [tmp_path / "out" / "videos"])
+    assert refused.value.kind == "refused"
+
+
 def test_a_damaged_checkpoint_is_found_with_the_file(
     request_of: Callable[..., Request], tmp_path: Path
 ) -> None:

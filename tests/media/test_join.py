@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import av
@@ -143,6 +144,10 @@ def test_does_a_failed_join_leave_the_old_file_and_nothing_half(
             join(segments, tmp_path / "voice.wav", out)
     with pytest.raises(MediaError, match="cannot be read as audio"):
         join(clips, tmp_path / "nowhere.wav", out)
+    os.mkfifo(tmp_path / "pipe.mp4")
+    with pytest.raises(MediaError, match="no file"):  # as would be with /dev/null
+        join(clips, tmp_path / "voice.wav", tmp_path / "pipe.mp4")
+    assert (tmp_path / "pipe.mp4").is_fifo()
     assert [p.name for p in out.parent.iterdir()] == ["video.mp4"]
     assert out.read_text() == "old"
 
