@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual import work
@@ -39,6 +40,7 @@ from engine.client import EngineClient
 from engine.messages import LogLine, Reply, Snapshot
 
 if TYPE_CHECKING:
+    from console.bookmarks import Bookmarks
     from engine.messages import Command
 
 FRAME: float = 0.1  # seconds between pictures at most
@@ -271,6 +273,14 @@ class AvatopApp(Replaying):
         return Place((*self.replay_scopes, *self.page.scopes), self.keymap, self.read_only)
 
     # -- actions -----------------------------------------------------------------------------
+
+    @cached_property
+    def bookmarks(self) -> Bookmarks:
+        """Bookmarks on log lines; without a terminal of its own a console keeps none."""
+        from console.bookmarks import Bookmarks
+        from engine.jobs.paths import Places
+
+        return Bookmarks(Places.of(self.environ).bookmarks if self._own_fds else None)
 
     @property
     def read_only(self) -> bool:

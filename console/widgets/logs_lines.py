@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 from typing import Final
 
 from textual import events
@@ -162,8 +163,17 @@ class LogLines(LineView):
     def action_bookmark(self) -> None:
         number = self.number
         if number is not None:
-            self.bookmarks.symmetric_difference_update({number})
+            self._change_marks(lambda: self.marks.turn(number))
             self.go(self.sieve.place(number))
+
+    def _change_marks(self, change: Callable[[], None]) -> None:
+        """Bookmarks that cannot be kept count here; that is told."""
+        try:
+            change()
+        except OSError as error:
+            why = error.strerror or str(error)
+            said = t("Bookmarks last only as long as this console: {why}", why=why)
+            self.console_app.say(said, "state.watch")
 
     def action_to_bookmark(self, by: int) -> None:
         here = self.number
@@ -191,7 +201,7 @@ class LogLines(LineView):
 
         def done(choice: str | None) -> None:
             if choice == "clear":
-                self.bookmarks.clear()
+                self._change_marks(self.marks.clear)
                 self.update()
             elif choice is not None and choice.isdigit():
                 if not self.sieve.has(int(choice)):

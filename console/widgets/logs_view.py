@@ -18,6 +18,7 @@ from console import format as fmt
 from console.i18n import n, t
 from console.state import Model
 from console.widgets.bars import heading
+from console.widgets.logs_marks import LineMarks
 from console.widgets.logs_meaning import Meaning
 from console.widgets.logs_row import Dressing, line_rows
 from console.widgets.logs_sieve import Backwards, Sieve
@@ -46,7 +47,6 @@ class LineView(Prompted, can_focus=True):
         self.words = ""
         self.needle = ""
         self.wrap = False
-        self._marks: dict[tuple[str, int], set[int]] = {}  # of every source looked at
         self.compiled = threading.Event()  # triage's catalogue is there
         self.show(LiveSource(model))
 
@@ -65,6 +65,7 @@ class LineView(Prompted, can_focus=True):
         self._sift(self._predicate(self.words))
 
     _back: Backwards | None = None
+    _marks: LineMarks | None = None
     _hunt: Iterator[int | None] | None = None
 
     def _sift(self, wanted: Predicate | None) -> None:
@@ -83,10 +84,17 @@ class LineView(Prompted, can_focus=True):
         return parse(query, now=self.model.now) if query.strip() else None
 
     @property
+    def marks(self) -> LineMarks:
+        """The bookmarks of the source shown, known again from consoles before."""
+        if self._marks is None or self._marks.source is not self.source:
+            self._marks = LineMarks(self.console_app.bookmarks, self.source)
+            self._marks.look()
+        return self._marks
+
+    @property
     def bookmarks(self) -> set[int]:
-        """Of the lines shown; they stay while others are shown, as long as the console does."""
-        live = isinstance(self.source, LiveSource)
-        return self._marks.setdefault((self.source.name, id(self.model) if live else 0), set())
+        """Numbers of the lines with a bookmark."""
+        return self.marks.numbers
 
     def _pursue(self) -> None:
         """Go on with the search at hand."""
@@ -113,13 +121,14 @@ class LineView(Prompted, can_focus=True):
         while not self.source.complete and time.perf_counter() < until:
             self.source.poll()
         self.sieve.take_new()
+        found = self.marks.look()
         if self._back is not None:
             self._back.collect()
         while self._back is None and self.sieve.left and time.perf_counter() < until:
             self.sieve.go_back()
         if self._hunt is not None:
             self._pursue()
-        if (len(self.sieve), self.sieve.left) != before:
+        if found or (len(self.sieve), self.sieve.left) != before:
             self.update()
 
     def record(self) -> Record | None:

@@ -69,6 +69,11 @@ class Places:
         return self.state / "recordings"
 
     @property
+    def bookmarks(self) -> Path:
+        """A person's bookmarks on log lines, for the consoles to come."""
+        return self.state / "bookmarks.ndjson"
+
+    @property
     def trouble(self) -> Path:
         """What was found wrong and what was done, for the engines to come."""
         return self.state / "trouble.ndjson"

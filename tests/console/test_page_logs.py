@@ -5,14 +5,16 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import pytest
 from textual import events
 
+from console.bookmarks import Bookmark, Bookmarks
 from console.screens.dialog import Dialog
 from console.screens.logs import LogsPage
 from console.widgets.logs_lines import LogLines
 from console.widgets.logs_source import FileSource, LiveSource, engine_log
 from engine.messages import FindingRaised, LogLine, Remedy
-from tests.console.conftest import Console, Opener, looks_as_it_did
+from tests.console.conftest import Console, Opener, looks_as_it_did, until
 from tests.console.fake_client import T0, Stage
 from tests.e2e.harness import ROOT
 
@@ -157,6 +159,64 @@ async def test_the_level_key_keeps_the_rest_of_the_filter(opened: Opener) -> Non
             await console.press("l")
             seen.append(lines.words)
         assert seen == ["level>=warning rank=0", "level>=error rank=0", "rank=0"]
+
+
+async def test_bookmarks_are_there_when_a_console_comes_back(
+    opened: Opener, tmp_path: Path
+) -> None:
+    kept = tmp_path / "state" / "bookmarks.ndjson"
+    other = tmp_path / "other.log"
+    other.write_text("one\ntwo\nthree\n")
+    events = [said(n) for n in range(40)]
+    async with opened(Stage(log_rate=0), size=(80, 24)) as console:
+        console.app.bookmarks = Bookmarks(kept)
+        await console.play(events)
+        page, lines = await logs(console)
+        await console.press("up", "up", "m")
+        (number,) = lines.bookmarks
+        page.open_path(str(other))
+        await worked(console, lines)
+        await console.press("up", "m")
+    (marked,) = Bookmarks(kept).of("")
+    assert (marked.text[-3:], marked.t) == ("037", events[37].t)
+    # Lines of the same past, with other numbers: the console that comes back saw more before.
+    async with opened(Stage(log_rate=1), seconds=30, size=(80, 24)) as console:
+        console.app.bookmarks = Bookmarks(kept)
+        page, lines = await logs(console)
+        assert not lines.bookmarks
+        await console.play(events)
+        await until(console, lambda: bool(lines.bookmarks))
+        assert lines.bookmarks != {number}
+        await console.press("b")
+        record = lines.record()
+        assert record is not None
+        assert record.text[-3:] == "037"
+        page.open_path(str(other))
+        await until(console, lambda: bool(lines.bookmarks))
+        record = lines.source.record(*lines.bookmarks)
+        assert record.text == "two"
+        page.open_path("")
+        await console.press("b", "m")  # taken away, for the next one too
+    assert Bookmarks(kept).of("") == []
+    other.write_text("another\nfile\nnow\n")
+    async with opened(Stage(log_rate=0), size=(80, 24)) as console:
+        console.app.bookmarks = Bookmarks(kept)
+        page, lines = await logs(console)
+        page.open_path(str(other))
+        await worked(console, lines)
+        assert not lines.bookmarks  # that line is no more
+
+
+def test_bookmarks_outlive_damage_and_two_consoles(tmp_path: Path) -> None:
+    path = tmp_path / "bookmarks.ndjson"
+    path.write_text('{"place": "", "text": "a", "t": 1.5}\n{"place": 3\n[]\n{"text": "b"}\n')
+    first, second = Bookmarks(path), Bookmarks(path)
+    first.change(Bookmark("", "b", 2.5, job=3, rank=1), kept=True)
+    second.change(Bookmark("/x.log", "c", line=7), kept=True)
+    assert [mark.text for mark in Bookmarks(path).of("")] == ["a", "b"]
+    assert Bookmarks(path).of("/x.log") == [Bookmark("/x.log", "c", line=7)]
+    with pytest.raises(OSError, match="folder"):
+        Bookmarks(path / "no" / "folder").change(Bookmark("", "d"), kept=True)
 
 
 async def test_search_errors_bookmarks_and_time_are_jumped_to(opened: Opener) -> None:
