@@ -215,7 +215,7 @@ def test_bookmarks_outlive_damage_and_two_consoles(tmp_path: Path) -> None:
     second.change(Bookmark("/x.log", "c", line=7), kept=True)
     assert [mark.text for mark in Bookmarks(path).of("")] == ["a", "b"]
     assert Bookmarks(path).of("/x.log") == [Bookmark("/x.log", "c", line=7)]
-    with pytest.raises(OSError, match="folder"):
+    with pytest.raises(OSError, match="Not a directory"):
         Bookmarks(path / "no" / "folder").change(Bookmark("", "d"), kept=True)
 
 
