@@ -86,6 +86,7 @@ class Table(Prompted, Generic[R], can_focus=True):
         self.held = False  # rows keep their places until this is taken back
         self._places: dict[Hashable, int] = {}  # key → place as drawn last, also for holding
         self._top = 0
+        self._told: Hashable | None = None  # the row that was said last to be under the cursor
         self._known: tuple[object, ...] = ()  # what _shown was made from
         self._shown: list[R] = []
 
@@ -201,7 +202,7 @@ class Table(Prompted, Generic[R], can_focus=True):
 
     def draw(self, width: int, height: int) -> Sequence[Strip]:
         rows = self.shown()
-        self.item  # noqa: B018 - settles the cursor on a row that exists
+        self._tell_where()  # a filter or new rows may have put another row under the cursor
         room = max(height - 2 - self.prompt.open, 1)
         at = self._at(rows)
         self._top = min(max(self._top, at - room + 1), at, max(len(rows) - room, 0))
@@ -221,6 +222,14 @@ class Table(Prompted, Generic[R], can_focus=True):
             lines += [self.paint.blank(width)] * (height - 1 - len(lines))
             lines.append(self.prompt.draw(self.paint.row(width), "/").strip())
         return lines
+
+    def _tell_where(self) -> None:
+        """Say that another row is under the cursor, whatever put it there."""
+        item = self.item
+        here = None if item is None else self.key(item)
+        if here != self._told:
+            self._told = here
+            self.post_message(self.Moved(self))
 
     def _remarks(self, at: int, room: int) -> Row:
         note = self.paint.row(100)
@@ -289,7 +298,7 @@ class Table(Prompted, Generic[R], can_focus=True):
         rows = self.shown()
         if rows:
             self._last_at = min(max(index, 0), len(rows) - 1)
-            self.chosen = self.key(rows[self._last_at])
+            self.chosen = self._told = self.key(rows[self._last_at])
             self.moved = True
             self.update()
             self.post_message(self.Moved(self))

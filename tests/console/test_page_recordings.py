@@ -67,6 +67,15 @@ async def test_what_this_host_kept_is_listed_with_its_marks(opened: Opener, stat
         assert "gathered: layer 7" in console.text()
 
 
+async def test_marks_are_those_of_the_row_that_a_filter_leaves(opened: Opener, state: Path) -> None:
+    async with opened(environ=environ(state)) as console:
+        await on_page(console)
+        await console.press("slash", *"oom", "enter")
+        await console.settle()
+        assert "1 of " in console.text()
+        assert "OutOfMemoryError" in console.text()
+
+
 async def test_every_page_shows_the_recorded_moment_until_one_returns(
     opened: Opener, state: Path
 ) -> None:
