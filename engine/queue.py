@@ -365,7 +365,9 @@ class JobQueue:
         self._host.bus.log("INFO", f"{reason}; the job stays queued for the next engine", job)
 
     def not_here(self, job: int) -> Reply:
-        """The answer about a job that neither waits nor runs in this engine."""
+        """The answer about a job whose state, or engine, has nothing for an order."""
+        if job in self.waiting:
+            return Reply(False, sentence("job {job} has not begun", job=job), job, "queued")
         try:
             row = self._host.store.get(job)
         except StoreError as error:

@@ -93,6 +93,10 @@ async def test_waiting_jobs_are_switched_or_say_why_not(host: Host) -> None:
     (changed,) = [e for e in events if isinstance(e, PlanChanged)]
     assert (changed.job, changed.reason) == (waiting, "switch")
     assert "sample_steps 3" in changed.change
+    # What shaped one mode does not shape the next, as for a job that runs.
+    assert (await orders.switch_waiting(waiting, {"mode": "tpp", "num_gpus_dit": 2})).ok
+    assert (await orders.switch_waiting(waiting, {"mode": "single"})).ok
+    assert host.store.get(waiting).request["num_gpus_dit"] is None
     refused = await orders.switch_queue({"infer_frames": 80})
     assert refused.data["refused"] == [waiting]
     assert host.store.get(waiting).request["infer_frames"] == 48

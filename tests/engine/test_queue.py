@@ -254,6 +254,8 @@ async def test_thresholds_reach_running_jobs_only(host: Host) -> None:
     assert queue.set_spike_threshold(first, 5).ok
     assert queue.set_spike_threshold(first, None).ok
     assert not queue.set_spike_threshold(first, 0).ok
-    assert not queue.set_spike_threshold(second, 5).ok
+    told = queue.set_spike_threshold(second, 5)
+    assert (told.ok, told.state) == (False, "queued")
+    assert told.message == f"job {second} has not begun"
     assert FakeRun.made[0].asked == ["threshold 5", "threshold None"]
     await queue.close("over")
