@@ -7,6 +7,7 @@ takes a thread and no device: the driver's list is the last one sampled.
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
@@ -15,7 +16,7 @@ import psutil
 
 from engine.bus import Bus
 from engine.guard import plan_reap, shm
-from engine.guard.classify import NAMED, NOBODY, PROTECTED, Verdict
+from engine.guard.classify import NAMED, NOBODY, ORPHAN, PROTECTED, STRAY, Verdict
 from engine.guard.evidence import Evidence, Memory, Scene
 from engine.guard.kill import ReadOnlyRefused
 from engine.guard.plan_reap import END, Done
@@ -25,6 +26,9 @@ from engine.messages import Audited, ProcessClass, ProcessesSurveyed, ProcessRea
 from engine.sentence import joined, sentence
 from engine.telemetry.processes import ProcessTable
 
+#: Classes of processes, others' too, that an engine ends without a person: off unless set.
+UNASKED: Final = "AVATOP_REAP_UNASKED"
+_MAY_BE_UNASKED: Final = (ORPHAN, STRAY)
 SURVEY_SECONDS: Final = 10.0
 #: On a host of thousands of processes a look takes longer: so many times that is rested.
 _REST: Final = 40.0
@@ -55,6 +59,7 @@ class Survey:
         self._read_only = read_only
         self._table = ProcessTable()
         self._told: ProcessesSurveyed | None = None
+        self._found: set[tuple[int, float]] = set()  # what may be ended, as of the last look
         self._failing = False
         self._lock = asyncio.Lock()  # one look, or deed, at a time
         self.reaper = Reaper(
@@ -63,11 +68,13 @@ class Survey:
 
     async def run(self) -> None:
         """Our own leftovers first, then look again and again. Ends by being cancelled."""
+        unasked = self._unasked()
         if not self._read_only:
             await self.reap_own()
         while True:
             began = time.monotonic()
             await self.look()
+            await self.reap_unasked(unasked)
             took = time.monotonic() - began
             await asyncio.sleep(max(SURVEY_SECONDS, _REST * took))
 
@@ -130,6 +137,28 @@ class Survey:
         for item in report.leaks:
             if item.result == "removed":
                 self._bus.log("INFO", f"/dev/shm/{item.leak.name}: leaked, removed")
+
+    def _unasked(self) -> frozenset[str]:
+        """The classes that the environment names; what it may not name is told."""
+        named = {word.strip() for word in os.environ.get(UNASKED, "").split(",")} - {""}
+        if unknown := named - set(_MAY_BE_UNASKED):
+            self._bus.log(
+                "WARNING",
+                f"{UNASKED}: {', '.join(sorted(unknown))}: only {' and '.join(_MAY_BE_UNASKED)} "
+                "can be ended without a person",
+            )
+        return frozenset(named & set(_MAY_BE_UNASKED))
+
+    async def reap_unasked(self, kinds: frozenset[str]) -> None:
+        """End processes of these classes that two looks in a row found so."""
+        if not kinds or self._read_only or self._told is None:
+            return
+        found = {
+            (p.process.pid, p.process.started) for p in self._told.processes if p.kind in kinds
+        }
+        targets, self._found = tuple(sorted(found & self._found)), found
+        if targets:
+            await self.reap(Reap(targets=targets, confirmed=True, force=True, by="policy"))
 
     async def reap(self, command: Reap) -> Reply:
         """End the named processes by the reaper's rules."""

@@ -24,7 +24,7 @@ from engine.messages import (
     ProcessReading,
     Reap,
 )
-from engine.nightwatch.survey import Survey
+from engine.nightwatch.survey import UNASKED, Survey
 from engine.remote.wire import snapshot_from_dict, snapshot_to_dict
 from tests.guard.scenarios import QUICK, Card, Planted, reaper, state, until
 
@@ -91,6 +91,29 @@ async def test_only_what_this_folder_s_dead_engine_left_is_ended_at_the_start(
     assert (told.action, told.by) == ("reap", "policy")
     assert f"PID {own}" in told.target
     assert {a.detail["pid"] for a in world.store.audits() if a.action == "reap"} == {own}
+
+
+async def test_others_orphans_are_ended_without_a_person_only_where_that_is_configured(
+    world: World, planted: Planted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (orphan,) = planted.orphans(env={marks.MARK: DEAD, marks.HOME: "/another/state/folder"})
+    stranger = planted.sleep()
+    world.holds(orphan, stranger.pid)
+    assert (await world.seen(orphan)).kind == c.ORPHAN
+    for kinds in (world.survey._unasked(), frozenset({c.STRAY})):
+        await world.survey.reap_unasked(kinds)
+        await world.survey.reap_unasked(kinds)
+    assert not world.audited
+    monkeypatch.setenv(UNASKED, "orphan, healthy")
+    kinds = world.survey._unasked()
+    assert kinds == {c.ORPHAN}
+    await world.survey.reap_unasked(kinds)
+    assert state(orphan) not in (None, "Z")  # once seen is not enough
+    await world.survey.look()
+    await world.survey.reap_unasked(kinds)
+    assert state(orphan) in (None, "Z")
+    assert state(stranger.pid) not in (None, "Z")
+    assert [told.by for told in world.audited] == ["policy"]
 
 
 async def test_a_survey_is_told_when_something_changed_and_only_then(
