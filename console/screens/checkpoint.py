@@ -170,6 +170,7 @@ class CheckpointPage(Page):
                 return
             verdict: Verdict = outcome.value
             self.details.verdict = (verdict, deep, self.model.now)
+            self.details.top = 0
             self.details.update()
             if verdict.ok:
                 app.say(t("The checkpoint is usable."), "state.good")

@@ -49,13 +49,20 @@ class CheckpointDetails(Details):
         if weights.problem is not None or weights.inspection is None:
             why = spoken(weights.problem) if weights.problem is not None else ""
             said = [Said(weights.place.folder), Said(why, "state.act")]
-            return [Section("", [*said, Drawn(self._hint(width))])]
+            told = [] if self.verdict is None else [self._verified()]
+            return [Section("", [*said, Drawn(self._hint(width))]), *told]
         found = weights.inspection
-        parts = [self._whole(found, width), self._components(found, width)]
+        sections = [
+            (self._components(found, width), False),
+            self._changed(weights),
+            (self._verified(), self.verdict is not None),
+        ]
         if found.missing:
             gone = [Said(f"{name}: {path}", "state.act") for name, path in found.missing.items()]
-            parts.append(Section(t("Missing"), gone))
-        parts += [self._changed(weights), self._verified()]
+            sections.insert(0, (Section(t("Missing"), gone), True))
+        parts = [self._whole(found, width)]
+        parts += [section for section, news in sections if news]  # on small screens all one sees
+        parts += [section for section, news in sections if not news]
         shards = [s for component in found.components for s in component.shards]
         if shards:
             top = max(shard.bytes for shard in shards)
@@ -118,8 +125,8 @@ class CheckpointDetails(Details):
         row.put(("·" if self.paint.unicode else ".") * (cells - filled), "rule").put(" ")
         return row.size(size, 6).put(" ")
 
-    def _changed(self, weights: Weights) -> Section:
-        """What is another on disk than what was loaded, or read here."""
+    def _changed(self, weights: Weights) -> tuple[Section, bool]:
+        """What is another on disk than what was loaded, or read here; whether anything is."""
         folder = str(weights.layout.root) if weights.layout is not None else weights.place.folder
         told = self.model.production.checkpoints
         event = told.get(folder) or told.get(weights.place.folder)
@@ -151,9 +158,10 @@ class CheckpointDetails(Details):
             again = t("Changed since it was read here:")
             lines.append(Said(again, "state.watch"))
             lines += [Said(f"  {path.name}", "state.watch") for path in self.since_read[:_FILES]]
-        if not lines:
+        changes = bool(lines)
+        if not changes:
             lines.append(Said(t("Nothing has changed since it was read."), "state.good"))
-        return Section(t("On disk"), lines)
+        return Section(t("On disk"), lines), changes
 
     def _verified(self) -> Section:
         title = t("Verification")

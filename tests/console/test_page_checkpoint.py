@@ -85,10 +85,11 @@ async def test_a_verification_names_what_is_wrong_and_the_remedy(
     opened: Opener, weights: Path
 ) -> None:
     (weights / "diffusion_pytorch_model-00002-of-00002.safetensors").unlink()
-    async with opened(Stage(gpus=1)) as console:
+    async with opened(Stage(gpus=1), size=(80, 24)) as console:
         page = await on_page(console, weights)
         await console.press("v")
         await waited(console, lambda: page.details.verdict is not None)
+        assert "missing shard" in console.text()  # seen without scrolling
         verdict, deep, _when = page.details.verdict or pytest.fail("no verdict")
         assert not verdict.ok
         assert not deep
