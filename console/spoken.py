@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from console import i18n
-from console.i18n import N_, recognise, t
+from console.i18n import recognise, t
 from console.state import Model
 from engine.sentence import Sentence
 
@@ -24,10 +24,11 @@ _CLAUSES: Final = re.compile(r"(;\s+)")
 _ASIDE: Final = re.compile(r"(.+?) \((.+)\)(\.?)", re.DOTALL)
 _LISTED: Final = re.compile(r"\S+(?: (?:or|and) \S+)+")
 _MOST: Final = 4000
-#: Sentences as earlier versions said them: recordings keep them.
-FORMER: Final = (
-    N_("communication between ranks failed, {value} times in 10 minutes"),
-    N_("out of memory, {value} times in 10 minutes"),
+#: Sentences as earlier versions said them, which recordings keep, and as they are said now: a piece
+#: by which one is known, what it was, what it is.
+_FORMER: Final = (
+    (" times in ", re.compile(r", (\d+) times in 10 minutes$"), r" (\1 in 10 minutes)"),
+    ("1 clips are", re.compile(r"\b1 clips are\b"), "1 clip is"),
 )
 
 
@@ -58,6 +59,9 @@ def _said(text: str, names: Mapping[str, str]) -> str:
     for uuid, name in names.items():
         if uuid in text:
             text = text.replace(uuid, name)
+    for piece, former, now in _FORMER:
+        if piece in text:
+            text = former.sub(now, text)
     return text if i18n.english() or len(text) > _MOST else _known(text)
 
 

@@ -12,6 +12,7 @@ from console import format as fmt
 from console.commands.say import json_option, print_json, tell
 from console.exits import BadInput
 from console.i18n import n, t
+from console.progress import memory
 from console.spoken import spoken
 from engine.jobs.paths import Places
 from engine.telemetry.recording import Recording, RecordingError, open_recording
@@ -107,7 +108,7 @@ def recordings(path: Path | None, as_json: bool) -> None:
         return
     for line in lines(body):
         click.echo(line)
-    click.echo("  " + t("{size} MiB on disk", size=f"{body['bytes'] / (1 << 20):,.1f}"))
+    click.echo("  " + t("{size} on disk", size=memory(body["bytes"])))
     for mark in recording.marks[-20:]:
         kind = fmt.fit(t(mark.kind), 6)
         click.echo(f"  {stamp(mark.at)}  {kind} {fmt.inert(spoken(mark.text))}")

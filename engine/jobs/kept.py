@@ -81,6 +81,8 @@ class GoOn:
     def sentence(self) -> str:
         """For the log."""
         kept = sentence("{committed} committed clips are kept", committed=self.committed)
+        if self.committed == 1:
+            kept = sentence("1 committed clip is kept")
         match self.how:
             case "mirror":
                 assert self.cut is not None
@@ -160,19 +162,22 @@ class Kept:
             return GoOn("seam", committed, committed)
         return GoOn("replay", committed, source=self._decoder_folder(prepared))
 
-    def begin(self, prepared: Prepared, going: GoOn, mirrored: bool) -> Path | None:
-        """Get ready to mirror; the folder, or None where it cannot be. Blocks."""
+    def begin(self, going: GoOn) -> None:
+        """Get ready to go on so: what is of no use any more is removed. Blocks."""
         self.note(seam=going.seam, how="auto")
         if going.how == "seam" or (going.cut is None and going.source is None):
             self._remove_folder(self.disk)
             self._remove_folder(self.mirror)
-        if not mirrored:
-            return None
-        with contextlib.suppress(OSError):
-            self.mirror.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._describe(self.mirror, prepared)
-            return self.mirror
-        return None
+
+    def open_mirror(self, prepared: Prepared) -> Path:
+        """The folder to mirror into. Blocks.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        self.mirror.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._describe(self.mirror, prepared)
+        return self.mirror
 
     def leave_at(self, prepared: Prepared, size: int, *, on_disk: bool) -> Path:
         """The folder that ranks without a mirror leave ``size`` bytes of state in. Blocks.

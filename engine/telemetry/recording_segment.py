@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import zlib
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,7 +43,12 @@ MEMBER_LIMIT: Final = 64 << 20
 _CHUNK: Final = 1 << 16
 _MAGIC: Final = b"\x1f\x8b\x08\x00\x00\x00\x00\x00"
 _GZIP: Final = 31  # zlib's number for a gzip wrapper
-_TEXT: Final = 120
+_TEXT: Final = 240  # characters of a mark
+_FORMER_TEXT: Final = 120  # of earlier versions', which cut without a sign
+#: A rank that went down; what earlier versions also said of those that were ended with it.
+_DIED: Final = re.compile(r"rank (\d+) died: (.*)", re.DOTALL)
+_WITH_ITS_GROUP: Final = "was killed by SIGTERM"
+_GROUP_SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True)
@@ -84,10 +90,14 @@ class Index:
             self.jobs.append(job)
         mark = mark_of(at, event)
         if mark is not None:
+            self._add(mark)
+
+    def _add(self, mark: Mark) -> None:
+        if not _ended_with_its_group(mark, self.marks):
             self.marks.append(mark)
 
     def to_json(self) -> str:
-        return json.dumps({"v": FORMAT, **asdict(self)}, separators=(",", ":"))
+        return json.dumps({"v": FORMAT, "text": _TEXT, **asdict(self)}, separators=(",", ":"))
 
     @staticmethod
     def from_json(text: str | bytes) -> Index:
@@ -95,10 +105,36 @@ class Index:
         data = json.loads(text)
         try:
             marks = [Mark(**mark) for mark in data["marks"]]
-            return Index(data["start"], data["end"], data["events"], data["jobs"], marks,
-                         data["problems"])  # fmt: skip
+            index = Index(data["start"], data["end"], data["events"], data["jobs"], [],
+                          data["problems"])  # fmt: skip
+            for mark in marks:
+                index._add(mark if "text" in data else _signed(mark))
         except (KeyError, TypeError) as error:
             raise ValueError(sentence("not an index of a segment: {error}", error=error)) from error
+        return index
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _TEXT else text[: _TEXT - 1].rstrip() + "…"
+
+
+def _signed(mark: Mark) -> Mark:
+    """A mark of an earlier version, with a sign where its text was cut."""
+    return replace(mark, text=f"{mark.text}…") if len(mark.text) == _FORMER_TEXT else mark
+
+
+def _ended_with_its_group(mark: Mark, before: Sequence[Mark]) -> bool:
+    """Earlier versions called a rank dead that only ended because another had failed."""
+    died = _DIED.fullmatch(mark.text)
+    if died is None or died[2] != _WITH_ITS_GROUP:
+        return False
+    return any(
+        one.job == mark.job
+        and abs(mark.at - one.at) < _GROUP_SECONDS
+        and (other := _DIED.fullmatch(one.text)) is not None
+        and other[1] != died[1]
+        for one in before
+    )
 
 
 def _job(event: Event) -> int | None:
@@ -116,21 +152,21 @@ def mark_of(at: float, event: Event) -> Mark | None:
     """The mark an event deserves; None for most."""
     match event:
         case Spike():
-            return Mark(at, "spike", f"{event.device}: {event.owner}"[:_TEXT], event.job)
+            return Mark(at, "spike", _cut(f"{event.device}: {event.owner}"), event.job)
         case LogLine(level="ERROR" | "CRITICAL"):
-            return Mark(at, "error", event.text[:_TEXT], event.job)
+            return Mark(at, "error", _cut(event.text), event.job)
         case RankChanged(phase="died"):
             reason = event.reason or sentence("no reason known")
             return Mark(
                 at,
                 "error",
-                sentence("rank {rank} died: {reason}", rank=event.rank, reason=reason)[:_TEXT],
+                _cut(sentence("rank {rank} died: {reason}", rank=event.rank, reason=reason)),
                 event.job,
             )
         case FindingRaised(role="root", resolved=False) if at - event.t < _NEWS_SECONDS:
-            return Mark(at, "error", event.cause[:_TEXT], event.job)
+            return Mark(at, "error", _cut(event.cause), event.job)
         case AlertChanged(state="firing") if event.previous != "firing":
-            return Mark(at, "alert", f"{event.rule}: {event.message}"[:_TEXT], event.job)
+            return Mark(at, "alert", _cut(f"{event.rule}: {event.message}"), event.job)
         case _:
             return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import subprocess
@@ -26,7 +27,7 @@ from engine.messages import (
 )
 from engine.telemetry.recorder import Limits
 from engine.telemetry.recording import RecordingError, open_recording
-from engine.telemetry.recording_segment import SegmentWriter
+from engine.telemetry.recording_segment import Index, SegmentWriter
 from engine.telemetry.replay import ReplayClient
 from tests.console.fake_client import T0, Stage, job
 from tests.e2e.harness import ROOT, until
@@ -227,6 +228,29 @@ def test_a_clock_that_is_set_back_keeps_the_order(tmp_path: Path) -> None:
     recording = open_recording(tmp_path)
     assert recording.header()["clock_step"] in (0.0, -3600.0)
     assert recording.count == 2
+
+
+def test_marks_of_earlier_versions_read_well() -> None:
+    """Their texts were cut without a sign, and ranks were dead that only ended with the others."""
+    told = [
+        (1.0, "x" * 120), (2.0, "rank 3 died: exited with code 1"),
+        (2.1, "rank 2 died: was killed by SIGTERM"), (2.2, "rank 0 died: was killed by SIGTERM"),
+        (90.0, "rank 1 died: was killed by SIGTERM"), (91.0, "short"),
+    ]  # fmt: skip
+    marks = [{"at": at, "kind": "error", "text": text, "job": 1} for at, text in told]
+    old = {"start": 1.0, "end": 9.0, "events": 4, "jobs": [1], "marks": marks, "problems": []}
+    index = Index.from_json(json.dumps(old))
+    assert [mark.text for mark in index.marks] == [
+        "x" * 120 + "…",
+        "rank 3 died: exited with code 1",
+        "rank 1 died: was killed by SIGTERM",  # by itself: somebody ended it
+        "short",
+    ]
+    long = Index(start=1.0, end=2.0)
+    long.take(4.0, line("z" * 120, "ERROR"))
+    long.take(5.0, line("y" * 500, "ERROR"))
+    assert [mark.text for mark in long.marks] == ["z" * 120, "y" * 239 + "…"]
+    assert Index.from_json(long.to_json()) == long
 
 
 def test_dead_ranks_and_errors_are_marked(tmp_path: Path) -> None:
