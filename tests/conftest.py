@@ -7,11 +7,18 @@ import sys
 
 import pytest
 
+from tests.tiny import keep_folder
 
-def pytest_configure() -> None:
-    """Python keeps what it compiled: hundreds of processes start here, as a user's would."""
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Python keeps what it compiled: hundreds of processes start here, as a user's would.
+
+    Test processes side by side share one small checkpoint, and what is encoded for it.
+    """
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.dont_write_bytecode = False
+    if getattr(config.option, "numprocesses", None):  # only in the process that starts them
+        keep_folder()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -6,6 +6,7 @@ The checkpoint that is shipped may change its shape with any training; this one 
 from __future__ import annotations
 
 import atexit
+import fcntl
 import functools
 import os
 import shutil
@@ -17,19 +18,33 @@ from engine.checkpoint.synth import synth
 SEED = 20250
 #: Environment variable that names it.
 NAME = "TINY_CKPT"
+#: … and one that names the folder for it where several test processes work side by side.
+SHARED = "TINY_CKPT_FOLDER"
 
 
 @functools.cache
 def tiny_ckpt() -> Path:
-    """Made once per test process, and removed when that ends; its children find it by ``NAME``."""
+    """Made once, and removed when the process that keeps its folder ends; found by ``NAME``."""
     known = os.environ.get(NAME)
     if known is not None and Path(known).is_dir():
         return Path(known)
+    folder = Path(os.environ.get(SHARED) or keep_folder())
+    ckpt = folder / "ckpt"
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the others wait for it
+        if not ckpt.is_dir():
+            synth("tiny", folder / "making", SEED)
+            (folder / "making").rename(ckpt)
+    os.environ[NAME] = str(ckpt)
+    return ckpt
+
+
+def keep_folder() -> str:
+    """A folder for the checkpoint that lasts as long as this process, named in ``SHARED``."""
     folder = Path(tempfile.mkdtemp(prefix="avatop-tiny-"))
     atexit.register(_remove, folder, os.getpid())
-    synth("tiny", folder / "ckpt", SEED)
-    os.environ[NAME] = str(folder / "ckpt")
-    return folder / "ckpt"
+    os.environ[SHARED] = str(folder)
+    return str(folder)
 
 
 def share_embeddings(cache: Path) -> None:
