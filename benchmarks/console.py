@@ -36,6 +36,15 @@ ROOT = Path(__file__).resolve().parent.parent
 LAST = b"commands"  # the end of the first picture: a word of the footer
 FIRST = "from console.app import AvatopApp; AvatopApp(lambda: __import__('time').sleep(9)).run()"
 
+EMPTY = """
+from textual.app import App
+from textual.widgets import Static
+class Empty(App):
+    def compose(self):
+        yield Static("commands")
+Empty().run()
+"""
+
 
 @dataclass(frozen=True)
 class Scene:
@@ -171,23 +180,29 @@ def versions() -> dict[str, str]:
 
 
 def painted_first(paints: int) -> dict[str, Any]:
-    """First paint of the console alone, and of avatop with its engine."""
-    starts = {
-        "console alone": [sys.executable, "-c", FIRST],
-        "avatop, engine and all": [sys.executable, "-m", "console"],
+    """First paint of the console alone, and of avatop with its engine; and as a measure of the
+    machine, of the smallest app that Textual can be. They take turns, so its moods meet all."""
+    starts: dict[str, tuple[list[str], int | None]] = {
+        "an empty app of Textual's": ([sys.executable, "-c", EMPTY], None),
+        "console alone": ([sys.executable, "-c", FIRST], 300),
+        "avatop, engine and all": ([sys.executable, "-m", "console"], 300),
     }
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in starts}
+    for turn in range(paints + 1):
+        for name, (command, _) in starts.items():
+            times = first_paint(command, (120, 40))
+            if turn and times is not None:  # the first compiles the bytecode
+                found[name].append(times)
     painted: dict[str, Any] = {}
-    for name, command in starts.items():
-        first_paint(command, (120, 40))  # compiles the bytecode
-        times = [first_paint(command, (120, 40)) for _ in range(paints)]
-        known = sorted(t[0] * 1000 for t in times if t is not None)
-        cpu = [t[1] * 1000 for t in times if t is not None]
+    for name, (_, budget) in starts.items():
+        known = sorted(wall * 1000 for wall, _ in found[name])
+        cpu = [cpu * 1000 for _, cpu in found[name]]
         painted[name] = {
             "median_ms": round(statistics.median(known), 1) if known else None,
             "min_ms": round(known[0], 1) if known else None,
             "max_ms": round(known[-1], 1) if known else None,
             "cpu_ms_median": round(statistics.median(cpu)) if cpu else None,
-            "runs": len(known), "asked": paints, "budget_ms": 300,
+            "runs": len(known), "asked": paints, "budget_ms": budget,
         }  # fmt: skip
     return painted
 
@@ -216,7 +231,8 @@ def table(result: dict[str, Any]) -> str:
     for name, paint in result["first_paint"].items():
         value, budget = paint["median_ms"], paint["budget_ms"]
         shown = "n/a" if value is None else f"{value:.0f} ms"
-        lines.append(f"{'first paint, ' + name:<52}{shown:>14}{budget:>9} ms  "
+        lines.append(f"{'first paint, ' + name:<52}{shown:>14}"
+                     f"{'' if budget is None else f'{budget} ms':>12}  "
                      f"{verdict(value, budget)} ({paint['cpu_ms_median']} ms CPU)")  # fmt: skip
     for row in result["steady"]:
         cpu, sent = row["cpu_ms_median"], row["bytes_mean"]

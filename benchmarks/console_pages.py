@@ -159,8 +159,8 @@ def measure(ticks: int, typed: int) -> dict[str, Any]:
 def table(result: dict[str, Any]) -> str:
     """The result as a person reads it."""
     lines = [
-        f"first paint, {name}: {paint['median_ms']} ms ({paint['cpu_ms_median']} ms CPU), budget "
-        f"{paint['budget_ms']} ms"
+        f"first paint, {name}: {paint['median_ms']} ms ({paint['cpu_ms_median']} ms CPU)"
+        + (f", budget {paint['budget_ms']} ms" if paint["budget_ms"] else "")
         for name, paint in result["first_paint"].items()
     ]
     for row in result["pages"]:
