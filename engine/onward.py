@@ -11,6 +11,7 @@ import contextlib
 import shutil
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Literal
 
 from engine.bus import Bus
@@ -61,9 +62,18 @@ class Onward:
         job, host = self._progress.row.id, prepared.plan.host
         wanted = prepared.request.mirror == "on" or bool(host and host.mirror_bytes)
         needed = host.mirror_bytes if host is not None else 0
+        problem: str | None = None
         if wanted and not self.kept.mirror.is_dir():
-            wanted = await asyncio.to_thread(self._room, needed)
-        folder = await asyncio.to_thread(self.kept.begin, prepared, going, wanted)
+            problem = await asyncio.to_thread(_no_room, needed)
+        await asyncio.to_thread(self.kept.begin, going)
+        folder: Path | None = None
+        if wanted and problem is None:
+            try:
+                folder = await asyncio.to_thread(self.kept.open_mirror, prepared)
+            except OSError as error:
+                problem = str(error)
+        if problem is not None:
+            self._bus.log("WARNING", f"finished blocks are not mirrored: {problem}", job)
         self.mirrored = folder is not None
         self._on_disk = going.source == self.kept.disk
         if going.how != "fresh":
@@ -83,26 +93,6 @@ class Onward:
             committed=going.committed,
             seam=going.seam,
         )
-
-    def _room(self, needed: int) -> bool:
-        root = mirror_root()
-        try:
-            free = shutil.disk_usage(root).free
-        except OSError as error:
-            problem = str(error)
-        else:
-            if free >= needed:
-                return True
-            problem = sentence(
-                "{root} has {free:.1f} GiB free, {needed:.1f} are needed",
-                root=root,
-                free=free / 2**30,
-                needed=needed / 2**30,
-            )
-        self._bus.log(
-            "WARNING", f"finished blocks are not mirrored: {problem}", self._progress.row.id
-        )
-        return False
 
     def switching(self, change: str) -> None:
         """The next ranks go on under another plan."""
@@ -174,6 +164,23 @@ class Onward:
         with contextlib.suppress(OSError):
             if self.kept.worth:
                 self.kept.note(died=time.time())
+
+
+def _no_room(needed: int) -> str | None:
+    """Why so many bytes cannot be mirrored; None: they can."""
+    root = mirror_root()
+    try:
+        free = shutil.disk_usage(root).free
+    except OSError as error:
+        return str(error)
+    if free >= needed:
+        return None
+    return sentence(
+        "{root} has {free:.1f} GiB free, {needed:.1f} are needed",
+        root=root,
+        free=free / 2**30,
+        needed=needed / 2**30,
+    )
 
 
 class MirrorHold:

@@ -154,10 +154,15 @@ def test_a_seam_is_announced(driven: Driven, flags: dict[str, str]) -> None:
     assert len(digests(driven, job)) == CLIPS
 
 
-def test_what_is_committed_can_be_joined_before_its_time(
-    driven: Driven, flags: dict[str, str]
+def test_what_is_committed_can_be_joined_before_its_time_also_unmirrored(
+    driven: Driven, flags: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = driven.submit(flags)
+    monkeypatch.setenv(ENVIRONMENT, str(tmp_path / "a-file"))
+    (tmp_path / "a-file").write_text("no folder can be made here")
+    job = driven.submit({**flags, "mirror": "on"})
+    told = driven.wait(lambda e: isinstance(e, LogLine) and "are not mirrored" in e.text)
+    assert isinstance(told, LogLine)
+    assert "a-file" in told.text
     driven.wait(lambda e: isinstance(e, ClipCommitted) and e.job == job and e.clip == 2)
     driven.ask(Pause(job=job))  # what is asked for last holds
     assert driven.ask(Finish(job=job)).ok
