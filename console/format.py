@@ -125,6 +125,14 @@ def gib(count: int | float | None) -> str:
     return significant(value)
 
 
+def size(count: int | None) -> tuple[str, str]:
+    """Figure and unit of bytes that may be few: 13.4 KiB."""
+    for unit, scale in (("GiB", GIB), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if count is None or count >= 0.1 * scale:
+            return number(None if count is None else count / scale, unit)
+    return str(count), "B  "
+
+
 def number(value: float | None, unit: str) -> tuple[str, str]:
     """Figure and unit of a reading; the unit is empty where there is no reading."""
     return (NA, "") if value is None else (significant(value), unit)

@@ -76,8 +76,8 @@ def _write(app: AvatopApp, path: Path, first: float, last: float) -> None:
         elif outcome.error is not None:
             app.say(t("No bundle was written: {why}", why=spoken(outcome.error)), "state.act")
         else:
-            size = outcome.value["bytes"] / (1 << 20)
-            said = t("Written: {path} ({size} MiB).", path=path, size=fmt.significant(size))
+            size = " ".join(fmt.size(outcome.value["bytes"])).rstrip()
+            said = t("Written: {path} ({size}).", path=path, size=size)
             app.say(said, "state.good")
 
     app.push_screen(Working(app.model, app.paint, t("Incident bundle"), work), done)

@@ -190,10 +190,7 @@ class Row:
 
     def size(self, count: int | None, width: int = 0) -> Row:
         """Bytes in the unit that gives a readable figure: files span seven orders of magnitude."""
-        for unit, scale in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
-            if count is None or count >= 0.1 * scale:
-                return self.number(None if count is None else count / scale, unit, width=width)
-        return self.figure(str(count), "B  ", width=width)
+        return self.figure(*fmt.size(count), width=width)
 
     def whole(self, value: float | None, unit: str, role: str = "text", width: int = 0) -> Row:
         """The same for readings whose fractions mean nothing: degrees, watts, percent."""
