@@ -13,6 +13,8 @@ from typing import BinaryIO, Final
 
 from watchfiles import watch
 
+from engine.sentence import sentence
+
 CHUNK: Final = 1 << 18
 #: A line is handed on in parts of at most so many bytes, so that one without an end takes no more.
 PART: Final = 1 << 20
@@ -79,7 +81,7 @@ def chunks(stream: BinaryIO) -> Iterator[bytes]:
     first = next(pieces, b"")
     for mark, name in _PACKED.items():
         if first.startswith(mark):
-            raise OSError(f"it is packed by {name}; unpack it first")
+            raise OSError(sentence("it is packed by {name}; unpack it first", name=name))
     whole = itertools.chain([first], pieces)
     if first.startswith(_GZIP):
         yield from _unzipped(whole)
@@ -101,7 +103,7 @@ def _unzipped(pieces: Iterator[bytes]) -> Iterator[bytes]:
                 if inside.eof:
                     inside = zlib.decompressobj(wbits=31)
     except zlib.error as error:
-        raise OSError(f"what is packed in it is damaged: {error}") from error
+        raise OSError(sentence("what is packed in it is damaged: {error}", error=error)) from error
 
 
 def follow(path: Path, stop: Event) -> Iterator[bytes | None]:
