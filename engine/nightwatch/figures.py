@@ -55,6 +55,7 @@ class Figures:
     _steps: dict[int, list[float]] = field(default_factory=dict)
     _done: set[tuple[int, int]] = field(default_factory=set)  # (block, step), whole or in parts
     _blocks: list[float] = field(default_factory=list)
+    _decodes: list[float] = field(default_factory=list)
 
     def ledger(self, event: LedgerUpdated) -> None:
         rank = event.rank
@@ -71,6 +72,8 @@ class Figures:
 
     def block(self, event: BlockDone) -> None:
         self._blocks.append(event.seconds)
+        if event.decode_seconds is not None:
+            self._decodes.append(event.decode_seconds)
 
     def measured(self) -> Measured:
         """The figures as advice takes them."""
@@ -78,6 +81,12 @@ class Figures:
         blocks = len(self._blocks)
         # A rank's time for a block: all its steps, over the blocks that were made.
         stages = [sum(self._steps.get(r, ())) / blocks if blocks else 0.0 for r in ranks]
+        decode = fmean(self._decodes) if self._decodes else None
+        vae = (self.plan or {}).get("vae_rank")
+        if isinstance(vae, int) and vae in ranks and stages[vae] > 0:  # it denoises and decodes
+            stages = [s + (decode or 0.0) * (r == vae) for r, s in enumerate(stages)]
+            if decode is None:
+                stages = []  # nobody knows which is the slowest
         worked = sum(sum(told) for told in self._steps.values())
         return Measured(
             plan=self.plan,
@@ -92,6 +101,7 @@ class Figures:
             stage_seconds=stages if len(stages) > 1 else (),
             step_seconds=worked / len(self._done) if self._done else None,
             seconds_per_block=fmean(self._blocks) if self._blocks else None,
+            decode_seconds=decode,
         )
 
     def advice(self, job: int) -> Iterator[FindingRaised]:

@@ -47,7 +47,8 @@ class Measured:
     """What is known of a running or finished job. None and empty mean "not measured".
 
     Bytes and seconds. ``by_owner`` and ``peaks`` are per rank, in order of ranks;
-    ``stage_seconds`` the time of each stage for one block; ``plan`` is ``Plan.to_dict()``.
+    ``stage_seconds`` the time of each stage for one block, decoding counted where it also decodes;
+    ``plan`` is ``Plan.to_dict()``.
     """
 
     plan: Mapping[str, Any] | None = None
@@ -160,7 +161,8 @@ def _imbalance(state: Measured) -> Iterator[Advice]:
     if len(stages) < 2:
         return
     slowest, mean = max(stages), sum(stages) / len(stages)
-    if slowest >= _IMBALANCE * mean:
+    even = max(mean, state.decode_seconds or 0.0)  # decoding a block is never cut
+    if slowest >= _IMBALANCE * even:
         rank = list(state.stage_seconds).index(slowest)
         yield Advice(
             "faster",
@@ -170,12 +172,12 @@ def _imbalance(state: Measured) -> Iterator[Advice]:
                 rank=rank,
                 slowest=f"{slowest:.2f}",
                 mean=f"{mean:.2f}",
-                times=f"{slowest / mean:.2f}",
+                times=f"{slowest / even:.2f}",
             ),
             {"cut": "balanced"},
             False,
             "measured",
-            {"slowest_seconds": slowest, "mean_seconds": mean, "speedup": slowest / mean},
+            {"slowest_seconds": slowest, "mean_seconds": mean, "speedup": slowest / even},
         )
 
 

@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from engine.bus import Bus
 from engine.messages import (
     Audited,
@@ -190,6 +192,27 @@ def test_advice_follows_what_was_measured() -> None:
     )  # fmt: skip
     assert _fed(_row(), host, _row("done")) == []  # no setting grows segments there
     assert _fed(_row(), _row("done")) == []  # nothing measured, nothing advised
+
+
+@pytest.mark.parametrize(("decode", "told"), [(2.0, "Rank 1 needs 3.00 s"), (None, None)])
+def test_advice_on_stages_counts_what_a_rank_decodes(
+    decode: float | None, told: str | None
+) -> None:
+    plan = {"mode": "tpp", "stages": [{"rank": 0}, {"rank": 1}], "vae_rank": 1,
+            "order": "diagonal"}  # fmt: skip
+    events: list[Event] = [_row(), PlanMade(job=3, plan=plan)]
+    for block in range(4):
+        for rank, seconds in enumerate(
+            (1.4, 1.0)
+        ):  # by its steps alone rank 0 would be the slowest
+            events.append(StepDone(job=3, rank=rank, step=rank, block=block, seconds=seconds))
+        events.append(BlockDone(job=3, clip=0, block=block, seconds=3.0, rank=1,
+                                decode_seconds=decode))  # fmt: skip
+    causes = [e.cause for e in _fed(*events, _row("done"))]
+    blamed = [cause for cause in causes if cause.startswith("Rank")]
+    assert len(blamed) == bool(told)
+    assert all(told in cause for cause in blamed if told)
+    assert any("Decoding takes 2.00 s of each block's 3.00 s" in c for c in causes) == bool(told)
 
 
 def test_a_clip_that_fails_its_check_is_a_finding_of_its_own() -> None:

@@ -43,6 +43,10 @@ def test_uneven_stages_promise_no_more_than_their_mean() -> None:
     advice = only(Measured(mode="tpp", stage_seconds=(1.0, 1.0, 2.0)))
     assert advice.figures["speedup"] == 1.5
     assert advise(Measured(mode="tpp", stage_seconds=(1.0, 1.02, 1.01))) == []
+    # Decoding is never cut: it bounds what an even cut gives.
+    bound = only(Measured(mode="tpp", stage_seconds=(1.0, 1.0, 2.0), decode_seconds=1.6))
+    assert bound.figures["speedup"] == 1.25
+    assert advise(Measured(mode="tpp", stage_seconds=(0.4, 0.4, 1.2), decode_seconds=1.2)) == []
 
 
 def test_the_decoder_gets_a_device_of_its_own_only_where_it_shares_one() -> None:
