@@ -34,7 +34,7 @@ class ReleaseForm(Form):
         self.cap = entry("", t("most memory of each rank: 22GiB; empty: no cap"), "cap")
         self.note = entry("", t("a remark for those who read the history"), "note")
         self.flags = entry(
-            "", t("any flag of avatop release add: --preset high --repository ."), "flags"
+            "", t("any flag of avatop release add: --preset high"), "flags"
         )
 
     def fields(self) -> Sequence[tuple[str, Input | Pick]]:
