@@ -75,7 +75,7 @@ def stages(model: Model, job: JobRow) -> list[Stage]:
     mine = sorted((t for t in model.tracks.values() if t.job == job.id), key=lambda t: t.rank)
     found = [track for track in mine if (track.rank in planned if planned else track.steps)]
     vae, names = _vae_rank(model, job), model.machines.names()
-    return [_stage(track, names, vae) for track in found]
+    return [_stage(track, names, vae, denoises=True) for track in found]
 
 
 def decoder(model: Model, job: JobRow, found: Sequence[Stage]) -> Stage | None:
@@ -84,7 +84,7 @@ def decoder(model: Model, job: JobRow, found: Sequence[Stage]) -> Stage | None:
     track = model.tracks.get((job.id, rank)) if rank is not None else None
     if track is None or any(stage.rank == rank for stage in found):
         return None
-    return _stage(track, model.machines.names(), rank)
+    return _stage(track, model.machines.names(), rank, denoises=False)
 
 
 def _vae_rank(model: Model, job: JobRow) -> int | None:
@@ -92,7 +92,7 @@ def _vae_rank(model: Model, job: JobRow) -> int | None:
     return rank if isinstance(rank, int) else None
 
 
-def _stage(track: Track, names: dict[str, str], vae: int | None) -> Stage:
+def _stage(track: Track, names: dict[str, str], vae: int | None, *, denoises: bool) -> Stage:
     change = track.change
     stage = Stage(
         track.rank,
@@ -111,10 +111,10 @@ def _stage(track: Track, names: dict[str, str], vae: int | None) -> Stage:
     if stage.decodes:
         runs += (Run(d.t, _decoding(d), d.block) for d in known)
         runs.sort(key=lambda run: run.t - run.seconds)
-    judged = recent or decoded
+    judged = recent if denoises else decoded
     if not judged:
         return replace(stage, runs=runs)
-    if not recent:
+    if not denoises:
         since = decoded[0].t - _decoding(decoded[0])
     last = judged[-1].t
     busy = None

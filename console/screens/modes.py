@@ -142,8 +142,7 @@ class ModesBody(Lines):
             row.number(BLOCK_FRAMES / seconds, "fps", width=5)
         row.to(end)
         if block:
-            told = fmt.duration(seconds) if seconds else ""
-            row.put(fmt.fit(told, _BLOCK), "soft")
+            row.put(fmt.fit(fmt.duration(seconds), _BLOCK), "na" if seconds is None else "soft")
         self._verdict(row, way)
         return row.strip()
 

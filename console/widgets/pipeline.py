@@ -41,7 +41,7 @@ class Pipeline(Lines):
         late = bottleneck(found, self.console_app.config.thresholds.bottleneck, alone)
         lines = [strip(self.paint, self.model, job, found, late, width, alone).strip()]
         if height > 1:
-            every = [stage for stage in (*found, alone) if stage is not None and stage.runs]
+            every = [s for s in (*found, alone) if s is not None and s.block is not None]
             slowest = sorted(every, key=lambda stage: -stage.seconds)[: height - 1]
             shown = [stage for stage in every if stage in slowest]
             lines += times(self.paint, shown, late, width)

@@ -117,6 +117,8 @@ class Releases(Table[ReleaseChanged]):
     def empty(self, row: Row) -> Row:
         if self.console_app.replay is not None:
             return row.put(t("No release at this moment of the recording."), "soft")
+        if self.console_app.read_only:
+            return row.put(t("No release yet."), "soft")
         key = self.console_app.keymap.key_of("release.add-version")
         return row.phrase(t("No release yet. Press {key} to keep a version of the model."), key=key)
 

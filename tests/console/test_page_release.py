@@ -175,6 +175,9 @@ async def test_a_version_is_kept_by_what_the_command_line_takes(
 async def test_who_may_only_look_adds_no_version(opened: Opener) -> None:
     async with opened(Stage(gpus=1, jobs=1), seconds=2) as console:
         console.client.read_only = True  # type: ignore[attr-defined]
+        await console.press("0")
+        assert "No release yet." in console.text()
+        assert "Press a" not in console.text()
         page = await at_releases(console, "a")
         page.action_add()  # the method refuses as well
         assert console.app.screen is page

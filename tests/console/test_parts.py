@@ -164,6 +164,16 @@ def test_a_device_that_only_decodes_can_be_the_bottleneck() -> None:
     assert "0.4 s a block" in row_of_time.text
 
 
+def test_a_rank_whose_steps_are_not_known_yet_is_not_judged_by_what_it_decodes() -> None:
+    model, _, _, _ = paced((0.25, 0.25), 0.4, vae_rank=1)
+    model.tracks[17, 1].steps.clear()  # a console that came late
+    job = model.current_job()
+    assert job is not None
+    found = stages.stages(model, job)
+    assert [stage.block for stage in found] == [11, None]
+    assert stages.bottleneck(found, 2.0) is None
+
+
 def test_a_rank_that_another_process_took_over_is_judged_by_its_own_steps() -> None:
     model, _, _, _ = paced((0.5, 0.25), 0.02, vae_rank=1)
     model.apply(RankChanged(job=17, rank=0, pid=9999, device="cuda:0", device_uuid="GPU-0000",
