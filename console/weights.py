@@ -101,7 +101,7 @@ def read(place: Place, now: float, lists: Lists | None = None) -> Weights:
 
 def stamps(layout: Layout) -> dict[Path, Stamp]:
     """The files that hold it, as they are now; one that is gone is left out."""
-    from engine.nightwatch.checkpoints import files_of
+    from engine.checkpoint.fingerprint import files_of
 
     out = {}
     for path in files_of(layout):

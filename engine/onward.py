@@ -65,7 +65,7 @@ class Onward:
         problem: str | None = None
         if wanted and not self.kept.mirror.is_dir():
             problem = await asyncio.to_thread(_no_room, needed)
-        await asyncio.to_thread(self.kept.begin, going)
+        await asyncio.to_thread(self.kept.begin, prepared, going)
         folder: Path | None = None
         if wanted and problem is None:
             try:

@@ -162,6 +162,8 @@ class JobRun:
             return held
         except Ended as end:
             await self._end(end)
+        except StateError as error:  # in another way it can
+            await self._end(Ended("interrupted", with_clips(str(error), self.row.clip)))
         except _KNOWN as error:
             await self._end(Ended("failed", str(error)))
         except Exception as error:  # noqa: BLE001 - our own fault: told in full, the engine lives

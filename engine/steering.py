@@ -73,16 +73,18 @@ class Steering:
             )
         try:
             row = self._host.store.get(job)
-            if row.state in _AT_REST and how != "auto":
+            if row.state in _AT_REST:
                 kept = self._kept(job)
                 prepared = await self._queue.prepare(Request.from_dict(row.request))
-                if not isinstance(prepared, Prepared):
+                if isinstance(prepared, Prepared):
+                    await asyncio.to_thread(kept.choose, prepared, how)
+                elif how != "auto":
                     return _refused(
                         job, row, sentence("another program does its work and keeps no state")
                     )
-                await asyncio.to_thread(kept.choose, prepared, how)
-                await asyncio.to_thread(lambda: kept.note(how=how))
-        except (StoreError, ParamError, PreflightError, StateError) as error:
+                if how != "auto":
+                    await asyncio.to_thread(lambda: kept.note(how=how))
+        except (StoreError, ParamError, PreflightError, StateError, OSError) as error:
             return Reply(False, str(error), job, "refused")
         return await self._orders.resume(job)
 

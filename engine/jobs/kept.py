@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from engine.checkpoint.fingerprint import fingerprint
 from engine.geometry import BLOCK_LATENTS, FrameGeometry, blocks_per_clip
 from engine.jobs.manifest import ManifestError, read_manifest
 from engine.jobs.paths import JobPlaces
@@ -124,7 +125,7 @@ class Kept:
         """How the job goes on. Blocks.
 
         Raises:
-            StateError: not in the way asked for.
+            StateError: not in the way asked for. OSError: the checkpoint cannot be read.
         """
         committed = self._committed()
         notes = self._notes()
@@ -132,6 +133,9 @@ class Kept:
         how = str(notes.get("how", "auto")) if how == "auto" else how
         if how == "seam" and committed:
             return GoOn("seam", committed, committed)
+        begun_with = notes.get("weights")
+        if begun_with is not None and begun_with != fingerprint(prepared.layout):
+            return self._anew(committed)
         found: tuple[int, Path, Cut] | None = None
         problem: str = sentence("nothing was kept of it")
         for folder in (self.mirror, self.disk):
@@ -162,9 +166,25 @@ class Kept:
             return GoOn("seam", committed, committed)
         return GoOn("replay", committed, source=self._decoder_folder(prepared))
 
-    def begin(self, going: GoOn) -> None:
-        """Get ready to go on so: what is of no use any more is removed. Blocks."""
-        self.note(seam=going.seam, how="auto")
+    def _anew(self, committed: int) -> GoOn:
+        """Other weights would go on with another video: that is never done unasked."""
+        if not committed:
+            return GoOn("fresh")
+        raise StateError(
+            sentence(
+                "the checkpoint's files have changed since the first clip of job {job} was made: "
+                "put them back, or resume with --how seam (it will show)",
+                job=self._job,
+            )
+        )
+
+    def begin(self, prepared: Prepared, going: GoOn) -> None:
+        """Get ready to go on so: what is of no use any more is removed. Blocks.
+
+        Raises:
+            OSError: the checkpoint, or the job's folder, cannot be read or written.
+        """
+        self.note(seam=going.seam, how="auto", weights=fingerprint(prepared.layout))
         if going.how == "seam" or (going.cut is None and going.source is None):
             self._remove_folder(self.disk)
             self._remove_folder(self.mirror)

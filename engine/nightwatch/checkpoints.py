@@ -7,26 +7,9 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
-from engine.checkpoint.layout import Layout
-
 #: Milliseconds of quiet after which a change is told: a copy changes a file many times.
 DEBOUNCE_MS: Final = 400
 _STEP_MS: Final = 100
-#: The checkpoint's folder as such, which may hold what no job reads.
-_WHOLE: Final = frozenset({"root", "dit"})
-
-
-def files_of(layout: Layout) -> frozenset[Path]:
-    """The real files that a job reads (links followed, folders opened)."""
-    found = {layout.config_file.resolve()}
-    found |= {Path(file).resolve() for file in layout.dit_files}
-    found |= {index.resolve() for index in layout.root.glob("*.index.json")}
-    for name, where in layout.paths().items():
-        path = Path(where)
-        if name not in _WHOLE:
-            parts = path.rglob("*") if path.is_dir() else (path,)
-            found |= {part.resolve() for part in parts if part.is_file()}
-    return frozenset(found)
 
 
 def touched(

@@ -16,6 +16,7 @@ from engine.alerts.book import Book, BookError
 from engine.alerts.evaluate import Order
 from engine.alerts.states import ACTIVE, SILENCED, Alert
 from engine.bus import Bus
+from engine.checkpoint.fingerprint import files_of
 from engine.guard.evidence import Memory
 from engine.jobs.paths import Places
 from engine.jobs.store import JobStore, StoreError
@@ -30,7 +31,7 @@ from engine.messages import (
     Silence,
 )
 from engine.nightwatch import disk
-from engine.nightwatch.checkpoints import FileWatch, files_of
+from engine.nightwatch.checkpoints import FileWatch
 from engine.nightwatch.clock import ClockWatch
 from engine.nightwatch.survey import Survey
 from engine.nightwatch.words import over, remedies_of

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import closing
@@ -119,10 +120,11 @@ def test_a_rank_that_dies_while_its_job_is_to_pause_leaves_it_paused(
     same(driven, job, whole)
 
 
-def test_state_is_copied_to_disk_while_the_job_works_on(
-    driven: Driven, flags: dict[str, str], whole: Whole
+def test_state_is_copied_to_disk_and_other_weights_never_go_on_from_it(
+    driven: Driven, flags: dict[str, str], whole: Whole, tmp_path: Path
 ) -> None:
-    job = driven.submit(flags)
+    ckpt = Path(shutil.copytree(flags["ckpt_dir"], tmp_path / "ckpt"))
+    job = driven.submit({**flags, "ckpt_dir": str(ckpt)})
     driven.wait(made(job, 2))
     reply = driven.ask(Mirror(job=job))
     assert reply.ok, reply.message
@@ -130,6 +132,14 @@ def test_state_is_copied_to_disk_while_the_job_works_on(
     assert driven.ask(Pause(job=job)).ok
     driven.row(job, "paused")
     assert not list(Path(os.environ[ENVIRONMENT]).iterdir())
+    shard = next(ckpt.glob("diffusion_*.safetensors"))
+    kept = shard.read_bytes()
+    shard.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))  # no header tells
+    for how in ("auto", "mirror", "replay"):
+        refused = driven.ask(Resume(job=job, how=how))
+        assert (refused.ok, refused.state) == (False, "refused")
+        assert "files have changed" in refused.message
+    shard.write_bytes(kept)
     assert driven.ask(Resume(job=job, how="mirror")).ok
     same(driven, job, whole)
 

@@ -8,8 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from engine.checkpoint.fingerprint import files_of
 from engine.checkpoint.layout import find
-from engine.nightwatch.checkpoints import FileWatch, files_of, touched
+from engine.nightwatch.checkpoints import FileWatch, touched
 from engine.nightwatch.clock import ClockWatch
 from engine.nightwatch.disk import largest_clip, trouble
 from engine.preflight import DISK_RESERVE
