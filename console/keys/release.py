@@ -17,7 +17,7 @@ SCOPES: Final = {"release": N_("Releases")}
 
 ACTIONS: Final = (
     Action("add", ("a",), N_("add version"),
-           N_("Keep a checkpoint, LoRA and parameters as a version under a name."), "release", 8,
+           N_("Keep a checkpoint, LoRA and parameters as a version under a name."), "release", 6,
            writes=True),
     Action("validate", ("v",), N_("validate"),
            N_("Run the selected version's checks on this host's devices."), "release", 4,

@@ -163,6 +163,8 @@ class RolloutStrip(Lines):
 
     def _stages(self, row: Row, candidate: ReleaseChanged | None) -> Row:
         if candidate is None:
+            if by_role(self.model, "stable") is None:
+                return row.put(t("No rollout is under way."), "soft")
             return row.put(t("No rollout is under way: all new jobs are stable's."), "soft")
         names = list(self.kept().stages)
         here = candidate.stage

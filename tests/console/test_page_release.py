@@ -130,6 +130,9 @@ async def test_without_a_candidate_the_keys_say_so(opened: Opener) -> None:
         assert "No release yet. Press a to keep a version" in console.text()
         await console.play([release("1.0", "known")])
         assert "No version is stable yet" in console.text()
+        assert "No rollout is under way." in console.text()
+        assert "are stable's" not in console.text()  # there is none
+        assert "a add version" in console.lines()[-1]
         await console.press("n", "p", "b")
         assert orders(console) == []
         await console.press("m", "down", "enter")  # the first stable version
