@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,6 +37,12 @@ _FP8: Final = next(parameter for parameter in PARAMETERS if parameter.name == "f
 _PLACING: Final = ("mode", "num_gpus_dit", "offload_model", "single_gpu", "dit_fsdp", "variant")
 
 
+def _finite(_: click.Context, __: click.Parameter, value: float | None) -> float | None:
+    if value is not None and not math.isfinite(value):
+        raise click.BadParameter(f"{value} is no figure")
+    return value
+
+
 def _bytes(_: click.Context, __: click.Parameter, value: str | None) -> int | None:
     if value is None:
         return None
@@ -57,6 +64,7 @@ def _bytes(_: click.Context, __: click.Parameter, value: str | None) -> int | No
 @click.option(
     "--link-bandwidth",
     type=click.FloatRange(min=0.1),
+    callback=_finite,
     metavar="GB/S",
     help="Pinned host memory to device, in GB/s: what streamed weights pass through.",
 )

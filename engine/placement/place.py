@@ -125,13 +125,13 @@ def place(question: Question, choice: Choice) -> Plan:
 
     Where the choice leaves something open, the first plan that fits with ``HEADROOM`` is taken,
     else the first that fits: most layers resident, cuts that spare the VAE's rank as much as memory
-    allows.
+    allows. Where none fits it is the first with the fewest reasons against it.
 
     Raises:
         ValueError: a size that is no frame.
     """
     shapes = _shapes(question, choice)
-    first: Plan | None = None
+    nearest: Plan | None = None
     tight: Plan | None = None
     for option in _options(question, choice, shapes):
         found = _plan(question, option, shapes)
@@ -139,9 +139,10 @@ def place(question: Question, choice: Choice) -> Plan:
             return found
         if found.fits:
             tight = tight or found
-        first = first or found
-    assert first is not None
-    return tight or first
+        if nearest is None or len(found.reasons) < len(nearest.reasons):
+            nearest = found
+    assert nearest is not None
+    return tight or nearest
 
 
 def _comfortable(device: DevicePlan) -> float:

@@ -199,6 +199,7 @@ def test_does_the_page_keep_to_80_columns_and_say_the_verdict(
         (("--shape", "14b", "--gpu-memory", "24"), "24 bytes"),
         ((*FOUR_CARDS, "--measured-steady", "0GiB"), "0 bytes"),
         ((*FOUR_CARDS, "--fp8", "banana"), "not a truth value"),
+        ((*FOUR_CARDS, "--link-bandwidth", "nan"), "no figure"),
     ],
 )
 def test_is_nonsense_refused_with_what_to_write(

@@ -66,6 +66,13 @@ def test_is_a_launch_refused_that_would_bring_the_host_down() -> None:
     assert "32.00 GiB are available" in plan.reasons[0]
 
 
+def test_is_a_device_not_blamed_for_what_the_host_lacks() -> None:
+    # A ring on four fits each card by one of its options; the mirror fits this host by none.
+    asked = question(4, host=50, mirror="on")
+    (reason,) = place(asked, Choice("tpp", 4, "bf16", "bf16", variant="ring")).reasons
+    assert reason.startswith("the host would need")
+
+
 def test_is_it_told_when_a_switch_would_not_fit_the_host() -> None:
     plan = place(question(4, 139, host=30), Choice("tpp", 4, "bf16", "bf16"))
     assert plan.fits
