@@ -14,6 +14,7 @@ from console.i18n import t
 from console.leave import Leave
 from console.screens import ask
 from engine.messages import Acknowledge, Cancel, SetSpikeThreshold, StopEngine, Submit
+from engine.sentence import sentence
 
 if TYPE_CHECKING:
     from console.app import AvatopApp
@@ -136,7 +137,7 @@ def leave(app: AvatopApp) -> None:
             app.command(StopEngine(after_clip=True), t("Leaving once the clip is on disk."))
         elif choice == "cancel" and app.client is not None:
             for job in waiting:
-                app.client.send(Cancel(job=job.id, reason="the operator quit"))
+                app.client.send(Cancel(job=job.id, reason=sentence("the operator quit")))
             app.leaving = Leave("cancelled")
             app.exit(app.leaving)
 

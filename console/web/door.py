@@ -35,6 +35,7 @@ from engine.outcome import read_result
 from engine.params import ParamError, Request, find_preset
 from engine.remote.client import SocketClient, attach
 from engine.remote.spawn import EngineNotStarted, attach_or_spawn
+from engine.sentence import sentence
 from engine.telemetry.devices import DeviceSelectionError
 
 #: What a person at the door may set; all else is the server's to say.
@@ -179,7 +180,8 @@ class Door:
         client = self._listen()
         if client is None:
             return "no engine is running"
-        return client.send(Cancel(job=job, reason="cancelled through the web")).result(30).message
+        command = Cancel(job=job, reason=sentence("cancelled through the web"))
+        return client.send(command).result(30).message
 
     def close(self) -> None:
         """Let go of the engine; its jobs go on."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engine.messages.base import Message
+from engine.sentence import sentence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +26,7 @@ class Submit(Command):
 @dataclass(frozen=True, kw_only=True)
 class Cancel(Command):
     job: int
-    reason: str = "cancelled by the operator"
+    reason: str = sentence("cancelled by the operator")
 
 
 @dataclass(frozen=True, kw_only=True)
