@@ -54,6 +54,8 @@ PAGES: Final = {
 VOICE_SECONDS: Final = 320.0
 #: Pairs of the batch: two for each of a few lines.
 ITEMS: Final = 6
+#: Clips that are there before anything is drawn: the job runs steadily.
+CLIPS_FIRST: Final = 3
 #: Seconds until a first clip of the batch must be there.
 BATCH_SECONDS: Final = 90.0
 #: Seconds over which a program's cost in the terminal is taken.
@@ -67,6 +69,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, required=True, help="where the result goes")
     parser.add_argument("--gpus", default="0,1,2,3")
     parser.add_argument("--clips", type=int, default=100)
+    parser.add_argument("--pages", action="store_true", help="the job's pages alone")
     parser.add_argument("--cpu", action="store_true", help="a rehearsal on CPU ranks")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -90,6 +93,7 @@ def look(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         avatop = (sys.executable, "-m", "console", "attach")
         with Terminal(avatop, env) as terminal:
             result["first_job_on_screen"] = terminal.until("clip", 120)
+            result["clips_on_screen"] = terminal.until(f" {CLIPS_FIRST}/{args.clips}", 120)
             result["cost"] = {"avatop": terminal.cost()}
             result["pages"] = walk(terminal, args.out)
             result["shots"] = shoot(args.out, env, PAGES.values())
@@ -98,6 +102,8 @@ def look(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
                 terminal.read(3.0)
                 result["cost"]["nvitop"] = terminal.cost()
                 terminal.write(args.out / "nvitop.txt")
+        if args.pages:
+            return result
         with Terminal(avatop, env) as terminal:
             result["production"] = produce(args, folder, env, terminal, job)
             pages = ("jobs", "batch", "release", "recordings", "overview")

@@ -33,9 +33,7 @@ class ReleaseForm(Form):
         self.lora = entry("", t("a safetensors file or a folder with one; empty: none"), "lora")
         self.cap = entry("", t("most memory of each rank: 22GiB; empty: no cap"), "cap")
         self.note = entry("", t("a remark for those who read the history"), "note")
-        self.flags = entry(
-            "", t("any flag of avatop release add: --preset high"), "flags"
-        )
+        self.flags = entry("", t("any flag of avatop release add: --preset high"), "flags")
 
     def fields(self) -> Sequence[tuple[str, Input | Pick]]:
         return [

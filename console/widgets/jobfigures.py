@@ -75,8 +75,11 @@ def against(paint: Paint, model: Model, job: JobRow, width: int) -> list[Line]:
     devices = list(plan["devices"])
     head = paint.row(width).right(paint.row(width).put(t("peak / plan") + " " * 11, "faint"))
     lines: list[Line] = [Drawn(head)]
+    # While weights load, a plan is not off: its peak is still to come.
+    judged = job.clip > 0 or job.state not in LIVE_STATES
     lines += [
-        Drawn(_rank(paint, width, device, tops.get(int(device["rank"])))) for device in devices
+        Drawn(_rank(paint, width, device, tops.get(int(device["rank"])), judged))
+        for device in devices
     ]
     fullest = max(devices, key=lambda d: (tops.get(int(d["rank"]), _NONE)[0], _predicted(d)))
     top = tops.get(int(fullest["rank"]), _NONE)
@@ -88,7 +91,9 @@ def _predicted(device: Mapping[str, Any]) -> int:
     return int(device.get("predicted_bytes") or 0)
 
 
-def _rank(paint: Paint, width: int, device: Mapping[str, Any], top: Stack | None) -> Row:
+def _rank(
+    paint: Paint, width: int, device: Mapping[str, Any], top: Stack | None, judged: bool
+) -> Row:
     predicted, peak = _predicted(device), None if top is None else int(top[0])
     where = str(device.get("device") or "")
     row = paint.row(width).put(fmt.fit(t("rank {rank}", rank=device["rank"]), 8), "soft")
@@ -97,7 +102,7 @@ def _rank(paint: Paint, width: int, device: Mapping[str, Any], top: Stack | None
     over = peak is not None and predicted and peak > predicted * OVER
     tail.raw((fmt.NA if peak is None else fmt.gib(peak)).rjust(6), "over" if over else "text")
     tail.put(" / ", "unit").raw(fmt.gib(predicted).rjust(5), "plan").put(" GiB", "unit")
-    if peak and predicted:
+    if peak and predicted and (judged or over):
         share = (predicted / peak - 1) * 100  # the plan's error, as everywhere: below 0, too little
         tail.put(f" {round(share):+4d} %", "over" if over else "soft")
     else:

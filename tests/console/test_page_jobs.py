@@ -153,6 +153,22 @@ async def test_one_job_in_full(paged: Paged) -> None:
         assert "x offers the nearest plans that fit" in console.text()
 
 
+async def test_a_plan_is_not_judged_before_the_first_clip(paged: Paged) -> None:
+    """Half of the weights are loaded: the plan is not off by that."""
+    async with paged((160, 100)) as (console, page):
+        page.table.choose(17)
+        await console.settle()
+        before = console.app.model.jobs[17]
+        rows = [row for row in console.text().splitlines() if "cuda:" in row and " / " in row]
+        assert rows
+        assert all("%" in row for row in rows)
+        await console.play([JobChanged(job=dataclasses.replace(before, clip=0))])
+        await console.settle()
+        rows = [row for row in console.text().splitlines() if "cuda:" in row and " / " in row]
+        assert rows
+        assert not any("%" in row for row in rows)
+
+
 async def test_the_log_is_that_of_the_job(paged: Paged) -> None:
     async with paged() as (console, page):
         page.table.choose(17)
