@@ -92,8 +92,10 @@ def look(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     try:
         avatop = (sys.executable, "-m", "console", "attach")
         with Terminal(avatop, env) as terminal:
-            result["first_job_on_screen"] = terminal.until("clip", 120)
-            result["clips_on_screen"] = terminal.until(f" {CLIPS_FIRST}/{args.clips}", 120)
+            result["first_job_on_screen"] = terminal.until(120, "clip")
+            result["clips_on_screen"] = terminal.until(
+                90, *(f" {n}/{args.clips}" for n in range(CLIPS_FIRST, args.clips + 1))
+            )
             result["cost"] = {"avatop": terminal.cost()}
             result["pages"] = walk(terminal, args.out)
             result["shots"] = shoot(args.out, env, PAGES.values())
@@ -181,7 +183,7 @@ def produce(
         *(*lines, "--gpus", gpus, *beside(args)),
     )
     terminal.press("9")
-    told["first_item_seconds"] = terminal.until(f"1/{ITEMS}", BATCH_SECONDS)
+    told["first_item_seconds"] = terminal.until(BATCH_SECONDS, f"1/{ITEMS}")
     for key in ("9", "0", "2"):
         terminal.press(key)
         terminal.read(1.5)
@@ -250,12 +252,12 @@ class Terminal:
             self.bytes += len(data)
             self._stream.feed(data)
 
-    def until(self, text: str, seconds: float) -> float | None:
-        """Seconds until ``text`` stands on the screen; None if it never did."""
+    def until(self, seconds: float, *texts: str) -> float | None:
+        """Seconds until one of ``texts`` stands on the screen; None if none ever did."""
         began = time.monotonic()
         while time.monotonic() - began < seconds:
             self.read(0.05)
-            if any(text in row for row in self._screen.display):
+            if any(text in row for row in self._screen.display for text in texts):
                 return round(time.monotonic() - began, 2)
         return None
 
