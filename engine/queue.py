@@ -204,6 +204,14 @@ class JobQueue:
         """The jobs that have begun, each as it is now."""
         return tuple((run.row, self._at_work[job]) for job, run in self._running.items())
 
+    def began(self, job: int) -> float:
+        """Unix seconds at which this attempt of a job at work began.
+
+        Raises:
+            KeyError: it is not at work.
+        """
+        return self._running[job].began
+
     def stop_after_clip(self, job: int, reason: str) -> None:
         """Let the clip in progress be a running job's last one."""
         run = self._running.get(job)

@@ -54,6 +54,7 @@ class JobRun:
     """One job. ``drive`` returns when it has ended, whatever happened to it."""
 
     def __init__(self, host: Host, row: JobRow, prepared: Prepared) -> None:
+        self.began = time.time()  # Unix seconds
         self._host = host
         self._bus = host.bus
         self._loop = asyncio.get_running_loop()

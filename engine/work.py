@@ -21,6 +21,7 @@ class Run(Protocol):
     """A job under way, as the queue sees it."""
 
     again: Again | None
+    began: float  # Unix seconds
 
     @property
     def row(self) -> JobRow: ...

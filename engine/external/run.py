@@ -81,6 +81,7 @@ class CommandRun:
     """One external job. ``drive`` returns when it has ended, whatever happened to it."""
 
     def __init__(self, host: Host, row: JobRow, prepared: PreparedCommand) -> None:
+        self.began = time.time()
         self._host, self._bus, self._prepared = host, host.bus, prepared
         self._places = host.places.job(row.id)
         self._held = _Row(row)

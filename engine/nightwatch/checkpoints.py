@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final
@@ -10,6 +11,8 @@ from typing import Final
 #: Milliseconds of quiet after which a change is told: a copy changes a file many times.
 DEBOUNCE_MS: Final = 400
 _STEP_MS: Final = 100
+#: By how much the time of a file's change may be behind the clock.
+_GRAIN_SECONDS: Final = 0.02
 
 
 def touched(
@@ -19,6 +22,21 @@ def touched(
     paths = set(changed)
     found = {job: tuple(sorted(files & paths)) for job, files in needs.items()}
     return {job: files for job, files in found.items() if files}
+
+
+def later(files: Iterable[Path], began: float) -> tuple[Path, ...]:
+    """Those that changed after ``began`` (Unix seconds), or are gone.
+
+    A change is told late, and one that was over before a job began is what the job has read.
+    """
+    return tuple(path for path in files if _changed_at(path) >= began - _GRAIN_SECONDS)
+
+
+def _changed_at(path: Path) -> float:
+    try:
+        return path.stat().st_ctime
+    except OSError:
+        return math.inf
 
 
 class FileWatch:

@@ -31,7 +31,7 @@ from engine.messages import (
     Silence,
 )
 from engine.nightwatch import disk
-from engine.nightwatch.checkpoints import FileWatch
+from engine.nightwatch.checkpoints import FileWatch, later
 from engine.nightwatch.clock import ClockWatch
 from engine.nightwatch.survey import Survey
 from engine.nightwatch.words import over, remedies_of
@@ -230,7 +230,10 @@ class Night:
         live = {row.id: (row, work) for row, work in self._queue.at_work()}
         waiting = {entry.row.id: entry.prepared for entry in self._queue.waiting}
         folders: dict[str, tuple[set[str], set[int]]] = {}
-        for job, files in found.items():
+        for job, every in found.items():
+            files = later(every, self._queue.began(job)) if job in live else every
+            if not files:
+                continue
             prepared = live[job][1] if job in live else waiting.get(job)
             if not isinstance(prepared, Prepared):
                 continue

@@ -47,9 +47,13 @@ class Queue:
         self.waiting = Waiting()
         self.live: list[tuple[JobRow, Prepared]] = []
         self.asked: list[tuple[str, int, str]] = []
+        self.since = 0.0
 
     def at_work(self) -> tuple[tuple[JobRow, Prepared], ...]:
         return tuple(self.live)
+
+    def began(self, job: int) -> float:
+        return self.since
 
     def stop_after_clip(self, job: int, reason: str) -> None:
         self.asked.append(("stop", job, reason))
@@ -96,6 +100,21 @@ async def test_a_change_means_another_thing_to_each_job_that_needs_the_file(worl
     assert (event.files, event.jobs) == ((shard.name,), (1, 2, 3, 4))
     told = {line.job: line.text for line in world.of(LogLine)}
     assert "checked again before the job begins" in told[4]
+
+
+async def test_a_change_that_was_over_before_a_job_began_does_not_end_it(
+    world: World, tmp_path: Path
+) -> None:
+    """What changes a file is told some hundred milliseconds late."""
+    world.queue.live = [(row(id=1, state="loading"), world.prepared)]
+    shard = tmp_path / "shard.safetensors"
+    shard.write_bytes(b"whole again")
+    world.queue.since = shard.stat().st_ctime + 1.0
+    await world.night._changed({1: (shard,)})
+    assert world.queue.asked == []
+    shard.unlink()
+    await world.night._changed({1: (shard,)})
+    assert [(what, job) for what, job, _ in world.queue.asked] == [("interrupt", 1)]
 
 
 async def test_a_full_disk_is_told_once_per_job(world: World, tmp_path: Path) -> None:
