@@ -606,8 +606,8 @@ def test_a_stuck_rank_is_asked_for_its_stacks_before_it_is_ended(planted):
     code = (
         "import faulthandler, signal, sys, threading\n"
         "faulthandler.register(signal.SIGUSR1, file=sys.stdout, all_threads=True)\n"
-        "def waits_for_a_peer(): threading.Event().wait(300)\n"
-        "print('up', flush=True); waits_for_a_peer()"
+        "def waits_for_a_peer(): print('up', flush=True); threading.Event().wait(300)\n"
+        "waits_for_a_peer()"
     )
     stuck = planted.python(code)
     read_until(stuck, "up")

@@ -119,4 +119,8 @@ def test_a_torn_block_costs_one_block_and_changes_nothing(fresh: Path, whole: Ra
     after = kept_cut(fresh)
     assert after is not None
     assert after.blocks[0] == newest
+    # What another rank is just making is none of the state, and may be gone a moment later.
+    (fresh / "mirror" / "kv.step0.layers0-1.slots6.safetensors.new").write_bytes(
+        b"half of a header"
+    )
     assert go_on(fresh, "single", after).result["latents_sha256"] == whole.result["latents_sha256"]

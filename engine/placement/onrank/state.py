@@ -325,7 +325,7 @@ def _take_rows(
     folder: Path, step: int, ring: RollingCache, blocks: range, keeper: Keeper | None
 ) -> None:
     due = {(layer, block) for layer in ring.layers for block in blocks}
-    for path in sorted(folder.glob(f"kv.step{step}.*")):
+    for path in sorted(folder.glob(f"kv.step{step}.*.safetensors")):
         with StateFile.open(path) as file:
             whole = {block for block in blocks if file.holds(block)}
             memory = None if keeper is None else keeper.memory(path)
