@@ -27,15 +27,15 @@ lint: $(DEVSTAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Three workers for two cores: many tests wait for other processes. A file stays on one worker: what
-# its tests share is made once. Heavy ones come first (tests/conftest.py). (Groups are no way: with
-# pytest 9.2 xdist 3.8 does not see them.)
+# A file stays on one worker: what its tests share is made once. Heavy ones come first
+# (tests/conftest.py). A third worker gains half a minute on two cores, and brings out races in tests.
+# (Groups are no way: with pytest 9.2 xdist 3.8 does not see them.)
 test: $(DEVSTAMP)
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # All tests, and then every mode against every other with three seeds; the result is stored.
 test-full: $(DEVSTAMP)
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 	$(BIN)/python -m benchmarks.modes_matrix --seeds 3 \
 		--json benchmarks/results/modes-matrix-$$(date +%F).json
 

@@ -114,6 +114,7 @@ def test_an_orphan_under_a_subreaper_is_found_though_its_parent_is_not_1(planted
     words = "TORCHELASTIC_RUN_ID=a RANK=0 sleep 300 & echo $! $$ > {}; wait"
     keeper.start(words.format(f"/proc/{os.getpid()}/fd/{writer}"))
     rank, launcher = (planted.adopt(int(word)) for word in os.read(reader, 100).split())
+    until(lambda: scan.read_row(rank).comm == "sleep")  # until then it is the shell's fork
     # Seen with its launcher first: nothing else could tell, in one session under one Python.
     assert verdict(look, look.look(), rank).kind == c.HEALTHY
     with PidFd(launcher) as handle:
