@@ -6,7 +6,7 @@ import ast
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -68,13 +68,33 @@ def test_every_verb_and_the_console_do_without_torch() -> None:
     modules = sorted({target.partition(":")[0] for target, _ in VERBS.values()})
     modules += ["console.app", "console.headless", "console.commands.console"]
     modules += ["engine.services", "engine.runner", "engine.outcome"]
+    code = f"import importlib\nfor name in {modules!r}: importlib.import_module(name)"
+    assert _loaded(code, HEAVY) == []
+
+
+@pytest.mark.parametrize("module", ["console.app", "console.cli"])
+def test_the_first_picture_waits_for_no_heavy_library(module: str) -> None:
+    """The engine's own imports happen on its thread, behind the first picture."""
+    late = ["torch", "transformers", "numpy", "av", "PIL", "plotext", "sqlite3", "pynvml"]
+    assert _loaded(f"import {module}", late) == []
+
+
+def test_no_page_waits_for_codecs_or_arrays() -> None:
+    """A number key answers at once: what a deed on a page needs is loaded by the deed."""
     code = (
-        "import importlib, json, sys\n"
-        f"for name in {modules!r}: importlib.import_module(name)\n"
-        f"print(json.dumps([m for m in {HEAVY!r} if m in sys.modules]))"
+        "import importlib; from console import actions\n"
+        "for page in actions.PAGES: importlib.import_module(page.at.partition(':')[0])"
+    )
+    assert _loaded(code, ["torch", "numpy", "av", "PIL"]) == []
+
+
+def _loaded(code: str, names: Sequence[str]) -> list[str]:
+    """Those of ``names`` that are imported once ``code`` has run in a Python of its own."""
+    told = (
+        f"{code}\nimport json, sys; print(json.dumps([m for m in {names!r} if m in sys.modules]))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", told],
         capture_output=True,
         text=True,
         cwd=ROOT,
@@ -82,38 +102,5 @@ def test_every_verb_and_the_console_do_without_torch() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == []
-
-
-@pytest.mark.parametrize("module", ["console.app", "console.cli"])
-def test_the_first_picture_waits_for_no_heavy_library(module: str) -> None:
-    """The engine's own imports happen on its thread, behind the first picture."""
-    late = ["torch", "transformers", "numpy", "av", "PIL", "plotext", "sqlite3", "pynvml"]
-    code = f"import sys, {module}; print([m for m in {late!r} if m in sys.modules])"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        timeout=60,
-        check=True,
-    )
-    assert done.stdout.strip() == "[]"
-
-
-def test_no_page_waits_for_codecs_or_arrays() -> None:
-    """A number key answers at once: what a deed on a page needs is loaded by the deed."""
-    code = (
-        "import importlib, sys; from console import actions\n"
-        "for page in actions.PAGES: importlib.import_module(page.at.partition(':')[0])\n"
-        "print([m for m in ('torch', 'numpy', 'av', 'PIL') if m in sys.modules])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        timeout=60,
-        check=True,
-    )
-    assert done.stdout.strip() == "[]"
+    found: list[str] = json.loads(done.stdout)
+    return found

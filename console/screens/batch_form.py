@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from typing import Any
 
-import click
 from textual.widgets import Input
 
-from console.i18n import t
-from console.screens.form import Form, Pick, entry
+from console.i18n import N_, t
+from console.screens.form import Pick, entry
+from console.screens.verb_form import VerbForm
 from console.spoken import spoken
 from console.state import Model
 from console.widgets.paint import Paint
 from engine import params
 
 
-class BatchForm(Form):
+class BatchForm(VerbForm):
     """The result is ``BatchSpec.to_dict()``, or None when left.
 
-    What is typed becomes the arguments of ``avatop batch``, so that both understand the same.
+    What is typed becomes the arguments of ``avatop batch``.
     """
+
+    REQUIRED = 3
+    ALL_FLAGS = N_("All flags are told by: avatop batch start --help")
 
     def __init__(self, model: Model, paint: Paint) -> None:
         super().__init__(
@@ -65,19 +69,10 @@ class BatchForm(Form):
 
     def ready(self) -> None:
         said = t("A sound and a portrait of one name are a pair. Done items are not done again.")
-        self.about.say([("", "text"), (said, "soft")])
+        self.tell(said)
         self.audio.focus()
 
-    def on_input_changed(self) -> None:
-        if self.problems.sentences:
-            self.problems.say([])
-
     def arguments(self) -> list[str]:
-        """What was typed, as the command line has it.
-
-        Raises:
-            ValueError: the flags cannot be taken apart.
-        """
         flags = shlex.split(self.flags.value)
         out = ["--preset", self.preset.value, "--lines", self.lines.value]
         if self.watch_folders.value == "yes":
@@ -87,25 +82,8 @@ class BatchForm(Form):
         folders = (self.audio.value, self.image.value, self.output.value)
         return [*out, *flags, "--", *(folder.strip() for folder in folders)]
 
-    def send(self) -> None:
-        missing = [
-            label for label, field in self.fields()[:3]
-            if isinstance(field, Input) and not field.value.strip()
-        ]  # fmt: skip
-        if missing:
-            self._problem(t("{field} is required.", field=missing[0]))
-            return
+    def made(self, arguments: list[str]) -> dict[str, Any]:
         from console.commands.batch import spec_of
 
-        try:
-            spec, _remarks = spec_of(self.arguments())
-        except (click.ClickException, ValueError) as error:
-            text = error.format_message() if isinstance(error, click.ClickException) else str(error)
-            self._problem(spoken(text))
-        except click.exceptions.Exit:
-            self._problem(t("All flags are told by: avatop batch start --help"))
-        else:
-            self.dismiss(spec.to_dict())
-
-    def _problem(self, text: str) -> None:
-        self.problems.say([("", "text"), *((line, "state.act") for line in text.splitlines())])
+        spec, _remarks = spec_of(arguments)
+        return spec.to_dict()

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from typing import Any
 
-import click
 from textual.widgets import Input
 
-from console.i18n import t
-from console.screens.form import Form, Pick, entry
-from console.spoken import spoken
+from console.i18n import N_, t
+from console.screens.form import Pick, entry
+from console.screens.verb_form import VerbForm
 from console.state import Model
 from console.widgets.paint import Paint
 
 
-class ReleaseForm(Form):
+class ReleaseForm(VerbForm):
     """The result is the version and the options of ``ReleaseCommand("add")``, or None when left.
 
-    What is typed becomes the arguments of ``avatop release add``, so that both understand the same.
+    What is typed becomes the arguments of ``avatop release add``.
     """
+
+    REQUIRED = 1
+    ALL_FLAGS = N_("All flags are told by: avatop release add --help")
 
     def __init__(self, model: Model, paint: Paint) -> None:
         super().__init__(
@@ -48,19 +51,10 @@ class ReleaseForm(Form):
     def ready(self) -> None:
         said = t("Its files are hashed now; it never changes again, and gets no job until it is"
                  " rolled out.")  # fmt: skip
-        self.about.say([("", "text"), (said, "soft")])
+        self.tell(said)
         self.version.focus()
 
-    def on_input_changed(self) -> None:
-        if self.problems.sentences:
-            self.problems.say([])
-
     def arguments(self) -> list[str]:
-        """What was typed, as the command line has it.
-
-        Raises:
-            ValueError: the flags cannot be taken apart.
-        """
         out: list[str] = []
         lora, cap = self.lora.value.strip(), self.cap.value.strip()
         note, checkpoint = self.note.value.strip(), self.checkpoint.value.strip()
@@ -74,21 +68,8 @@ class ReleaseForm(Form):
             out += ["--note", note]
         return [*out, *shlex.split(self.flags.value), "--", self.version.value.strip()]
 
-    def send(self) -> None:
-        if not self.version.value.strip():
-            self._problem(t("{field} is required.", field=t("version")))
-            return
+    def made(self, arguments: list[str]) -> tuple[str, dict[str, Any]]:
         from console.commands.release import addition_of
 
-        try:
-            version, options, _remarks = addition_of(self.arguments())
-        except (click.ClickException, ValueError) as error:
-            text = error.format_message() if isinstance(error, click.ClickException) else str(error)
-            self._problem(spoken(text))
-        except click.exceptions.Exit:
-            self._problem(t("All flags are told by: avatop release add --help"))
-        else:
-            self.dismiss((version, options))
-
-    def _problem(self, text: str) -> None:
-        self.problems.say([("", "text"), *((line, "state.act") for line in text.splitlines())])
+        version, options, _remarks = addition_of(arguments)
+        return version, options
