@@ -11,12 +11,14 @@ from engine.messages import LogLine, Relaunch
 from engine.ranks.protocol import DRILL_CAP
 from engine.sentence import sentence
 
-#: Of what the plan gives to its fullest rank: the work cannot fit, another plan may.
+#: Of what is counted on the fullest rank: the work cannot fit, another plan may.
 _SHARE: Final = 0.95
-#: … and on CPU ranks, whose predictions are upper bounds.
 _SHARE_ON_CPU: Final = 0.85
 #: What no cap counts: the CUDA context, what the allocator keeps, what is not the rank's.
 _OUTSIDE: Final = frozenset({"context", "slack", "other"})
+#: All that a CPU rank counts by its tensors. The rest it sees as resident pages rise, and they
+#: rise less where the heap has room: a cap among them may hold a job or not.
+_TENSORS: Final = frozenset({"weights", "gathered", "kv", "conditioning"})
 
 
 def oom(stage: Stage, report: DrillReport) -> None:
@@ -25,8 +27,7 @@ def oom(stage: Stage, report: DrillReport) -> None:
     stage.request = stage.request.replace(gpu_memory_cap=None)
     before = stage.undisturbed()
     devices = before.result["plan"]["devices"]
-    share = _SHARE if devices[0]["device"].startswith("cuda") else _SHARE_ON_CPU
-    cap = asked or int(share * max(_planned(device) for device in devices))
+    cap = asked or max(_below(device) for device in devices)
     # Relaunched, so that the cap is this job's alone.
     order = Relaunch(job=before.row.id, environment={DRILL_CAP: str(cap)}, by="drill")
     job = stage.taken(stage.ask(order))
@@ -47,7 +48,11 @@ def oom(stage: Stage, report: DrillReport) -> None:
     report.notes += stage.lines(job, "out of memory. ") or stage.lines(job, "not tried again")
 
 
-def _planned(device: dict[str, Any]) -> int:
-    """Bytes that the plan gives to a device and that count against a cap."""
+def _below(device: dict[str, Any]) -> int:
+    """A cap in bytes that a device's plan breaks for certain."""
     owners: dict[str, int] = device["by_owner"]
-    return sum(size for owner, size in owners.items() if owner not in _OUTSIDE)
+    if device["device"].startswith("cuda"):
+        share, counted = _SHARE, owners.keys() - _OUTSIDE
+    else:
+        share, counted = _SHARE_ON_CPU, owners.keys() & _TENSORS
+    return int(share * sum(owners[owner] for owner in counted))

@@ -14,8 +14,6 @@ from tests.tiny import tiny_ckpt
 
 pytestmark = [pytest.mark.ranks, pytest.mark.xdist_group("drills")]
 
-#: Less than half of the drill's own picture: the plan still stands out of what ranks take besides.
-SMALLER = {"oom": {"size": "128*128"}}
 FIELDS = {
     "drill", "lost", "recovered", "recovery_seconds", "latents_sha256", "undisturbed_sha256",
     "leftover_pids", "leftover_shm", "notes",
@@ -33,7 +31,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def drill(folder: Path, name: str) -> tuple[dict[str, Any], int, str]:
     """(JSON, exit code, what it told) of ``avatop drill NAME``."""
     flags = {"ckpt_dir": str(tiny_ckpt()), "audio": str(folder / "voice.wav")}
-    flags |= SMALLER.get(name, {})
     process = start_cli(["drill", name, "--json", *argv(flags)], folder)
     out, err = process.communicate(timeout=300)
     assert out, err
