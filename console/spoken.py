@@ -24,6 +24,9 @@ _CLAUSES: Final = re.compile(r"(;\s+)")
 _ASIDE: Final = re.compile(r"(.+?) \((.+)\)(\.?)", re.DOTALL)
 _LISTED: Final = re.compile(r"\S+(?: (?:or|and) \S+)+")
 _MOST: Final = 4000
+#: Between the duties of one rank, and of two on one device; which steps are one's own.
+_PARTS: Final = re.compile(r", | \+ ")
+_STEPS: Final = re.compile(r"step (\d+(?:-\d+)?) of \d+")
 #: Sentences as earlier versions said them, which recordings keep, and as they are said now: a piece
 #: by which one is known, what it was, what it is.
 _FORMER: Final = (
@@ -47,6 +50,20 @@ def duty(text: str) -> str:
     """What a rank does (``engine.ranks.onrank.observer.role_of``), part by part."""
     parts = [spoken(part) for part in text.split(", ")]
     return ", ".join(parts).replace(" and ", t(" and "))
+
+
+def duties(text: str) -> tuple[str, str, str, str]:
+    """The same, ever shorter: all, without layers, which steps alone, their numbers alone."""
+    return _duties(i18n.language(), text)
+
+
+@functools.lru_cache(maxsize=256)
+def _duties(language: str, text: str) -> tuple[str, str, str, str]:  # noqa: ARG001 - one for each
+    parts = [part for part in _PARTS.split(text) if not part.startswith("layer ")]
+    steps = [(part, _STEPS.fullmatch(part)) for part in parts]
+    some = [t("step {steps}", steps=m[1]) if m else spoken(part) for part, m in steps]
+    bare = [f"s{m[1]}" if m else part for part, m in steps]
+    return duty(text), duty(", ".join(parts)), ", ".join(some), " ".join(bare)
 
 
 def _said(text: str, names: Mapping[str, str]) -> str:

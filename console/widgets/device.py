@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from console import format as fmt
 from console import history
@@ -12,14 +12,15 @@ from console.config import Thresholds
 from console.history import Stack
 from console.i18n import t
 from console.parts import Panel
-from console.spoken import duty, spoken
+from console.spoken import duties, duty, spoken
 from console.widgets import plot
 from console.widgets.paint import Paint, Row
 from engine.messages import OWNERS, DeviceReading
 
 AXIS = 5  # cells of the labels left of a plot
 NARROW = 46  # cells below which a device's line gives up units
-_STEPS = re.compile(r"step (\d+(?:-\d+)?) of \d+")
+#: Forms of a title, ever shorter: which of ``_about``, and whether signs alone tell what is wrong.
+_FORMS: Final = ((0, False), (1, False), (1, True), (2, True), (3, True))
 SPARE = 1.25  # a zoomed plot's top over its highest value
 
 
@@ -35,9 +36,11 @@ class View:
     causes: Mapping[tuple[int, int], str] = field(default_factory=dict)  # (job, rank) → why it died
 
 
-def full(paint: Paint, panel: Panel, width: int, height: int, view: View) -> list[Row]:
-    """Title, plots and, from 6 rows on, a legend with figures."""
-    lines = [title(paint, panel, width, view)]
+def full(
+    paint: Paint, panel: Panel, width: int, height: int, view: View, head: Row | None = None
+) -> list[Row]:
+    """Title (``head``, where it was made with others'), plots and, from 6 rows on, a legend."""
+    lines = [title(paint, panel, width, view) if head is None else head]
     legend_rows = 1 if height >= 6 else 0
     rows = height - 1 - legend_rows
     if rows > 0:
@@ -58,6 +61,22 @@ def _name_role(panel: Panel, view: View) -> str:
 
 def title(paint: Paint, panel: Panel, width: int, view: View) -> Row:
     """Name, what it does, and the readings at the right edge."""
+    return titles(paint, [(panel, width)], view)[0]
+
+
+def titles(paint: Paint, panels: Sequence[tuple[Panel, int]], view: View) -> list[Row]:
+    """Titles of panels with their widths, what they do told alike: as the tightest has room for."""
+    made = [_title(paint, panel, width, view) for panel, width in panels]
+    form = max((form for (panel, _), (_, form) in zip(panels, made, strict=True) if panel.role),
+               default=0)  # fmt: skip
+    return [
+        row if own >= form or not panel.role else _title(paint, panel, width, view, form)[0]
+        for (panel, width), (row, own) in zip(panels, made, strict=True)
+    ]
+
+
+def _title(paint: Paint, panel: Panel, width: int, view: View, least: int = 0) -> tuple[Row, int]:
+    """A title in the first of ``_FORMS`` from ``least`` on that fits, and in which."""
     row = _marker(paint.row(width), panel, view)
     row.outside(panel.name, _name_role(panel, view)).put(" ")
     if panel.phase is not None and panel.kind != "host":
@@ -67,31 +86,24 @@ def title(paint: Paint, panel: Panel, width: int, view: View) -> Row:
             row.put(f"{t(look.word)} ", look.role)
     if panel.drained:
         row.state("drained").put(" ")
-    about, readings = _fitting(paint, panel, row, view.limits)
-    return row.outside(about, "soft").right(readings)
-
-
-def _fitting(paint: Paint, panel: Panel, row: Row, limits: Thresholds) -> tuple[str, Row]:
-    """What a device does and how it is, as fully as ``row`` has room for both."""
-    whole, steps, brief = _about(panel)
-    room = row.left
-    for about, signs in ((whole, False), (steps, False), (steps, True), (brief, True)):
-        readings = _readings(paint, panel, row.width, limits, signs)
+    abouts, room = _about(panel), row.left
+    for form in range(least, len(_FORMS)):
+        length, signs = _FORMS[form]
+        about, readings = abouts[length], _readings(paint, panel, width, view.limits, signs)
         if fmt.cells(about) < room - readings.x:
             break
     free = room - readings.x - 1
-    return (fmt.short(about, free, paint.ellipsis) if free > 3 else ""), readings
+    about = fmt.short(about, free, paint.ellipsis) if free > 3 else ""
+    return row.outside(about, "soft").right(readings), form
 
 
-def _about(panel: Panel) -> tuple[str, str, str]:
-    """What is done here, ever shorter: all of it, without layers, numbers of steps alone."""
+def _about(panel: Panel) -> tuple[str, str, str, str]:
+    """What is done here, ever shorter: all, without layers, of which steps alone, numbers alone."""
     if not panel.role:
         change = panel.tracks[0].change if panel.tracks else None
         name = panel.device.reading.name if panel.device else change.device if change else ""
-        return name, name, name
-    steps = ", ".join(part for part in panel.role.split(", ") if not part.startswith("layer "))
-    brief = _STEPS.sub(r"s\1", steps).replace(", ", " ")
-    return duty(panel.role), duty(steps), brief
+        return name, name, name, name
+    return duties(panel.role)
 
 
 def _hot(reading: DeviceReading, limits: Thresholds) -> bool:

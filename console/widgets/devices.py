@@ -116,9 +116,14 @@ class Devices(Lines, can_focus=True):
     ) -> list[Strip]:
         out: list[Strip] = []
         widths = _shares(width, columns)
+        placed = [(panel, widths[at % columns]) for at, panel in enumerate(panels)]
+        heads = device.titles(self.paint, placed, view)
         for start in range(0, len(panels), columns):
-            group = zip(panels[start : start + columns], widths, strict=False)
-            drawn = [device.full(self.paint, panel, wide, rows, view) for panel, wide in group]
+            group = zip(placed[start : start + columns], heads[start:], strict=False)
+            drawn = [
+                device.full(self.paint, panel, wide, rows, view, head)
+                for (panel, wide), head in group
+            ]
             out += [_side_by_side(self.paint, parts, widths) for parts in zip(*drawn, strict=True)]
         return out
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -255,6 +256,22 @@ def test_faults_of_a_device_are_told_when_they_occur() -> None:
     for text in ("XID 79", "ECC 2", "thermal"):
         assert text in title.text()
     assert ("89", "state.act") in [(text.strip(), role) for text, role in title.pieces]
+
+
+@pytest.mark.parametrize(
+    ("width", "form"),
+    [(44, r"s\d"), (50, r"step \d"), (70, r"step \d of 4"), (90, r"step \d of 4, layer 1 of 4")],
+)
+def test_all_panels_of_a_width_tell_their_steps_in_one_form(width: int, form: str) -> None:
+    model = told(Stage(gpus=4))
+    for track in model.tracks.values():
+        assert track.change is not None
+        role = track.change.role.replace(" of 4", " of 4, layer 1 of 4").replace(" +", ",")
+        track.change = replace(track.change, role=role)
+    panels = [(panel, width) for panel in model.panels()]
+    rows = device.titles(Paint(load("signature")), panels, device.View(model.now, 60.0))
+    said = [re.search(r"● (.*?),? *(VAE)?  ", row.text()) for row in rows]
+    assert all(match is not None and re.fullmatch(form, match[1]) for match in said), said
 
 
 def test_a_level_is_drawn_as_its_upper_edge() -> None:
