@@ -9,20 +9,31 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final, NamedTuple, Protocol
 
 from console.parts import Track
 from console.state import Model
-from engine.messages import BlockDone, JobRow, StepDone
+from engine.messages import JobRow, StepDone
 
 RECENT: Final = 24  # steps that a stage's pace is judged by
 DECODES: Final = 8  # blocks that the decoder's is
 PAUSE: Final = 5.0  # seconds, and twenty steps' time: so long nothing waits for a neighbour
 
 
-class Run(NamedTuple):
-    """A stretch of work on a block that ended at ``t``."""
+class Work(Protocol):
+    """A stretch of work on a block that ended at ``t``: a step as it was told, or a decoding."""
+
+    @property
+    def t(self) -> float: ...
+    @property
+    def seconds(self) -> float: ...
+    @property
+    def block(self) -> int: ...
+
+
+class _Decoded(NamedTuple):
+    """A decoding as a stretch of work; ``BlockDone.seconds`` are the whole block's."""
 
     t: float
     seconds: float
@@ -53,7 +64,7 @@ class Stage:
     decodes: bool = False
     decode: float | None = None
     busy: float | None = None
-    runs: Sequence[Run] = ()
+    runs: Sequence[Work] = ()
 
     @property
     def seconds(self) -> float:
@@ -93,40 +104,36 @@ def _vae_rank(model: Model, job: JobRow) -> int | None:
 
 
 def _stage(track: Track, names: dict[str, str], vae: int | None, *, denoises: bool) -> Stage:
-    change = track.change
-    stage = Stage(
+    change, decodes = track.change, track.rank == vae
+    recent = _recent(track.steps)
+    since = recent[0].t - recent[0].seconds if recent else 0.0
+    known: list[_Decoded] = []
+    decoded: list[_Decoded] = []
+    runs: list[Work] = [*track.steps]
+    if decodes:
+        known = [_Decoded(d.t, d.decode_seconds or 0.0, d.block) for d in track.decodes]
+        # A block of many steps may have begun before the oldest of them.
+        decoded = ([d for d in known if d.t >= since] or known)[-DECODES:]
+        runs = sorted((*runs, *known), key=lambda run: run.t - run.seconds)
+    judged: Sequence[Work] = recent if denoises else decoded
+    busy = None
+    if len(judged) > 1:
+        since, last = judged[0].t - judged[0].seconds, judged[-1].t
+        also = known if denoises else ()
+        worked = sum(run.seconds for run in (*judged, *also) if since < run.t <= last)
+        busy = min(worked / (last - since), 1.0) if last > since else None
+    return Stage(
         track.rank,
         names.get(change.device_uuid or "", "") if change else "",
         change.role if change else "",
         change.phase if change else "spawned",
-        decodes=track.rank == vae,
+        block=judged[-1].block if judged else None,
+        steps=_seconds_per_block(recent) if judged and recent else 0.0,
+        decodes=decodes,
+        decode=statistics.median(d.seconds for d in decoded) if judged and decoded else None,
+        busy=busy,
+        runs=runs,
     )
-    recent = _recent(track.steps)
-    since = recent[0].t - recent[0].seconds if recent else 0.0
-    known = list(track.decodes)
-    # A block of many steps may have begun before the oldest of them.
-    decoded = ([d for d in known if d.t >= since] or known)[-DECODES:] if stage.decodes else []
-    decode = statistics.median(_decoding(d) for d in decoded) if decoded else None
-    runs = [Run(step.t, step.seconds, step.block) for step in track.steps]
-    if stage.decodes:
-        runs += (Run(d.t, _decoding(d), d.block) for d in known)
-        runs.sort(key=lambda run: run.t - run.seconds)
-    judged = recent if denoises else decoded
-    if not judged:
-        return replace(stage, runs=runs)
-    if not denoises:
-        since = decoded[0].t - _decoding(decoded[0])
-    last = judged[-1].t
-    busy = None
-    if len(judged) > 1 and last > since:
-        worked = sum(run.seconds for run in runs if since < run.t <= last)
-        busy = min(worked / (last - since), 1.0)
-    pace = _seconds_per_block(recent) if recent else 0.0
-    return replace(stage, block=judged[-1].block, steps=pace, decode=decode, busy=busy, runs=runs)
-
-
-def _decoding(done: BlockDone) -> float:
-    return done.decode_seconds or 0.0
 
 
 def _recent(steps: Sequence[StepDone]) -> list[StepDone]:
@@ -147,8 +154,9 @@ def _seconds_per_block(recent: Sequence[StepDone]) -> float:
     for step in recent:
         worked.setdefault(step.block, []).append(step.seconds)
     # The first and the last may be there in part.
-    whole = max(statistics.multimode(map(len, worked.values())))
-    return statistics.median(sum(told) for told in worked.values() if len(told) == whole)
+    told = [len(parts) for parts in worked.values()]
+    whole = max(told, key=lambda steps: (told.count(steps), steps))
+    return statistics.median(sum(parts) for parts in worked.values() if len(parts) == whole)
 
 
 def bottleneck(found: Sequence[Stage], percent: float, alone: Stage | None = None) -> Late | None:

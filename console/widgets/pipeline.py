@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Final
 
 from textual.strip import Strip
@@ -250,7 +251,8 @@ def _blocks_of_time(
     even, odd, none = ("█", "▓", "·") if paint.unicode else ("#", "=", ".")
     roles = ("state.watch", "state.watch") if late else ("soft", "faint")
     x = 0
-    for run in stage.runs:
+    shown = [*takewhile(lambda run: run.t > start, reversed(stage.runs))]
+    for run in reversed(shown):
         last = min(round((run.t - start) / seconds), count)
         if last <= x:
             continue
