@@ -8,6 +8,7 @@ fits is somebody else's words and stays as it is.
 from __future__ import annotations
 
 import functools
+import operator
 import re
 from collections.abc import Mapping
 from typing import Any, Final
@@ -21,7 +22,7 @@ from engine.sentence import Sentence
 _ENDS: Final = re.compile(r"((?<=[.!?])\s+|\n+)")
 _CLAUSES: Final = re.compile(r"(;\s+)")
 #: A sentence with figures or a reason in brackets behind it.
-_ASIDE: Final = re.compile(r"(.+?) \((.+)\)(\.?)", re.DOTALL)
+_ASIDE: Final = re.compile(r"(.+?) \(((?:[^()]|\([^()]*\))+)\)(\.?)", re.DOTALL)
 _LISTED: Final = re.compile(r"\S+(?: (?:or|and) \S+)+")
 _MOST: Final = 4000
 #: Between the duties of one rank, and of two on one device; which steps are one's own.
@@ -131,14 +132,24 @@ def _sentence(language: str, text: str) -> str | None:
     whole = _recognised(language, text)
     if whole is not None:
         return whole
+    before, colon, rest = text.partition(": ")
+    about = colon and not _ENDS.search(before) and before.count("(") == before.count(")")
+    told = _sentence(language, rest) if about else None
+    if told is not None:
+        return f"{_sentence(language, before) or before}{t(': ')}{told}"
     aside = _ASIDE.fullmatch(text)
     told = None if aside is None else _sentence(language, aside[1])
-    if aside is not None and told is not None:
-        figures = ", ".join(_known(part) for part in aside[2].split(", "))
-        return f"{told}{t('({aside})', aside=figures)}{t('.') if aside[3] else ''}"
-    before, colon, rest = text.partition(": ")
-    told = _sentence(language, rest) if colon and not _ENDS.search(before) else None
-    return None if told is None else f"{_sentence(language, before) or before}{t(': ')}{told}"
+    if aside is None or told is None:
+        return None
+    return f"{told}{t('({aside})', aside=_aside(aside[2]))}{t('.') if aside[3] else ''}"
+
+
+def _aside(text: str) -> str:
+    """Figures one by one, or else what is known as a whole."""
+    parts = text.split(", ")
+    told = [_known(part) for part in parts]
+    whole = text if all(map(operator.ne, told, parts)) else _known(text)
+    return ", ".join(told) if whole == text else whole
 
 
 def _one_by_one(language: str, text: str, ends: re.Pattern[str]) -> str | None:

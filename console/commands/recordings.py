@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -16,6 +16,8 @@ from console.progress import memory
 from console.spoken import spoken
 from engine.jobs.paths import Places
 from engine.telemetry.recording import Recording, RecordingError, open_recording
+
+_SAID: Final = 240  # cells of a mark's text; all of it is in --json
 
 
 def default_folder() -> Path:
@@ -111,4 +113,5 @@ def recordings(path: Path | None, as_json: bool) -> None:
     click.echo("  " + t("{size} on disk", size=memory(body["bytes"])))
     for mark in recording.marks[-20:]:
         kind = fmt.fit(t(mark.kind), 6)
-        click.echo(f"  {stamp(mark.at)}  {kind} {fmt.inert(spoken(mark.text))}")
+        said = fmt.short(fmt.inert(spoken(mark.text)), _SAID)
+        click.echo(f"  {stamp(mark.at)}  {kind} {said}")

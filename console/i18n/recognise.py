@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-#: Characters of its own, spaces not counted, that a template needs: fewer would fit anything.
+#: Letters and digits of its own that a template needs: fewer would fit anything.
 _LEAST: Final = 4
 #: What a value is where it stands alone in its sentence, and where it is one itself.
 _WORDS: Final = r"(?:(?!;\s|[.!?:]\s|\n).)+?"
@@ -106,6 +106,7 @@ def _known(template: str) -> _Known | None:
     names = [name for _, name, _ in parsed if name is not None]
     literals = [text for text, _, _ in parsed]
     own = sum(len("".join(text.split())) for text in literals)
-    if not names or own < _LEAST or not all(name.isidentifier() for name in names):
+    letters = sum(char.isalnum() for text in literals for char in text)
+    if not names or letters < _LEAST or not all(name.isidentifier() for name in names):
         return None
     return _Known(template, own, max(literals, key=len), tuple(parsed))

@@ -203,7 +203,8 @@ def _segment(name: str, place: str, load: _Loads, problems: list[str]) -> Segmen
         except (OSError, ValueError, zipfile.BadZipFile):
             problems.append(sentence("{name}: its index is damaged and was made anew", name=name))
         else:
-            return Segment(name, index, load[place]) if index.start is not None else None
+            if not index.cut:
+                return Segment(name, index, load[place]) if index.start is not None else None
     bare = Segment(name, Index(), load[place])
     index = _read(bare, problems).index()
     return Segment(name, index, load[place]) if index.start is not None else None

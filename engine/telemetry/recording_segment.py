@@ -15,7 +15,7 @@ import os
 import re
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -43,8 +43,8 @@ MEMBER_LIMIT: Final = 64 << 20
 _CHUNK: Final = 1 << 16
 _MAGIC: Final = b"\x1f\x8b\x08\x00\x00\x00\x00\x00"
 _GZIP: Final = 31  # zlib's number for a gzip wrapper
-_TEXT: Final = 240  # characters of a mark
-_FORMER_TEXT: Final = 120  # of earlier versions', which cut without a sign
+_TEXT: Final = 1000  # characters of a mark; the longest of our sentences, so that it is known again
+_FORMER_TEXT: Final = 120  # of the first versions, whose indexes did not tell
 #: A rank that went down; what earlier versions also said of those that were ended with it.
 _DIED: Final = re.compile(r"rank (\d+) died: (.*)", re.DOTALL)
 _WITH_ITS_GROUP: Final = "was killed by SIGTERM"
@@ -80,6 +80,7 @@ class Index:
     jobs: list[int] = field(default_factory=list)
     marks: list[Mark] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    cut: bool = False  # by an earlier version: the segment tells more of its marks
 
     def take(self, at: float, event: Event) -> None:
         self.start = at if self.start is None else min(self.start, at)
@@ -97,7 +98,8 @@ class Index:
             self.marks.append(mark)
 
     def to_json(self) -> str:
-        return json.dumps({"v": FORMAT, "text": _TEXT, **asdict(self)}, separators=(",", ":"))
+        fields = {name: value for name, value in asdict(self).items() if name != "cut"}
+        return json.dumps({"v": FORMAT, "text": _TEXT, **fields}, separators=(",", ":"))
 
     @staticmethod
     def from_json(text: str | bytes) -> Index:
@@ -105,10 +107,12 @@ class Index:
         data = json.loads(text)
         try:
             marks = [Mark(**mark) for mark in data["marks"]]
+            length = data.get("text", _FORMER_TEXT)
+            cut = length < _TEXT and any(len(mark.text) >= length for mark in marks)
             index = Index(data["start"], data["end"], data["events"], data["jobs"], [],
-                          data["problems"])  # fmt: skip
+                          data["problems"], cut)  # fmt: skip
             for mark in marks:
-                index._add(mark if "text" in data else _signed(mark))
+                index._add(mark)
         except (KeyError, TypeError) as error:
             raise ValueError(sentence("not an index of a segment: {error}", error=error)) from error
         return index
@@ -116,11 +120,6 @@ class Index:
 
 def _cut(text: str) -> str:
     return text if len(text) <= _TEXT else text[: _TEXT - 1].rstrip() + "…"
-
-
-def _signed(mark: Mark) -> Mark:
-    """A mark of an earlier version, with a sign where its text was cut."""
-    return replace(mark, text=f"{mark.text}…") if len(mark.text) == _FORMER_TEXT else mark
 
 
 def _ended_with_its_group(mark: Mark, before: Sequence[Mark]) -> bool:

@@ -119,6 +119,13 @@ def test_what_the_engine_tells_is_made_of_sentences() -> None:
          "ckpt/a.safetensors：文件被截断：为空。请重新下载。"),
         ("OutOfMemoryError: CUDA out of memory. Tried to allocate 4 GiB. GPU 0 has 1 GiB free.",
          None),
+        ("interrupted: rank 1 (process 4021) was killed by SIGKILL (an operator, or the kernel "
+         "when memory ran out); 1 clip is kept",
+         "已中断：rank 1（进程 4021）被 SIGKILL 杀死（操作员所为，或内存耗尽时由内核执行）；"
+         "保留 1 个片段"),
+        ("Memory ran out while sharded weights were gathered to full (118.05 GiB free, "
+         "163.92 MiB reserved but unallocated).",
+         "把分片权重聚合为完整权重时显存耗尽（118.05 GiB 空闲, 163.92 MiB 已保留但未分配）。"),
     ],
 )  # fmt: skip
 def test_a_sentence_of_which_only_the_words_were_kept_is_said_anew(

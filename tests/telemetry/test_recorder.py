@@ -231,7 +231,7 @@ def test_a_clock_that_is_set_back_keeps_the_order(tmp_path: Path) -> None:
 
 
 def test_marks_of_earlier_versions_read_well() -> None:
-    """Their texts were cut without a sign, and ranks were dead that only ended with the others."""
+    """Their texts were cut short, and ranks were dead that only ended with the others."""
     told = [
         (1.0, "x" * 120), (2.0, "rank 3 died: exited with code 1"),
         (2.1, "rank 2 died: was killed by SIGTERM"), (2.2, "rank 0 died: was killed by SIGTERM"),
@@ -240,17 +240,24 @@ def test_marks_of_earlier_versions_read_well() -> None:
     marks = [{"at": at, "kind": "error", "text": text, "job": 1} for at, text in told]
     old = {"start": 1.0, "end": 9.0, "events": 4, "jobs": [1], "marks": marks, "problems": []}
     index = Index.from_json(json.dumps(old))
+    assert index.cut
     assert [mark.text for mark in index.marks] == [
-        "x" * 120 + "…",
+        "x" * 120,
         "rank 3 died: exited with code 1",
         "rank 1 died: was killed by SIGTERM",  # by itself: somebody ended it
         "short",
     ]
     long = Index(start=1.0, end=2.0)
     long.take(4.0, line("z" * 120, "ERROR"))
-    long.take(5.0, line("y" * 500, "ERROR"))
-    assert [mark.text for mark in long.marks] == ["z" * 120, "y" * 239 + "…"]
+    long.take(5.0, line("y" * 5000, "ERROR"))
+    assert [mark.text for mark in long.marks] == ["z" * 120, "y" * 999 + "…"]
     assert Index.from_json(long.to_json()) == long
+
+
+def test_what_an_earlier_version_cut_is_told_by_the_events() -> None:
+    recording = open_recording(ROOT / "sample_data" / "recordings" / "rank-killed.zip")
+    assert recording.marks[-1].text.endswith("when memory ran out); 1 clips are kept")
+    assert not recording.problems
 
 
 def test_dead_ranks_and_errors_are_marked(tmp_path: Path) -> None:
