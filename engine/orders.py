@@ -74,10 +74,11 @@ class Orders:
         self._host.bus.publish(JobChanged(job=row))
         order = [entry.row.id for entry in waiting]
         self._queue.pump()
-        told = ", ".join(map(str, order))
-        return Reply(
-            True, sentence("the queue is now: {told}", told=told), job, "queued", {"order": order}
-        )
+        said = sentence(
+            "job {job} is number {place} of the {count} that wait",
+            job=job, place=order.index(job) + 1, count=len(order),
+        )  # fmt: skip
+        return Reply(True, said, job, "queued", {"order": order})
 
     async def drain(self, device: str, on: bool) -> Reply:
         """Give a device no new work, or let it have some again."""

@@ -51,7 +51,9 @@ async def test_a_job_put_first_runs_next_and_the_order_is_kept(host: Host) -> No
     queue, orders, _ = _made(host)
     first, second, third, fourth = [await _submit(queue, "0") for _ in range(4)]
     assert orders.reorder(fourth, 0).data["order"] == [fourth, second, third]
-    assert orders.reorder(second, 9).data["order"] == [fourth, third, second]
+    last = orders.reorder(second, 9)
+    assert last.data["order"] == [fourth, third, second]
+    assert last.message == f"job {second} is number 3 of the 3 that wait"  # not the whole queue
     assert not orders.reorder(first, 0).ok  # it runs
     assert not orders.reorder(99, 0).ok
     kept = {row.id: row.position for row in JobStore(host.store.path).list()}
