@@ -170,22 +170,35 @@ def _keys(table: Any, problems: list[str]) -> dict[str, tuple[str, ...]]:
 def _without_clashes(
     taken: dict[str, tuple[str, ...]], problems: list[str]
 ) -> dict[str, tuple[str, ...]]:
-    """Keys of one scope may do one thing each; a changed one that clashes is left out."""
+    """A key does one thing in a scope, and a page takes none from what works everywhere; a
+    changed one that clashes is left out."""
+    while (found := _clash(taken)) is not None:
+        id_, key, other = found
+        inner = other.partition(".")[0] != id_.partition(".")[0]
+        where = ", which works everywhere" if inner else " already"
+        problems.append(f"keys.{id_}: {key} is {other}{where}.")
+        del taken[id_]
+    return taken
+
+
+def _clash(taken: Mapping[str, tuple[str, ...]]) -> tuple[str, str, str] | None:
+    """A changed action, one of its keys, and the action that has this key; None: all is well.
+
+    The registry's own keys may hide what works everywhere (``q`` leaves the history's view), also
+    where a person gave that one another key.
+    """
     from console import actions
 
-    for scope in actions.SCOPES:
-        mine = actions.in_scope(scope)
-        for action in [a for a in mine if a.id in taken]:
-            for other in mine:
-                if other is action or action.id not in taken:
-                    continue
-                theirs = taken.get(other.id, other.keys)
-                shared = set(taken[action.id]) & set(theirs)
-                if shared:
-                    key = actions.shown(sorted(shared)[0])
-                    problems.append(f"keys.{action.id}: {key} is {other.id} already.")
-                    del taken[action.id]
-    return taken
+    keymap = actions.Keymap(taken)
+    for action in (action for action in actions.ACTIONS if action.id in taken):
+        for other in actions.ACTIONS:
+            same = other.scope == action.scope
+            if other is action or not (same or other.scope == "app"):
+                continue
+            new = set(keymap.keys(action)) - (set() if same else set(action.keys))
+            if shared := new & set(keymap.keys(other)):
+                return action.id, actions.shown(min(shared)), other.id
+    return None
 
 
 def _unknown(what: str, name: str, known: Iterable[str]) -> str:

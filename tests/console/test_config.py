@@ -51,6 +51,8 @@ def test_what_is_shown_could_be_the_file(mine: Path) -> None:
     ("[keys.everywhere]\nhelp = 'h'", "keys.everywhere is not known"),
     ("[keys.app]\nhelp = 3", "keys.app.help: a key or a list of keys is needed"),
     ("[keys.app]\nmessages = 'f3'", "F3 is app.theme already"),
+    ("[keys.jobs]\npause = 'q'", "keys.jobs.pause: q is app.quit, which works everywhere"),
+    ("[keys.log]\nlevel = '^C'", "keys.log.level: ^C is app.quit, which works everywhere"),
     ("[thresholds]\nbottleneck = -1", "a number from 0 on is needed"),
     ("[thresholds]\nbotleneck = 1", "did you mean 'bottleneck'?"),
     ("not toml [", "cannot be read"),
@@ -66,7 +68,10 @@ def test_what_is_wrong_is_told_and_left_out(mine: Path, text: str, told: str) ->
 
 
 def test_a_right_file_is_said_to_be_right(mine: Path) -> None:
-    mine.write_text('[keys.app]\nhelp = "h"\n[thresholds]\nbottleneck = 5\n')
+    mine.write_text(
+        '[keys.app]\nhelp = "h"\nquit = "Q"\n[keys.jobs]\npause = "q"\n'
+        '[keys.history]\nback = ["q"]\n[thresholds]\nbottleneck = 5\n'
+    )
     assert CliRunner().invoke(config_command, ["validate"]).exit_code == 0
     assert config.load(mine).thresholds.bottleneck == 5
 
