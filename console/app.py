@@ -305,7 +305,8 @@ class AvatopApp(Replaying):
 
     def say(self, sentence: str, role: str = "text") -> None:
         """A sentence in the footer for some seconds; it stays in the message history."""
-        self.notices.say(Notice(self.clock(), sentence, role), time.monotonic())
+        shown = None if self.replay is None else self.clock()
+        self.notices.say(Notice(self.own_time(), sentence, role, shown), time.monotonic())
         self.page.foot.update()
 
     def command(self, command: Command, done: str) -> None:

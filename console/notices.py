@@ -15,12 +15,15 @@ class Notice:
     """One sentence.
 
     Args:
-        t: wall clock. role: colour role, by which it is told apart (``state.act`` is an error).
+        t: the person's own clock. role: colour role, by which it is told apart (``state.act`` is an
+            error).
+        shown: the recorded moment that was on the screen; None: the present.
     """
 
     t: float
     text: str
     role: str = "text"
+    shown: float | None = None
 
 
 class Notices:

@@ -93,6 +93,12 @@ class Replaying(TerminalApp):
         """Whether a recording is shown from which there is a way back to the present."""
         return self._present is not None
 
+    def own_time(self) -> float:
+        """The person's own clock in Unix seconds, also while a recording is shown."""
+        if self.replay is None:
+            return self.clock()
+        return time.time() if self._present is None else self._present[1]()
+
     def visit(self, client: ReplayClient) -> None:
         """Show a recording, its cursor where the first picture shall be, on every page."""
         if self.replay is not None:

@@ -25,10 +25,14 @@ class MessagesBody(ScrolledLines):
     def content(self, width: int) -> Sequence[Strip]:
         lines = []
         for notice in reversed(self.notices.said):
-            parts = fmt.wrap(fmt.inert(notice.text), max(width - 14, 10))
+            of = "" if notice.shown is None else t("recording {time}", time=fmt.clock(notice.shown))
+            room = width - 14 - (fmt.cells(of) + 2 if of else 0)
+            parts = fmt.wrap(fmt.inert(notice.text), max(room, 10))
             for at, part in enumerate(parts):
                 row = self.paint.row(width).put("  ")
                 row.put(fmt.clock(notice.t) if at == 0 else " " * 8, "faint").put("  ")
+                if of:
+                    row.put(of if at == 0 else " " * fmt.cells(of), "match").put("  ")
                 lines.append(row.outside(part, notice.role).strip())
         if not lines:
             row = self.paint.row(width).put("  ")

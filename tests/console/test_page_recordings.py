@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from console.format import clock
 from console.screens.recordings import FileForm, RecordingsPage
 from engine.messages import Cancel, JobChanged
 from tests.console.conftest import COLOURS, Console, Opener
@@ -99,7 +100,11 @@ async def test_every_page_shows_the_recorded_moment_until_one_returns(
         app.command(Cancel(job=5), "")
         assert console.client.sent == []
 
-        await console.press("L")
+        # What was said then has the person's own time, and which moment was on the screen.
+        await console.press("f2")
+        stamps = f"{clock(app.own_time())}  recording {clock(app.replay.recording.end)}  This is a"
+        assert stamps in console.text()
+        await console.press("escape", "L")
         assert not app.visiting
         assert {17, 99} <= set(app.model.jobs)
         assert 5 not in app.model.jobs
