@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -241,7 +242,8 @@ class JobQueue:
         if self._retry is not None:
             self._retry.cancel()
         for entry in self.waiting:
-            self._leave(entry.row.id, reason)
+            if entry.ready:  # else it is taken out, and that is told, when it has been checked
+                self._leave(entry.row.id, reason)
         for run in self._running.values():
             run.cancel(reason, "interrupted")
         if self._tasks:
@@ -269,7 +271,7 @@ class JobQueue:
             if wants & drained:  # it holds up nobody behind it
                 self._tell_wait(entry.row.id, sentence("its device is drained"))
                 continue
-            if not wants & taken:
+            if entry.ready and not wants & taken:
                 self.waiting.take(entry.row.id)
                 self._start(entry.row, entry.prepared)
             taken |= wants
@@ -316,34 +318,49 @@ class JobQueue:
         else:
             self._told.discard(job)
             if run.again is not None:
-                await self._try_again(run.row, prepared, run.again)
+                await self._try_again(run, prepared, run.again)
             else:
                 self._host.desk.forget(job)
 
-    async def _try_again(self, row: JobRow, prepared: Work, again: Again) -> None:
-        """Let a job that a fault ended wait for its next attempt."""
-        problem: str | None = None
+    async def _try_again(self, run: Run, prepared: Work, again: Again) -> None:
+        """Let a job that a fault ended wait for its next attempt.
+
+        It waits from now on: what is asked of it while it is being checked is not lost.
+        """
+        job, problem = run.row.id, None
         with self.held():
+            whatever: Any = prepared  # both kinds of it are dataclasses with a request
+            asked: Work = dataclasses.replace(whatever, request=again.request)
+            entry = self.waiting.add(run.row, asked, ready=False)
+            if run.told_to_end is not None:  # when it had ended already
+                self.take_out(job, *run.told_to_end)
+                return
             try:
-                prepared = await self.prepare(again.request)
-                fields = prepared.fields()
-                row = self._host.store.update(row.id, mode=fields["mode"], ranks=fields["ranks"])
+                found = await self.prepare(again.request)
+                if self.waiting.find(job) is not entry:  # cancelled or paused meanwhile
+                    return
+                if entry.prepared is asked:  # and not switched
+                    fields = found.fields()
+                    now = self._host.store.update(job, mode=fields["mode"], ranks=fields["ranks"])
+                    entry.row, entry.prepared = now, found
                 self._host.store.audit(
-                    "retry", job=row.id, attempt=again.attempt, why=again.why,
+                    "retry", job=job, attempt=again.attempt, why=again.why,
                     changes=again.changes, environment=again.environment,
                 )  # fmt: skip
             except (ParamError, PreflightError, StoreError) as error:
                 problem = str(error)
-            self.waiting.add(row, prepared)
+            if self.waiting.find(job) is not entry:
+                return
             if problem is not None or self._closed:
                 why = problem or sentence("the engine ended before the job was tried again")
-                self.take_out(row.id, "interrupted", why)
+                self.take_out(job, "interrupted", why)
                 return
-        bus = self._host.bus
-        bus.publish(JobChanged(job=row))
+            entry.ready = True
+        bus, mode = self._host.bus, entry.prepared.mode
+        bus.publish(JobChanged(job=entry.row))
         change = f"{again.why}. {again.change}"
-        bus.publish(PlanChanged(job=row.id, reason="relaunch", mode=prepared.mode, change=change))
-        bus.publish(Audited(action="retry", by="policy", target=f"job {row.id}", result=change))
+        bus.publish(PlanChanged(job=job, reason="relaunch", mode=mode, change=change))
+        bus.publish(Audited(action="retry", by="policy", target=f"job {job}", result=change))
 
     def _later(self) -> None:
         retry, self._held_up = self._held_up, False
@@ -358,6 +375,7 @@ class JobQueue:
     def take_out(self, job: int, state: str, reason: str) -> None:
         """Remove a waiting job: an end, or a pause."""
         self.waiting.take(job)
+        self._host.desk.forget(job)  # a person's resume is a fresh start
         row = self._host.store.update(job, state=state, error=reason, output=None)
         self._host.bus.publish(JobChanged(job=row))
         # What was asked for is no fault: nobody need be told loudly, nor look for its cause.

@@ -37,6 +37,7 @@ class RowKeeper:
         self._published = self._stored = progress.row
         self._stored_at = time.monotonic()
         self._timer: asyncio.TimerHandle | None = None
+        self._changing = 0  # changes on their way to disk
         self._lock = asyncio.Lock()
         self._loop = asyncio.get_running_loop()
         self._writing: set[asyncio.Task[None]] = set()
@@ -48,7 +49,11 @@ class RowKeeper:
             StoreError: it could not be kept.
         """
         self._progress.change(**fields)
-        await self._persist()
+        self._changing += 1
+        try:
+            await self._persist()
+        finally:
+            self._changing -= 1
         self._publish()
 
     async def end(self, **fields: Any) -> None:
@@ -78,6 +83,8 @@ class RowKeeper:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._changing:  # a timer that was set before: what changes is told once it is kept
+            return
         row = self._progress.row
         if row != self._published:
             self._published = row

@@ -89,6 +89,12 @@ class JobRun:
         """The job as it is now."""
         return self._progress.row
 
+    @property
+    def told_to_end(self) -> tuple[str, str] | None:
+        """The end that was asked for: its state and the reason."""
+        stop = self._stop if self._asked_to_end else None
+        return None if stop is None else (stop.state, stop.reason)
+
     # -- what is asked of a running job --------------------------------------------------------
 
     def cancel(self, reason: str, state: str = "cancelled") -> bool:
@@ -365,6 +371,8 @@ class JobRun:
             peaks = {n: tally.peak_bytes for n, tally in enumerate(self._progress.ranks)}
             measured = {rank: peak for rank, peak in peaks.items() if peak}
             self.again = await self._host.desk.decide(self.row, self._prepared, fault, measured)
+            if self._asked_to_end and self._stop is not None:  # while that was being decided
+                self.again, end = None, self._stop
             if self.again is not None:
                 self._tell_undone(sentence("its ranks ended before"))
         await self._closing.end(self._prepared, end, self.again)

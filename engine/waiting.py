@@ -17,6 +17,8 @@ class Entry:
 
     row: JobRow
     prepared: Work
+    #: False while its next attempt is being checked: it keeps its place, and can be taken out.
+    ready: bool = True
 
     @property
     def key(self) -> tuple[float, int]:
@@ -44,9 +46,11 @@ class Waiting:
     def find(self, job: int) -> Entry | None:
         return next((e for e in self._entries if e.row.id == job), None)
 
-    def add(self, row: JobRow, prepared: Work) -> None:
+    def add(self, row: JobRow, prepared: Work, *, ready: bool = True) -> Entry:
         """Put a job where its position says."""
-        bisect.insort(self._entries, Entry(row, prepared), key=lambda e: e.key)
+        entry = Entry(row, prepared, ready)
+        bisect.insort(self._entries, entry, key=lambda e: e.key)
+        return entry
 
     def take(self, job: int) -> Entry:
         """Remove one.

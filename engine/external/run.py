@@ -105,6 +105,11 @@ class CommandRun:
         """The job as it is now."""
         return self._held.row
 
+    @property
+    def told_to_end(self) -> tuple[str, str] | None:
+        """The end that was asked for: its state and the reason."""
+        return None if self._stop is None else (self._stop.state, self._stop.reason)
+
     # -- what is asked of a running job --------------------------------------------------------
 
     def cancel(self, reason: str, state: str = "cancelled") -> bool:

@@ -185,6 +185,40 @@ async def test_a_job_to_be_tried_again_keeps_its_place_and_tells_what_changes(ho
     await queue.close("over")
 
 
+@pytest.mark.parametrize("when", ["as it ended", "while it is checked"])
+async def test_a_job_that_a_fault_ended_can_be_cancelled_before_it_is_tried_again(
+    host: Host, when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue, _, events = _made(host)
+    first, second = [await _submit(queue, "0") for _ in range(2)]
+    run = FakeRun.made[0]
+    run.again = Again(Request.from_dict(run.row.request), {}, 2, "why", "change")
+    run.row = host.store.update(first, state="preflight")
+    run.row = host.store.update(first, state="queued", **run.again.fields)
+    if when == "as it ended":
+        run.told_to_end = ("cancelled", "not wanted")
+    looking, whole = asyncio.Event(), queue.prepare
+
+    async def slow(request: Request) -> Any:
+        await looking.wait()
+        return await whole(request)
+
+    monkeypatch.setattr(queue, "prepare", slow)
+    run.over.set()
+    await _settle()
+    if when == "while it is checked":
+        queue.pump()
+        assert _started() == [first]  # neither is it begun unchecked, nor overtaken
+        assert queue.cancel(first, "not wanted").state == "cancelled"
+    looking.set()
+    await _settle()
+    row = host.store.get(first)
+    assert (row.state, row.error) == ("cancelled", "not wanted")
+    assert not [e for e in events if isinstance(e, PlanChanged)]
+    assert _started() == [first, second]
+    await queue.close("over")
+
+
 async def test_a_retry_that_cannot_be_planned_any_more_ends_the_job(host: Host) -> None:
     queue, _, events = _made(host)
     job = await _submit(queue, "0")

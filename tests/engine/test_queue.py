@@ -40,6 +40,7 @@ class FakeRun:
         self._host = host
         self.over = asyncio.Event()
         self.again: Again | None = None
+        self.told_to_end: tuple[str, str] | None = None
         self.asked: list[str] = []
         FakeRun.made.append(self)
 
