@@ -6,6 +6,7 @@ from statistics import median
 
 from engine.bus import Bus
 from engine.geometry import blocks_per_clip
+from engine.placement.calibration import WARM_CLIPS
 from engine.placement.history import History
 from engine.preflight import Prepared
 from engine.report_events import Progress
@@ -49,7 +50,8 @@ class Learning:
 
 
 def _seconds_per_block(prepared: Prepared, progress: Progress) -> float | None:
-    """Of the steady state: clips after the second, or None where there are none."""
+    """Of the steady state: clips after the second, of two the second; None where it made one."""
     made = [r.result["clips"] for r in progress.ranks if r.result and r.result["clips"]]
-    steady = [float(clip["seconds"]) for clips in made[:1] for clip in clips[2:]]
+    seconds = [float(clip["seconds"]) for clips in made[:1] for clip in clips]
+    steady = seconds[WARM_CLIPS:] or seconds[1:]
     return median(steady) / blocks_per_clip(prepared.request.infer_frames) if steady else None

@@ -202,11 +202,14 @@ class PlanPane(Lines):
         found = variant.planned
         assert found is not None
         paint = self.paint
-        rows = []
+        rows: list[Row] = []
         for name, seconds in ((t("a clip"), found.clip), (t("all clips"), found.total)):
             row = paint.row(width).put(fmt.fit(name, 14), "soft")
             if seconds is None:
                 row.put(fmt.NA, "na")
+                if not rows:
+                    why = t("no run of two clips yet")
+                    row.put("  ").put(fmt.short(why, row.left, paint.ellipsis), "soft")
             else:
                 row.put(fmt.duration(seconds))
             rows.append(row)

@@ -21,6 +21,8 @@ _SAME_SETTING: Final = 3
 #: Configurations that must have been measured before the margin is taken from them, and its least.
 _ENOUGH: Final = 4
 _LEAST_MARGIN: Final = 0.08
+#: Clips before the steady state: the first starts everything up, the second fills the caches.
+WARM_CLIPS: Final = 2
 
 
 @dataclass(frozen=True)
@@ -135,10 +137,15 @@ class Corrections:
     def seconds_per_block(
         self, setting: Setting, size: tuple[int, int], steps: int
     ) -> float | None:
-        """Median of runs of this very placement, frame and number of steps; None without any."""
+        """Median of runs of this very placement, frame and number of steps; None without any.
+
+        Those that reached the steady state, as long as there are any.
+        """
         wanted = (setting, size, steps)
-        alike = (run for run in self.runs if (run.setting, run.size, run.steps) == wanted)
-        seconds = sorted(run.seconds_per_block for run in alike if run.seconds_per_block)
+        alike = [run for run in self.runs if (run.setting, run.size, run.steps) == wanted]
+        told = [run for run in alike if run.seconds_per_block]
+        long = [run for run in told if run.clips > WARM_CLIPS]
+        seconds = sorted(run.seconds_per_block or 0.0 for run in long or told)
         return seconds[len(seconds) // 2] if seconds else None
 
 

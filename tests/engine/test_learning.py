@@ -62,6 +62,15 @@ def test_is_the_prediction_kept_first_and_both_told(tmp_path: Path) -> None:
     (run,) = history.runs()
     assert [rank.peak for rank in run.ranks] == [550 << 20] * 2
     assert run.seconds_per_block == 1.0  # of the clips after the second, four blocks each
+    for number, (clips, seconds) in enumerate([(2, 2.0), (1, None)], start=4):
+        short = finished(job)
+        cast("dict[str, Any]", short.ranks[-1].result)["clips"] = [
+            {"clip": n, "seconds": 12.0 - 4 * n, "fps": 6.0} for n in range(clips)
+        ]
+        learning = Learning(history, cast("Bus", Heard()), number)
+        learning.launched(job)
+        learning.done(job, short)
+        assert history.runs()[-1].seconds_per_block == seconds  # the first clip starts things up
     assert heard.lines[0] == ("INFO", "peak 0.54 GiB, predicted 0.49 GiB (-9.1%)")
 
 

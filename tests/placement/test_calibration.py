@@ -56,10 +56,12 @@ def measure(
     size: tuple[int, int] = (256, 256),
     context: int = 300 * MIB,
     choice: Choice = SINGLE,
+    clips: int = 2,
+    seconds: float = 0.5,
 ) -> Plan:
     """A run whose every rank peaked at ``peak`` times what the model says."""
     plan = plan_of(choice, size)
-    history.predicted(job, plan, size=size, clips=2)
+    history.predicted(job, plan, size=size, clips=clips)
     ranks = [
         {
             "rank": d.rank,
@@ -68,7 +70,7 @@ def measure(
         }
         for d in plan.devices
     ]
-    history.measured(job, ranks, seconds_per_block=0.5)
+    history.measured(job, ranks, seconds_per_block=seconds)
     return plan
 
 
@@ -129,6 +131,9 @@ def test_is_a_time_told_only_for_the_very_same_work(tmp_path: Path) -> None:
     assert plan_of(SINGLE, history=learnt, sample_steps=3).seconds_per_block is None
     two = Choice("fsdp", 2, "fp32", "fp32")
     assert plan_of(two, history=learnt).seconds_per_block is None
+    measure(history, 2, 1.0, clips=4, seconds=0.4)  # it got beyond the first two clips
+    measure(history, 3, 1.0)
+    assert plan_of(SINGLE, history=history.corrections()).seconds_per_block == 0.4
 
 
 def test_does_a_damaged_file_lose_only_its_damaged_lines(tmp_path: Path) -> None:
