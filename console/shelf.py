@@ -11,6 +11,7 @@ from typing import Final
 from engine.jobs.paths import Places
 from engine.telemetry.recording import Recording, RecordingError, open_recording
 from engine.telemetry.recording_segment import Mark
+from engine.tree import files_below
 
 #: The newest segments of this host's recording that are listed one by one.
 SEGMENTS: Final = 100
@@ -96,7 +97,7 @@ def _counts(marks: Sequence[Mark]) -> dict[str, int]:
 def _bytes(path: Path) -> int | None:
     try:
         if path.is_dir():
-            return sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+            return sum(file.st_size for file in files_below(path))
         return path.stat().st_size
     except OSError:
         return None

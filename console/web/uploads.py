@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import secrets
 import shutil
@@ -9,6 +10,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
+
+from engine.tree import files_below
 
 MIB: Final = 2**20
 IMAGES: Final = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
@@ -52,7 +55,7 @@ class Uploads:
             UploadRefused: the folder is full.
         """
         self.tidy()
-        held = sum(f.stat().st_size for f in self.folder.rglob("*") if f.is_file())
+        held = sum(file.st_size for file in files_below(self.folder))
         if held > self.limits.folder_bytes:
             raise UploadRefused("the server keeps as much as it may; try again later")
         ticket = secrets.token_urlsafe(16)
@@ -97,6 +100,7 @@ class Uploads:
         """Remove what is older than it is kept."""
         before = time.time() - self.limits.keep_seconds
         for place in self.folder.iterdir():
-            if is_ticket(place.name) and place.stat().st_mtime < before:
-                self.drop(place.name)
-                self.video(place.name).unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # dropped meanwhile
+                if is_ticket(place.name) and place.stat().st_mtime < before:
+                    self.drop(place.name)
+                    self.video(place.name).unlink(missing_ok=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -14,8 +14,9 @@ from engine.guard.identity import Identity, identify, is_running
 from engine.guard.shm import is_state, leaks
 from engine.jobs.kept import mirrors
 
-#: Seconds in which the last processes may end after their engine.
-_SECONDS: Final = 5.0
+#: Seconds in which the last processes may end after their engine, and others' shared memory that
+#: is being made or removed at this moment may come to rest.
+_SECONDS: Final = 10.0
 _POLL: Final = 0.05
 
 
@@ -34,6 +35,16 @@ def living(processes: Iterable[Identity]) -> list[int]:
         time.sleep(_POLL)
         left = [p for p in left if is_running(p)]
     return sorted(p.pid for p in left)
+
+
+def new_shared_memory(state: Path, before: Collection[str]) -> list[str]:
+    """What was not there before and stays for a few seconds."""
+    deadline = time.monotonic() + _SECONDS
+    left = shared_memory(state) - set(before)
+    while left and time.monotonic() < deadline:
+        time.sleep(_POLL)
+        left &= shared_memory(state)
+    return sorted(left)
 
 
 def remove_mirrors(state: Path) -> None:

@@ -96,7 +96,7 @@ class Stage:
         self._born |= leftovers.below()
         self._client.close()
         self.leftover_pids = leftovers.living(self._born)
-        self.leftover_shm = sorted(leftovers.shared_memory(self.places.state) - self._shm)
+        self.leftover_shm = leftovers.new_shared_memory(self.places.state, self._shm)
         leftovers.remove_mirrors(self.places.state)
 
     # -- the engine's thread -------------------------------------------------------------------

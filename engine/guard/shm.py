@@ -22,6 +22,7 @@ from engine.guard import known, scan
 from engine.guard.kill import ReadOnlyRefused
 from engine.guard.scan import Row
 from engine.sentence import sentence
+from engine.tree import files_below
 
 FOLDER: Final = Path("/dev/shm")
 #: A file younger than this may be between its creation and its first use.
@@ -211,9 +212,7 @@ def _size(path: Path, info: os.stat_result) -> int:
     """Bytes that it takes, of a folder with what is in it."""
     total = info.st_blocks * 512
     if stat.S_ISDIR(info.st_mode):
-        for inner in path.rglob("*"):
-            with contextlib.suppress(OSError):
-                total += inner.lstat().st_blocks * 512
+        total += sum(inner.st_blocks * 512 for inner in files_below(path))
     return total
 
 
