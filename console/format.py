@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cached_cell_len, cell_len, set_cell_size
 
 from console.i18n import N_, t
 
@@ -272,7 +272,9 @@ def fit(text: str, width: int, ellipsis: str = "…") -> str:
 
 def cells(text: str) -> int:
     """Cells a text takes; wide characters count two."""
-    return len(text) if text.isascii() else cell_len(text)
+    if text.isascii():
+        return len(text)
+    return cached_cell_len(text) if len(text) < 512 else cell_len(text)
 
 
 def short(text: str, width: int, ellipsis: str = "…") -> str:

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from textual._xterm_parser import XTermParser
+from textual.constants import ESCAPE_DELAY
 from textual.drivers.linux_driver import LinuxDriver
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 BACKLOG: Final = 256 * 1024  # characters that wait for the terminal before frames are skipped
 CHUNK: Final = 4096  # bytes offered to the terminal at once; ptys take about that much
+LOOK: Final = 100  # milliseconds after which the rest of a sequence of keys is looked for
+ROUNDS: Final = int(ESCAPE_DELAY * 1000) // LOOK + 2  # of these until none can be outstanding
 LEAVE_SECONDS: Final = 1.0  # how long leaving waits for the terminal to take the last bytes
 
 
@@ -158,6 +161,7 @@ class SteadyDriver(LinuxDriver):
         self.writer: SteadyWriter | None = None
         self._out_fd = 2 if self.tty_fd is None else self.tty_fd
         super().__init__(app, debug=debug, mouse=mouse, size=size)
+        self._end = self.exit_event = _End()
 
     # The Linux driver makes a WriterThread and starts it; through this property the one that is
     # kept and started is a SteadyWriter instead.
@@ -197,14 +201,23 @@ class SteadyDriver(LinuxDriver):
                 self._loop.call_soon_threadsafe(callback)
 
     def run_input_thread(self) -> None:
-        """Read keys until told to end. A hang-up ends it too; Textual's own would spin or panic."""
+        """Read keys until told to end. A hang-up ends it too; Textual's own would spin or panic.
+
+        Nor does it look ten times a second for keys that nobody presses: only after a key, as that
+        may have been the beginning of a longer sequence.
+        """
         parser = XTermParser(self._debug)
         decode = getincrementaldecoder("utf-8")("replace").decode
         poll = select.poll()
         poll.register(self.fileno, select.POLLIN)
+        poll.register(self._end.fd, select.POLLIN)
+        self._end.drain()
+        rounds = 0  # that are still waited for the rest of a sequence
         while not self.exit_event.is_set():
-            ready = poll.poll(100)
-            if ready:
+            ready = {fd for fd, _mask in poll.poll(LOOK if rounds else None)}
+            rounds = max(rounds - 1, 0)
+            if self.fileno in ready:
+                rounds = ROUNDS
                 try:
                     data = os.read(self.fileno, 4096)
                 except InterruptedError:
@@ -218,6 +231,35 @@ class SteadyDriver(LinuxDriver):
                     self.process_message(message)
             for message in parser.tick():
                 self.process_message(message)
+
+    def close(self) -> None:
+        super().close()
+        self._end.close()
+
+
+class _End(threading.Event):
+    """An event that a poll can wait for as well: by ``fd``, readable once it is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fd, self._ring = os.pipe()
+        os.set_blocking(self.fd, False)
+
+    def set(self) -> None:
+        super().set()
+        if self._ring >= 0:
+            os.write(self._ring, b".")
+
+    def drain(self) -> None:
+        """Forget that it was set before."""
+        with contextlib.suppress(BlockingIOError):
+            os.read(self.fd, 4096)
+
+    def close(self) -> None:
+        ends, self.fd, self._ring = (self.fd, self._ring), -1, -1
+        for fd in ends:
+            if fd >= 0:
+                os.close(fd)
 
 
 # ---------------------------------------------------------------------------------------------

@@ -11,13 +11,14 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final
 
-from rich.cells import cell_len
 from rich.color import Color, ColorSystem
 from rich.console import Console
 from rich.segment import Segment
 from rich.style import Style
 from textual._compositor import ChopsUpdate, LayoutUpdate
 from textual.strip import Strip
+
+from console.format import cells
 
 #: Flags, ink and ground, as the codes that set them.
 Attributes = tuple[str, str, str]
@@ -61,20 +62,19 @@ class Whole(LayoutUpdate):
 def cut(strip: Strip, start: int, stop: int) -> Iterator[tuple[str, Style | None]]:
     """The pieces of a strip between two cells; half of a wide character becomes a blank."""
     x = 0
-    for segment in strip:
-        text, style, _control = segment
-        cells = len(text) if text.isascii() else cell_len(text)
-        end = x + cells
-        if x >= stop:
-            return
+    for segment in strip._segments:
+        text = segment.text
+        end = x + (len(text) if text.isascii() else cells(text))
         if end > start:
             if x < start or end > stop:
-                if cells == len(text):
+                if end - x == len(text):
                     text = text[max(start - x, 0) : stop - x]
                 else:
-                    text = Segment.split_cells(segment, min(stop - x, cells))[0].text
+                    text = Segment.split_cells(segment, min(stop, end) - x)[0].text
                     text = Segment(text).split_cells(max(start - x, 0))[1].text
-            yield text, style
+            yield text, segment.style
+            if end >= stop:
+                return
         x = end
 
 

@@ -301,7 +301,8 @@ def legend(paint: Paint, panel: Panel, width: int, view: View) -> Row:
     names = {owner: owner if width >= 90 else _SHORT.get(owner, owner) for owner in OWNERS}
     gap = 2 if width >= 80 else 1
     held = {o: amounts.get(o, 0) for o in OWNERS if o in panel.memory.owners}
-    sizes = {o: len(names[o]) + len(fmt.gib(int(held[o]))) + 3 + gap for o in held}
+    told = {o: fmt.gib(int(size)) for o, size in held.items()}
+    sizes = {o: len(names[o]) + len(told[o]) + 3 + gap for o in held}
     room = width - tail.x - 1 - row.x
     shown, used = set(held), sum(sizes.values())
     for owner in sorted(held, key=lambda o: held[o]):  # the smallest are told as a sum
@@ -311,9 +312,8 @@ def legend(paint: Paint, panel: Panel, width: int, view: View) -> Row:
         used -= sizes[owner]
     for owner in held:
         if owner in shown:
-            row.raw(paint.swatch(owner), f"owner.{owner}")
-            row.put(f" {names[owner]} ", "soft").raw(fmt.gib(int(held[owner])), "text")
-            row.put(" " * gap)
+            row.raw(paint.swatch(owner), f"owner.{owner}").raw(f" {names[owner]} ", "soft")
+            row.raw(told[owner] + " " * gap, "text")
     rest = [held[owner] for owner in held if owner not in shown]
     if rest:
         text = f"+{len(rest)} · {fmt.gib(int(sum(rest)))}"

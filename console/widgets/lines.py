@@ -6,12 +6,12 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, cast
 
-from rich.cells import cell_len
 from rich.style import Style
 from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
+from console.format import cells
 from console.state import Model
 from console.widgets.paint import Paint
 
@@ -123,29 +123,29 @@ GAP = 10  # equal cells between two changes that are cheaper sent again than jum
 
 def changes(before: Strip, after: Strip) -> list[tuple[int, int]]:
     """The spans [first, past last) of cells in which two strips of equal width differ."""
-    if before is after:
-        return []
-    a, b = before._segments, after._segments
-    start, common = 0, min(len(a), len(b))
-    while start < common and a[start] == b[start]:
-        start += 1
-    if start == len(a) == len(b):
-        return []
-    end = 0  # pieces that are the same at the right edge
-    while end < common - start and a[-1 - end] == b[-1 - end]:
-        end += 1
-    x = sum(_cells(piece.text) for piece in a[:start])
-    a, b = a[start : len(a) - end], b[start : len(b) - end]
     spans: list[tuple[int, int]] = []
-    i = j = used_a = used_b = 0
-    while i < len(a) and j < len(b):
+    if before is after:
+        return spans
+    a, b = before._segments, after._segments
+    past_a, past_b = len(a), len(b)
+    while past_a and past_b and a[past_a - 1] == b[past_b - 1]:  # the same at the right edge
+        past_a, past_b = past_a - 1, past_b - 1
+    i = j = used_a = used_b = x = 0
+    while i < past_a and j < past_b:
         one, two = a[i], b[j]
-        if not (used_a or _narrow(one.text)) or not (used_b or _narrow(two.text)):
+        if not (used_a or used_b) and one == two:
+            x += cells(two.text)
+            i, j = i + 1, j + 1
+            continue
+        old, new = one.text, two.text
+        if not (used_a or _narrow(old)) or not (used_b or _narrow(new)):
             # Wide characters: from here on everything counts as changed.
             _join(spans, x, after.cell_length)
             return spans
-        length = min(len(one.text) - used_a, len(two.text) - used_b)
-        old, new = one.text[used_a : used_a + length], two.text[used_b : used_b + length]
+        left_a, left_b = len(old) - used_a, len(new) - used_b
+        length = min(left_a, left_b)
+        if left_a != left_b or used_a or used_b:
+            old, new = old[used_a : used_a + length], new[used_b : used_b + length]
         if one.style is not two.style and one.style != two.style:
             if not (_same_ground(one.style, two.style) and old.isspace() and new.isspace()):
                 _join(spans, x, x + length)
@@ -154,12 +154,8 @@ def changes(before: Strip, after: Strip) -> list[tuple[int, int]]:
             last = next(n for n in range(length, 0, -1) if old[n - 1] != new[n - 1])
             _join(spans, x + first, x + last)
         x += length
-        used_a += length
-        used_b += length
-        if used_a == len(one.text):
-            i, used_a = i + 1, 0
-        if used_b == len(two.text):
-            j, used_b = j + 1, 0
+        i, used_a = (i + 1, 0) if length == left_a else (i, used_a + length)
+        j, used_b = (j + 1, 0) if length == left_b else (j, used_b + length)
     return spans
 
 
@@ -177,10 +173,6 @@ def _join(spans: list[tuple[int, int]], first: int, last: int) -> None:
         spans.append((first, last))
 
 
-def _cells(text: str) -> int:
-    return len(text) if text.isascii() else cell_len(text)
-
-
 def _narrow(text: str) -> bool:
     """Whether every character takes one cell."""
-    return text.isascii() or cell_len(text) == len(text)
+    return text.isascii() or cells(text) == len(text)

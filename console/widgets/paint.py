@@ -8,10 +8,12 @@ terminal shows more than ASCII.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import groupby, islice
+from operator import itemgetter
 from string import Formatter
-from typing import Final
+from typing import Any, Final
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import set_cell_size
 from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
@@ -34,6 +36,11 @@ OWNER_PATTERNS: Final = {
 }  # fmt: skip
 
 
+#: Pieces of text that are remembered, a few screens full.
+MEMORY: Final = 8_000
+_role = itemgetter(1)
+
+
 class Paint:
     """Theme and character set of one console."""
 
@@ -42,14 +49,16 @@ class Paint:
         self.unicode = unicode
         self._raised = raised
         self._styles = {cursor: _Styles(self, cursor) for cursor in (False, True)}
+        self.segments = {cursor: _Segments(styles) for cursor, styles in self._styles.items()}
         self._blanks: dict[int, Strip] = {}
-        self.drawn: dict[object, list[tuple[str, str]]] = {}  # columns of plots (plot.py)
+        self.drawn: dict[object, dict[tuple[int, int], Any]] = {}  # columns of plots (plot.py)
 
     def change(self, theme: Theme) -> None:
         """Wear another theme from now on."""
         self.theme = theme
-        for styles in self._styles.values():
+        for cursor, styles in self._styles.items():
             styles.clear()
+            self.segments[cursor].clear()
         self._blanks.clear()
         self.drawn.clear()
 
@@ -120,6 +129,21 @@ class _Styles(dict[str, Style]):
         return style
 
 
+class _Segments(dict[tuple[str, str], Segment]):
+    """Pieces (text, role) as Textual has them: most of a picture's were in the last one too."""
+
+    def __init__(self, styles: _Styles) -> None:
+        super().__init__()
+        self._of = styles
+
+    def __missing__(self, piece: tuple[str, str]) -> Segment:
+        if len(self) >= MEMORY:
+            self.clear()
+        text, role = piece
+        segment = self[piece] = Segment(text, self._of[role])
+        return segment
+
+
 class Row:
     """One line under construction; pieces beyond the width are cut."""
 
@@ -139,20 +163,21 @@ class Row:
 
     def put(self, text: str, role: str = "text") -> Row:
         """Append our own text. Characters outside ASCII get their twins where needed."""
-        return self.raw(self._paint.text(text), role)
+        return self.raw(text if self._paint.unicode else fmt.plain(text), role)
 
     def raw(self, text: str, role: str = "text") -> Row:
         """Append text as it is (already inert, already in the terminal's character set)."""
-        if not text or self.x >= self.width:
+        left = self.width - self.x
+        if not text or left <= 0:
             return self
-        length = len(text) if text.isascii() else cell_len(text)
-        if length > self.width - self.x:
-            text = set_cell_size(text, self.width - self.x)
-            length = self.width - self.x
-        if self._pieces and self._pieces[-1][1] == role:
-            self._pieces[-1] = (self._pieces[-1][0] + text, role)
+        length = len(text) if text.isascii() else fmt.cells(text)
+        if length > left:
+            text, length = set_cell_size(text, left), left
+        pieces = self._pieces
+        if pieces and pieces[-1][1] == role:
+            pieces[-1] = (pieces[-1][0] + text, role)
         else:
-            self._pieces.append((text, role))
+            pieces.append((text, role))
         self.x += length
         return self
 
@@ -181,7 +206,8 @@ class Row:
 
     def to(self, x: int) -> Row:
         """Pad with blanks up to column ``x``."""
-        return self.raw(" " * (min(x, self.width) - self.x), "text")
+        blanks = min(x, self.width) - self.x
+        return self.raw(" " * blanks, "text") if blanks > 0 else self
 
     def number(self, value: float | None, unit: str, role: str = "text", width: int = 0) -> Row:
         """A figure right-aligned in ``width`` cells, then its unit dimmed; n/a where unknown."""
@@ -223,21 +249,10 @@ class Row:
 
     def cells(self, cells: Iterable[tuple[str, str]]) -> Row:
         """Append single-width cells of a plot, equal neighbours joined."""
-        left = self.width - self.x
-        text, last = "", ""
-        for cell, role in cells:
-            if left <= 0:
-                break
-            left -= 1
-            if role == last:
-                text += cell
-                continue
-            if text:
-                self._pieces.append((text, last))
-            text, last = cell, role
-        if text:
-            self._pieces.append((text, last))
-        self.x = self.width - left
+        for role, same in groupby(islice(cells, max(self.left, 0)), _role):
+            text = "".join([cell for cell, _role in same])
+            self._pieces.append((text, role))
+            self.x += len(text)
         return self
 
     def right(self, other: Row) -> Row:
@@ -269,5 +284,5 @@ class Row:
     def strip(self) -> Strip:
         """The finished line, padded to its width."""
         self.to(self.width)
-        styles = self._paint.styles(self._cursor)
-        return Strip([Segment(t, styles[role]) for t, role in self._pieces], self.width)
+        segments = self._paint.segments[self._cursor]
+        return Strip([segments[piece] for piece in self._pieces], self.width)

@@ -25,6 +25,8 @@ from engine.messages import JobRow
 
 BLOCKS_SHOWN: Final = 24  # steps of the slowest stage that a row of time covers
 STAGE_ROWS: Final = 8  # rows of time at most
+_ENDLESS: Final = 10_000  # cells of a row that is only measured
+_NEXT: Final = " → "
 _LEVELS: Final = "▁▂▃▄▅▆▇█"  # how busy a stage is, in one cell
 
 
@@ -102,39 +104,55 @@ def strip(
         row = paint.row(width).put(f" {t('pipeline')}  ", "title").state(job.state)
         return row.right(_rates(paint, model, job, width, 2))
     vae = _vae(model, job, alone)
+    cells: dict[tuple[str, int, bool], int] = {}  # of all stages, in each way
     for number, ways in enumerate(_WAYS):
         for kept in (2, 1, 0) if number else (2, 1):
             right = _rates(paint, model, job, width, kept)
             for way in ways:
-                # One cell wider than allowed shows what would have been cut.
-                row = _written(paint.row(width - right.x), way, found, late, vae)
-                if row.x < row.width:
-                    row.width = width
-                    return row.right(right)
+                key = (way.names, way.bar, way.title)
+                if key not in cells:
+                    cells[key] = _each(paint.row(_ENDLESS), way, found, late, "").x
+                said = paint.text(_told(late, way) + _end(way, found, late, vae))
+                if cells[key] + fmt.cells(said) < width - right.x:
+                    return _written(paint.row(width), way, found, late, vae).right(right)
     return _written(paint.row(width), _WAYS[-1][-1], found, late, vae)
 
 
 def _written(row: Row, way: _Way, found: Sequence[Stage], late: Late | None, vae: str) -> Row:
+    told, end, behind = _told(late, way), _end(way, found, late, vae), _behind(found, late)
+    beside = "" if way.told in ("full", "long") else told  # the stage it is said of
+    _each(row, way, found, late, beside)
+    row.put(end[: len(_NEXT)], "faint")
+    row.put(end[len(_NEXT) :], "state.watch" if behind else "soft")
+    if behind or not beside:
+        row.put(told, "state.watch")
+    return row
+
+
+def _each(row: Row, way: _Way, found: Sequence[Stage], late: Late | None, told: str) -> Row:
+    """Every stage; ``told`` of the bottleneck stands beside it."""
     row.put(f" {t('pipeline')}  " if way.title else " ", "title")
     for number, stage in enumerate(found):
         slow = late is not None and late.stage.rank == stage.rank
         if number:
-            row.put(" → " if way.bar > 1 else "  " if way.bar else " ", "faint")
+            row.put(_NEXT if way.bar > 1 else "  " if way.bar else " ", "faint")
         if way.bar:
             row.put(_label(stage, way.names, number) + " ", "soft")
             _bar(row, stage, way.bar, slow)
         at = "·" if stage.block is None else f"{stage.block}"
         row.put(at, "state.watch" if slow else "text")
-        if slow and late is not None and way.told not in ("full", "long"):
-            row.put(_short(late.extra, way.told), "state.watch")
-    behind = late is not None and all(late.stage.rank != stage.rank for stage in found)
-    if vae and (way.vae or behind):
-        row.put(" → ", "faint").put(vae, "state.watch" if behind else "soft")
-        if behind and late is not None and way.told not in ("full", "long"):
-            row.put(_short(late.extra, way.told), "state.watch")
-    if late is not None and way.told in ("full", "long"):
-        row.put(_long(late, decoding=way.told == "full"), "state.watch")
+        if slow:
+            row.put(told, "state.watch")
     return row
+
+
+def _behind(found: Sequence[Stage], late: Late | None) -> bool:
+    """Whether the bottleneck is none of these: the rank that only decodes."""
+    return late is not None and all(late.stage.rank != stage.rank for stage in found)
+
+
+def _end(way: _Way, found: Sequence[Stage], late: Late | None, vae: str) -> str:
+    return _NEXT + vae if vae and (way.vae or _behind(found, late)) else ""
 
 
 def _label(stage: Stage, names: str, number: int) -> str:
@@ -145,12 +163,17 @@ def _label(stage: Stage, names: str, number: int) -> str:
     return stage.device.rpartition(" ")[2] or f"{stage.rank}"
 
 
-def _short(extra: float | None, told: str) -> str:
-    if told == "sign":
+def _told(late: Late | None, way: _Way) -> str:
+    """What is said of the bottleneck."""
+    if late is None:
+        return ""
+    if way.told in ("full", "long"):
+        return _long(late, decoding=way.told == "full")
+    if way.told == "sign":
         return " ◀"
-    if told == "word" or extra is None:
+    if way.told == "word" or late.extra is None:
         return f" ◀ {t('bottleneck')}"
-    said = t("bottleneck by {extra} ms", extra=fmt.significant(extra * 1000))
+    said = t("bottleneck by {extra} ms", extra=fmt.significant(late.extra * 1000))
     return f" ◀ {said}"
 
 

@@ -68,20 +68,19 @@ def area(
     scale = full / (top - floor) if top > floor else 0.0
 
     line, ceiling = level(plan, top, floor, full), level(capacity, top, floor, full)
-    known = paint.drawn
-    if len(known) > MEMORY:
-        known.clear()
-    frame = _Frame(height, full, floor, scale, line, ceiling, outline)
-    shape = (height, top, floor, line, ceiling, outline)
+    shape = _Frame(height, full, floor, scale, line, ceiling, outline)
+    if sum(map(len, paint.drawn.values())) > MEMORY:
+        paint.drawn.clear()
+    known = paint.drawn.setdefault(shape, {})
+    draw = _braille if paint.unicode else _letters
     grid: list[list[Cell]] = []
-    for cell in range(width):
-        pair = (columns[cell * step], columns[cell * step + step - 1])
-        key = (pair, shape)
-        column = known.get(key)
-        if column is None:
-            draw = _braille if paint.unicode else _letters
-            column = known[key] = draw(paint, pair, frame)
-        grid.append(column)
+    for left, right in zip(columns[::step], columns[step - 1 :: step], strict=False):
+        # By identity: a stack never changes, and to compare two costs more than to draw one.
+        key = (id(left), id(right))
+        drawn = known.get(key)
+        if drawn is None:
+            drawn = known[key] = (left, right, draw(paint, (left, right), shape))
+        grid.append(drawn[2])
     rows = [list(row) for row in zip(*grid, strict=True)] or [[] for _ in range(height)]
     for x in marks:
         if 0 <= x < width:
