@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from console import format as fmt
 from console.i18n import N_, t
+from console.kept import NOTHING, Kept, kept_of
 from console.spoken import spoken
 from console.state import Model
 from console.widgets import jobfigures
@@ -15,7 +16,7 @@ from console.widgets.details import Details, Drawn, Fact, Said, Section
 from console.widgets.jobs import mode_of
 from console.widgets.paint import Paint
 from console.widgets.progress import progress
-from engine.messages import LIVE_STATES, JobRow
+from engine.messages import END_STATES, LIVE_STATES, JobRow
 from engine.params import GROUPS, PARAMETERS
 
 _SEVERITY: Final = {"advice": "soft", "warning": "state.watch"}
@@ -48,6 +49,8 @@ class JobDetails(Details):
         super().__init__(model, paint, id=id)
         self.chosen = chosen
         self._of: int | None = None
+        self._read: tuple[int, float | None] | None = None  # job and end of what was read last
+        self._result = NOTHING
 
     def title(self) -> str:
         job = self.chosen()
@@ -65,18 +68,28 @@ class JobDetails(Details):
             return [Section("", [Drawn(row)])]
         if job.id != self._of:
             self._of, self.top = job.id, 0
+        kept = self._kept(job)
         paint, model = self.paint, self.model
         high = _HIGH if width >= 90 else _LOW
         return [
             Section("", self._state(job, width)),
-            Section(t("Plan against measured peak"), jobfigures.against(paint, model, job, width)),
-            Section(t("Clips"), jobfigures.clips(paint, model, job, width)),
+            Section(t("Plan against measured peak"),
+                    jobfigures.against(paint, model, job, width, kept)),
+            Section(t("Clips"), jobfigures.clips(paint, model, job, width, kept)),
             Section(t("Frames per second, clip by clip"),
-                    jobfigures.speed(paint, model, job, width, high)),
+                    jobfigures.speed(paint, model, job, width, high, kept)),
             Section(t("Memory over time, GiB"), jobfigures.memory(paint, model, job, width, high)),
             Section(t("Files"), self._files(job)),
             *self._values(job),
         ]  # fmt: skip
+
+    def _kept(self, job: JobRow) -> Kept:
+        """What is on disk of an ended job; a recording's jobs may be another host's."""
+        if job.state not in END_STATES or self.console_app.replay is not None:
+            return NOTHING
+        if self._read != (job.id, job.ended):
+            self._read, self._result = (job.id, job.ended), kept_of(job)
+        return self._result
 
     # -- what it does ------------------------------------------------------------------------
 

@@ -10,13 +10,14 @@ from console import format as fmt
 from console import history
 from console.history import Stack
 from console.i18n import n, t
+from console.kept import NOTHING, Kept
 from console.parts import Track
 from console.spoken import spoken
 from console.state import Model
 from console.widgets import plot
 from console.widgets.details import Drawn, Fact, Said
 from console.widgets.paint import Paint, Row
-from engine.messages import LIVE_STATES, OWNERS, ClipCommitted, JobRow
+from engine.messages import END_STATES, LIVE_STATES, OWNERS, ClipCommitted, JobRow
 
 Line = Fact | Said | Drawn
 
@@ -59,19 +60,26 @@ def held_of(model: Model, job: int) -> dict[str | None, int]:
 # -- plan against measured -----------------------------------------------------------------
 
 
-def against(paint: Paint, model: Model, job: JobRow, width: int) -> list[Line]:
-    """A row per rank, predicted against measured; then the fullest rank's owners, both ways."""
-    plan = model.plans.get(job.id)
+def against(
+    paint: Paint, model: Model, job: JobRow, width: int, kept: Kept = NOTHING
+) -> list[Line]:
+    """A row per rank, predicted against measured; then the fullest rank's owners, both ways.
+
+    What was not seen from here is told by what the engine kept of an ended job.
+    """
+    plan = model.plans.get(job.id) or kept.plan
     if not plan or not plan.get("devices"):
         said = (
             t("Another program does its work: it has no plan.")
             if job.kind == "command"
             else t("Its plan is made when it starts.")
-            if job.state not in LIVE_STATES
+            if job.state not in LIVE_STATES | END_STATES
             else t("Its plan is not known here.")
         )
         return [Said(said, "soft")]
     tops = tops_of(model, job.id)
+    seen = len(tops)
+    tops = {**kept.peaks, **tops}
     devices = list(plan["devices"])
     head = paint.row(width).right(paint.row(width).put(t("peak / plan") + " " * 11, "faint"))
     lines: list[Line] = [Drawn(head)]
@@ -84,6 +92,8 @@ def against(paint: Paint, model: Model, job: JobRow, width: int) -> list[Line]:
     fullest = max(devices, key=lambda d: (tops.get(int(d["rank"]), _NONE)[0], _predicted(d)))
     top = tops.get(int(fullest["rank"]), _NONE)
     lines += [Drawn(row) for row in _owners(paint, width, fullest, dict(top[1]), len(devices) > 1)]
+    if kept.peaks and not seen:
+        lines.append(Said(t("Each owner's own peak: they need not have come together."), "faint"))
     return lines
 
 
@@ -109,12 +119,17 @@ def _rank(
         tail.put(" " * 7)
     room = width - row.x - tail.x - 1
     if room >= 8:
-        parts = top[1] if top is not None else ()
+        parts = _together(top) if top is not None else ()
         highest = max(predicted, peak or 0)
         usable = max(float(device.get("usable_bytes") or 0), float(highest))
         capacity = usable if usable < 1.6 * highest else 1.15 * highest
         row.cells(plot.bar(paint, parts, room, capacity, float(predicted)))
     return row.right(tail)
+
+
+def _together(top: Stack) -> tuple[tuple[str, float], ...]:
+    """Owners that make up a peak; as one where they did not peak together."""
+    return top[1] if sum(size for _, size in top[1]) <= top[0] * 1.001 else (("other", top[0]),)
 
 
 def _owners(
@@ -146,12 +161,18 @@ def _owners(
 # -- clips -----------------------------------------------------------------------------------
 
 
-def clips(paint: Paint, model: Model, job: JobRow, width: int) -> list[Line]:
+def _story(model: Model, job: JobRow, kept: Kept) -> list[ClipCommitted]:
+    """Its clips, oldest first: as they were seen, or as the engine kept them."""
+    seen = model.book.clip_story.get(job.id, ())
+    return list(kept.clips if len(kept.clips) > len(seen) else seen)
+
+
+def clips(paint: Paint, model: Model, job: JobRow, width: int, kept: Kept = NOTHING) -> list[Line]:
     """All its clips in one row, the slow ones marked; where its plan changed; what that means."""
     total = max(job.clips, job.clip)
     if not total:
         return [Said(t("How many clips it has is known once the sound is read."), "soft")]
-    story = {clip.clip: clip for clip in model.book.clip_story.get(job.id, ())}
+    story = {clip.clip: clip for clip in _story(model, job, kept)}
     usual = median(c.fps for c in story.values()) if story else None
     lines: list[Line] = [Drawn(_timeline(paint, model, job, total, story, usual, width))]
     row = paint.row(width).put(fmt.fraction(job.clip, total)).put(f" {t('committed')}", "soft")
@@ -213,9 +234,11 @@ def _clip_cell(
     return ("·" if unicode else ".", "rule")
 
 
-def speed(paint: Paint, model: Model, job: JobRow, width: int, height: int) -> list[Line]:
+def speed(
+    paint: Paint, model: Model, job: JobRow, width: int, height: int, kept: Kept = NOTHING
+) -> list[Line]:
     """Frames per second of each clip, oldest at the left."""
-    story = list(model.book.clip_story.get(job.id, ()))
+    story = _story(model, job, kept)
     count = (width - _AXIS) * plot.per_cell(paint)
     if len(story) < 2 or count < 8:
         return [Said(t("A plot of its speed needs two clips seen from here."), "soft")]

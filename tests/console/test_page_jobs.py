@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from console.kept import NOTHING, kept_of
 from console.planning import Hardware, answer_of, question_of
 from console.replanning import Way, mode_ways, relaunches_of
 from console.screens import jobs_deeds
@@ -198,6 +200,29 @@ def test_the_log_of_a_job_that_ended_long_ago(tmp_path: Path) -> None:
     assert [(line.source, line.level, line.text) for line in lines] == [
         ("rank 2", "INFO", "hello"), ("engine", "ERROR", "bad")]  # fmt: skip
     assert tail_of(tmp_path / "none", 7) == []
+
+
+async def test_a_job_that_ended_long_ago_is_told_by_its_result(
+    paged: Paged, tmp_path: Path
+) -> None:
+    folder = tmp_path / "jobs" / "000011"
+    manifest = str(folder / "segments" / "manifest.json")
+    owners = {"weights": 15 * GIB, "kv": 9 * GIB}
+    ranks = [{"rank": n, "peak_bytes": (20 + n) * GIB, "by_owner": owners} for n in range(4)]
+    clips = [{"clip": n, "frames": 48, "seconds": 1.0, "fps": 47.5} for n in range(3)]
+    plan = answer_of(question()).plan.to_dict()
+    body = {"job": 11, "ranks": ranks, "plan": plan, "clips": clips}
+    folder.mkdir(parents=True)
+    (folder / "result.json").write_text(json.dumps(body))
+    ended = job(11, "done", clip=3, clips=3, manifest=manifest, ended=T0)
+    async with paged(size=(200, 50)) as (console, page):
+        await console.play([JobChanged(job=ended)])
+        page.table.choose(11)
+        page.on_table_moved()
+        await console.settle()
+        for told in ("20.0 / ", "23.0 / ", "9.00 GiB", "47.5 fps usually", "each owner's own peak"):
+            assert told.casefold() in console.text().casefold()
+    assert kept_of(dataclasses.replace(ended, id=12)) == NOTHING  # the file is another job's
 
 
 async def test_keys_become_commands(paged: Paged) -> None:
