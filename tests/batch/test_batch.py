@@ -171,7 +171,7 @@ async def test_B1_independent_lines_work_side_by_side_each_on_its_device(
 async def test_B2_an_item_over_its_time_is_ended_and_tried_again(tmp_path: Path) -> None:
     make_pair(tmp_path, "slow")
     async with bench(tmp_path, lambda _n, before: "done" if before else "hang") as b:
-        row = await b.whole(item_timeout=0.2)
+        row = await b.whole(item_timeout=0.6)
         items = b.items(row)
         assert (items["slow"].state, items["slow"].attempts) == ("done", 2)
         (first, _) = b.report(row)["items"][0]["tries"]

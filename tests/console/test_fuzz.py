@@ -74,7 +74,7 @@ class Fuzzed:
 
     async def settled(self) -> None:
         """Until the terminal shows what would be painted anew; a wrong cell would stay wrong."""
-        for _ in range(40):
+        for _ in range(400):
             await self.pilot.pause()
             if self.app._exception is not None:
                 raise self.app._exception

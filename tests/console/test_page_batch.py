@@ -43,7 +43,7 @@ async def at_batches(console: Console, *keys: str) -> BatchPage:
 
 async def until(console: Console, kind: type) -> None:
     """What a thread of the page brings."""
-    for _ in range(500):
+    for _ in range(5000):
         if isinstance(console.app.screen, kind):
             break
         await asyncio.sleep(0.01)
@@ -159,7 +159,7 @@ async def test_the_report_is_that_of_the_store(
     monkeypatch.setenv("AVATOP_STATE_DIR", str(tmp_path))
     async with opened(Stage(gpus=1, jobs=1), seconds=2) as console:
         await at_batches(console, "v")
-        for _ in range(200):
+        for _ in range(5000):
             if "does not know the batch" in console.text():
                 break
             await asyncio.sleep(0.01)

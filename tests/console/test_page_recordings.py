@@ -29,7 +29,7 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 async def waited(console: Console, ready: Callable[[], bool]) -> None:
     """Until a thread's answer has arrived."""
-    for _ in range(400):
+    for _ in range(4000):
         await console.pilot.pause(0.01)
         if ready():
             break

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,16 @@ import psutil
 
 from engine.engine import InProcessClient, start_engine
 from engine.jobs.paths import Places
-from engine.messages import Command, Event, JobChanged, JobRow, Reply, Submit
+from engine.messages import (
+    Command,
+    Event,
+    JobChanged,
+    JobRow,
+    LogLine,
+    RankChanged,
+    Reply,
+    Submit,
+)
 from tests.tiny import share_embeddings, tiny_ckpt
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -92,6 +101,29 @@ def until(condition: Callable[[], Any], seconds: float = PATIENCE) -> Any:
     raise TimeoutError("the condition never came true")
 
 
+def stalled() -> float:
+    """Seconds, ever, in which something on this host waited for a core (PSI)."""
+    try:
+        line = Path("/proc/pressure/cpu").read_text().splitlines()[0]
+    except OSError:  # a kernel without it
+        return 0.0
+    return int(line.rpartition("=")[2]) / 1e6
+
+
+def promptly(condition: Callable[[], Any], seconds: float) -> Any:
+    """As ``until``, for what is promised within a time: those count in which cores were free.
+
+    Raises:
+        TimeoutError: it took longer.
+    """
+    begun, waited = time.monotonic(), stalled()
+    answer = until(condition)
+    took = time.monotonic() - begun - (stalled() - waited)
+    if took > seconds:
+        raise TimeoutError(f"it took {took:.2f} s, {seconds:g} s are promised")
+    return answer
+
+
 def ranks_of(pid: int) -> list[psutil.Process]:
     """Rank processes below a process, by their title."""
     try:
@@ -131,12 +163,14 @@ class Driven:
     def wait(self, wanted: Callable[[Event], Any], seconds: float = PATIENCE) -> Event:
         """The first event from here on that is wanted."""
         deadline = time.monotonic() + seconds
-        while (left := deadline - time.monotonic()) > 0:
-            event = self._events.get(timeout=left)
-            self.seen.append(event)
-            if wanted(event):
-                return event
-        raise TimeoutError("the event never came")
+        with suppress(queue.Empty):
+            while (left := deadline - time.monotonic()) > 0:
+                event = self._events.get(timeout=left)
+                self.seen.append(event)
+                if wanted(event):
+                    return event
+        told = [e for e in self.seen if isinstance(e, JobChanged | LogLine | RankChanged)]
+        raise TimeoutError("\n".join(["the event never came; at last:", *map(str, told[-30:])]))
 
     def row(self, job: int, *states: str) -> JobRow:
         """The job's row once it is in one of ``states``."""

@@ -16,6 +16,7 @@ from tests.e2e.harness import (
     argv,
     gone,
     job_flags,
+    promptly,
     python_in_a_terminal,
     ranks_of,
     until,
@@ -73,5 +74,5 @@ def test_killing_the_console_leaves_no_rank(tmp_path: Path, inputs: Path) -> Non
         ranks = until(lambda: _read_along(child) and ranks_of(child.pid))
         below = psutil.Process(child.pid).children(recursive=True)
         os.kill(child.pid, signal.SIGKILL)
-        until(lambda: gone([*ranks, *below]), seconds=2.0)
+        promptly(lambda: gone([*ranks, *below]), seconds=2.0)
         assert _state(tmp_path) == "interrupted"

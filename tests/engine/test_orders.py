@@ -43,8 +43,9 @@ def _made(host: Host) -> tuple[JobQueue, Orders, list[Event]]:
 
 
 async def _settle() -> None:
-    for _ in range(50):
-        await asyncio.sleep(0.001)
+    for _ in range(20):  # a step on the loop, one on its only thread, one on the loop, …
+        await asyncio.sleep(0)
+        await asyncio.to_thread(int)
 
 
 async def test_a_job_put_first_runs_next_and_the_order_is_kept(host: Host) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -83,6 +84,8 @@ class Host:
 @pytest.fixture
 async def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Host]:
     host = Host(tmp_path)
+    # One thread: what was asked of it before has been done when it answers.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
     FakeRun.made, FakeRun.held = [], None
 
     def prepare(request: Any, machine: Machine, folders: Any) -> Prepared:
