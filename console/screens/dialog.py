@@ -55,26 +55,42 @@ class DialogBody(Lines):
         said = choice.about or (choice.text if cut else "")
         return fmt.wrap(fmt.inert(said), width - 6) if said else []
 
-    def draw(self, width: int, height: int) -> Sequence[Strip]:  # noqa: ARG002
+    def draw(self, width: int, height: int) -> Sequence[Strip]:
         paint = self.paint
-        lines = [paint.blank(width)]
-        lines.append(paint.row(width).put("   ").outside(self.dialog_title, "title.focus").strip())
-        lines.append(paint.blank(width))
+        blank = paint.blank(width)
+        head = [
+            paint.row(width).put("   ").outside(self.dialog_title, "title.focus").strip(),
+            blank,
+        ]
         for sentence in self.sentences:
             parts = fmt.wrap(fmt.inert(sentence), width - 6)
-            lines += [paint.row(width).put("   ").outside(part).strip() for part in parts]
-            lines.append(paint.blank(width))
+            head += [paint.row(width).put("   ").outside(part).strip() for part in parts]
+            head.append(blank)
+        offered = []
         for n, choice in enumerate(self.choices):
             here = n == self.at
             row = paint.row(width, cursor=here).put(" ▌ " if here else "   ", "accent")
             role = "state.act" if choice.danger else "text"
-            lines.append(
+            offered.append(
                 row.outside(choice.text, role if here or choice.danger else "soft").strip()
             )
-        lines.append(paint.blank(width))
         about = self._about(self.choices[self.at], width)
-        lines += [paint.row(width).put("   ").outside(part, "soft").strip() for part in about]
-        return [*lines, paint.blank(width)] if about else lines
+        told = [paint.row(width).put("   ").outside(part, "soft").strip() for part in about]
+        lines = [blank, *head, *offered, blank, *told, *([blank] if told else [])]
+        return lines if len(lines) <= height else self._squeezed(head, offered, width, height)
+
+    def _squeezed(
+        self, head: list[Strip], offered: list[Strip], width: int, height: int
+    ) -> list[Strip]:
+        """Where not all has room: the choices, and of the sentences what is left."""
+        first = max(min(self.at, len(offered) - height + 1), 0)
+        offered = offered[first : first + max(height - 1, 1)]
+        room = height - len(offered)
+        head = [line for line in head if line is not self.paint.blank(width)]
+        if len(head) > room > 1:
+            more = self.paint.row(width).put(f"   {self.paint.ellipsis}", "soft").strip()
+            head = [*head[: room - 1], more]
+        return [*head[: max(room, 0)], *offered]
 
 
 class Dialog(ModalScreen[str]):
@@ -82,7 +98,7 @@ class Dialog(ModalScreen[str]):
 
     DEFAULT_CSS = """
     Dialog { align: center middle; background: $background 60%; }
-    Dialog > DialogBody { width: 72; max-width: 96%; background: $surface; }
+    Dialog > DialogBody { width: 72; max-width: 96%; max-height: 100%; background: $surface; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,k,shift+tab", "move(-1)", show=False),

@@ -110,7 +110,8 @@ class Form(ModalScreen[Any]):
     DEFAULT_CSS = """
     Form { align: center middle; background: $background 60%; }
     Form > Vertical { width: 84; max-width: 98%; height: auto; max-height: 98%;
-                      background: $surface; padding: 1 1; }
+                      background: $surface; padding: 1 1;
+                      overflow-y: auto; scrollbar-size-vertical: 0; }
     Form Horizontal { height: 1; }
     Form Input, Form Input:focus { width: 1fr; height: 1; border: none; padding: 0 3;
                                    background: $surface; background-tint: transparent 0%; }

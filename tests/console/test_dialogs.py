@@ -271,3 +271,15 @@ async def test_an_engine_that_cannot_start_ends_the_console_with_the_reason() ->
     assert app.return_value is not None
     assert app.return_value.reason == "failed"
     assert "read-only" in app.return_value.message
+
+
+async def test_in_a_tiny_terminal_choices_and_the_field_with_the_focus_stay_in_sight(
+    opened: Opener,
+) -> None:
+    async with opened(Stage(gpus=4), size=(40, 10)) as console:
+        await console.press("q")
+        for choice in ("Quit while", "Detach", "Quit once", "Stay here", "Cancel all"):
+            assert choice in console.text()
+        await console.press("escape", "9", "s", *["tab"] * 6)
+        assert "inbox" in console.text()
+        assert "sounds" not in console.text()
