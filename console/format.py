@@ -303,7 +303,7 @@ def wrap(text: str, width: int) -> list[str]:
     line = ""
     for word in text.split():
         while cell_len(word) > width:
-            head = set_cell_size(word, width).rstrip()
+            head = set_cell_size(word, max(width, 0)).rstrip() or word[0]  # however narrow
             if line:
                 lines.append(line)
                 line = ""

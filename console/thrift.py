@@ -7,8 +7,10 @@ the ink too; over a slow line half of a frame is that.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from itertools import accumulate
 from typing import Final
 
 from rich.color import Color, ColorSystem
@@ -36,12 +38,14 @@ class Spans(ChopsUpdate):
 
     def render_segments(self, console: Console) -> str:
         pen = Pen(console)
+        measured: dict[int, list[int]] = {}  # a row's strips, by their identity
         for y, first, last in self.spans:
             for end, (x, strip) in zip(self.chop_ends[y], self.chops[y].items(), strict=False):
                 start, stop = max(x, first), min(end, last)
                 if strip is not None and start < stop:
+                    ends = measured.get(id(strip)) or measured.setdefault(id(strip), edges(strip))
                     pen.move(start, y)
-                    for text, style in cut(strip, start - x, stop - x):
+                    for text, style in cut(strip, ends, start - x, stop - x):
                         pen.write(text, style)
         return pen.end()
 
@@ -59,22 +63,33 @@ class Whole(LayoutUpdate):
         return pen.end()
 
 
-def cut(strip: Strip, start: int, stop: int) -> Iterator[tuple[str, Style | None]]:
-    """The pieces of a strip between two cells; half of a wide character becomes a blank."""
-    x = 0
-    for segment in strip._segments:
-        text = segment.text
-        end = x + (len(text) if text.isascii() else cells(text))
-        if end > start:
-            if x < start or end > stop:
-                if end - x == len(text):
-                    text = text[max(start - x, 0) : stop - x]
-                else:
-                    text = Segment.split_cells(segment, min(stop, end) - x)[0].text
-                    text = Segment(text).split_cells(max(start - x, 0))[1].text
-            yield text, segment.style
-            if end >= stop:
-                return
+def edges(strip: Strip) -> list[int]:
+    """The cells at which the pieces of a strip end."""
+    return list(accumulate(cells(segment.text) for segment in strip._segments))
+
+
+def cut(
+    strip: Strip, ends: Sequence[int], start: int, stop: int
+) -> Iterator[tuple[str, Style | None]]:
+    """The pieces of a strip between two cells; half of a wide character becomes a blank.
+
+    Args:
+        ends: as ``edges`` tells: several spans are cut out of one strip.
+    """
+    at = bisect_right(ends, start)
+    x = ends[at - 1] if at else 0
+    for n in range(at, len(ends)):
+        text, style, _control = segment = strip._segments[n]
+        end = ends[n]
+        if x < start or end > stop:
+            if end - x == len(text):
+                text = text[max(start - x, 0) : stop - x]
+            else:
+                text = Segment.split_cells(segment, min(stop, end) - x)[0].text
+                text = Segment(text).split_cells(max(start - x, 0))[1].text
+        yield text, style
+        if end >= stop:
+            return
         x = end
 
 

@@ -11,7 +11,7 @@ from textual.strip import Strip
 from console import actions
 from console import format as fmt
 from console.actions import Keymap
-from console.i18n import n, t
+from console.i18n import language, n, t
 from console.keys.kinds import Action, PageEntry
 from console.notices import Notice
 from console.spoken import spoken
@@ -31,6 +31,7 @@ class Header(Lines):
     def __init__(self, model: Model, paint: Paint, page: str, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(model, paint, id=id)
         self.page = page
+        self._tabs: tuple[object, Strip] | None = None  # the row of pages, and what it shows
 
     def draw(self, width: int, height: int) -> Sequence[Strip]:
         app = self.console_app
@@ -40,8 +41,16 @@ class Header(Lines):
             after = t("{key} leaves, avatop starts another", key=key)
             opening = t("starting the engine")
         first = header(self.paint, self.model, width, app.read_only, after, opening)
-        tabs = pages(self.paint, self.page, app.pages, width, self._marks())
-        return [first.strip(), tabs.strip()][:height]
+        return [first.strip(), self._pages(app.pages, width)][:height]
+
+    def _pages(self, entries: Sequence[PageEntry], width: int) -> Strip:
+        """The row of pages: another one seldom, while the clock above moves every second."""
+        marks = self._marks()
+        shown = (tuple(entries), width, tuple(marks.items()), self.paint.theme, language())
+        if self._tabs is None or self._tabs[0] != shown:
+            row = pages(self.paint, self.page, entries, width, marks)
+            self._tabs = (shown, row.strip())
+        return self._tabs[1]
 
     def _marks(self) -> dict[str, tuple[str, str]]:
         """Pages on which something asks for eyes: how much, and in which colour."""

@@ -87,6 +87,11 @@ def test_wide_characters_count_twice() -> None:
     assert cell_len(fmt.fit_left("/数据/数字人.mp4", 9)) == 9
 
 
+def test_wrapping_ends_however_narrow_it_is() -> None:
+    for width in (-3, 0, 1, 2):
+        assert "".join(fmt.wrap("ab 漢字", width)) == "ab漢字"
+
+
 def test_wrapping_keeps_every_word() -> None:
     lines = fmt.wrap("Its 4 ranks end within seconds and nothing else is lost", 20)
     assert all(cell_len(line) <= 20 for line in lines)

@@ -12,7 +12,7 @@ from textual._compositor import LayoutUpdate
 from textual.geometry import Region
 from textual.strip import Strip
 
-from console.thrift import Whole, cut
+from console.thrift import Whole, cut, edges
 from console.widgets.lines import changes
 
 STYLES = [None, *map(Style.parse, (
@@ -56,7 +56,7 @@ def test_a_part_of_a_row_is_what_the_whole_row_has_there() -> None:
         strip = _strip(rng)
         start = rng.randrange(9)
         stop = rng.randrange(start + 1, 11)
-        text = "".join(text for text, _style in cut(strip, start, stop))
+        text = "".join(text for text, _style in cut(strip, edges(strip), start, stop))
         assert text == strip.crop(start, stop).text
 
 
