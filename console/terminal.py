@@ -90,6 +90,7 @@ class SteadyWriter:
             self._wakeup.notify()
         self._thread.join(LEAVE_SECONDS)
         if self._owned and not self._thread.is_alive():
+            self._owned = False
             os.close(self._fd)
 
     def _run(self) -> None:
@@ -159,6 +160,7 @@ class SteadyDriver(LinuxDriver):
         size: tuple[int, int] | None = None,
     ) -> None:
         self.writer: SteadyWriter | None = None
+        self._suspended = False
         self._out_fd = 2 if self.tty_fd is None else self.tty_fd
         super().__init__(app, debug=debug, mouse=mouse, size=size)
         self._end = self.exit_event = _End()
@@ -199,6 +201,29 @@ class SteadyDriver(LinuxDriver):
         if callback is not None:
             with contextlib.suppress(RuntimeError):  # the loop has ended
                 self._loop.call_soon_threadsafe(callback)
+
+    def suspend_application_mode(self) -> None:
+        """Leave the terminal to the shell; ``close`` is for good."""
+        self.stop_application_mode()
+        if self.writer is not None:
+            self.writer.stop()
+        self._suspended = True
+
+    def resume_application_mode(self) -> None:
+        """The shell gave the terminal back, also after a SIGSTOP that nobody could prepare for."""
+        if not self._suspended:
+            self.suspend_application_mode()
+        self._suspended = False
+        super().resume_application_mode()
+        self._recovered()
+
+    def _sigcont_application(self, *signal_and_frame: object) -> None:
+        """Of SIGCONT: in the background (``bg``) there is no terminal to draw on, so stop again."""
+        with contextlib.suppress(OSError):  # no terminal at all: nothing to wait for
+            if os.tcgetpgrp(self.fileno) != os.getpgrp():
+                os.kill(os.getpid(), signal.SIGSTOP)
+                return
+        super()._sigcont_application(*signal_and_frame)
 
     def run_input_thread(self) -> None:
         """Read keys until told to end. A hang-up ends it too; Textual's own would spin or panic.

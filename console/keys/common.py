@@ -24,5 +24,7 @@ ACTIONS: Final = (
            N_("Show a letter at every part, device and row; the letter goes there."), rank=8),
     Action("messages", ("f2",), N_("messages"), N_("Read what the console has said.")),
     Action("next_theme", ("f3",), N_("theme"), N_("Switch to the next theme.")),
+    Action("suspend_process", ("ctrl+z",), N_("suspend"),
+           N_("Give the terminal back to the shell; its fg returns. The engine works on.")),
     Action("redraw", ("ctrl+l",), N_("redraw"), N_("Paint the whole screen again.")),
 )  # fmt: skip

@@ -149,8 +149,17 @@ def test_a_hang_up_ends_the_console_and_not_the_work(terminal: Terminal) -> None
     assert terminal.process.returncode == 0
 
 
-def test_sigterm_leaves_the_terminal_clean(terminal: Terminal) -> None:
+def test_the_shell_gets_the_terminal_and_sigterm_leaves_it_clean(terminal: Terminal) -> None:
     terminal.warm()
+    for stop in (
+        lambda: terminal.press(b"\x1a"),
+        lambda: terminal.process.send_signal(signal.SIGSTOP),
+    ):
+        stop()
+        assert os.WIFSTOPPED(os.waitpid(terminal.process.pid, os.WUNTRACED)[1])
+        terminal.seen = b""
+        terminal.process.send_signal(signal.SIGCONT)  # the shell's fg: painted in full
+        terminal.read_until(lambda seen: b"\x1b[?1049h" in seen and b"help" in seen)
     terminal.process.send_signal(signal.SIGTERM)
     terminal.read_until(lambda seen: b"left: terminated" in seen)
     assert b"\x1b[?1049l" in terminal.seen
