@@ -299,11 +299,12 @@ def fit_left(text: str, width: int, ellipsis: str = "…") -> str:
 
 def wrap(text: str, width: int) -> list[str]:
     """Words laid into lines of at most ``width`` cells; a longer word is broken."""
+    width = max(width, 1)
     lines: list[str] = []
     line = ""
     for word in text.split():
         while cell_len(word) > width:
-            head = set_cell_size(word, max(width, 0)).rstrip() or word[0]  # however narrow
+            head = set_cell_size(word, width).rstrip() or word[0]  # a wide one in one cell
             if line:
                 lines.append(line)
                 line = ""
