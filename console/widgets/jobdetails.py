@@ -113,9 +113,11 @@ class JobDetails(Details):
                     spoken(job.error, self.model), "state.act" if job.state == "failed" else "soft"
                 )
             )
+        said = _bare(spoken(job.error or "", self.model))
         lines += [
-            Said(spoken(finding.cause, self.model), _SEVERITY.get(finding.severity, "state.act"))
+            Said(cause, _SEVERITY.get(finding.severity, "state.act"))
             for finding in self.model.trouble.findings_of(job.id)[:2]
+            if _bare(cause := spoken(finding.cause, self.model)) != said
         ]
         advice = self._advice(job)
         if advice:
@@ -182,6 +184,11 @@ class JobDetails(Details):
             if lines:
                 sections.append(Section(t("Parameters: {group}", group=t(group)), lines))
         return sections
+
+
+def _bare(sentence: str) -> str:
+    """By which two sentences are the same."""
+    return sentence.casefold().rstrip(".。")
 
 
 def _said(value: Any) -> str:

@@ -27,6 +27,7 @@ from engine.messages import (
     ClipCommitted,
     Drain,
     Event,
+    FindingRaised,
     Finish,
     JobChanged,
     LogLine,
@@ -222,6 +223,14 @@ async def test_a_job_that_ended_long_ago_is_told_by_its_result(
         await console.settle()
         for told in ("20.0 / ", "23.0 / ", "9.00 GiB", "47.5 fps usually", "each owner's own peak"):
             assert told.casefold() in console.text().casefold()
+        why = "stopped after the clip in progress; 3 clips are kept"
+        cause = FindingRaised(id="f", finding="interrupted", severity="error", job=11,
+                              cause=f"{why[0].upper()}{why[1:]}.")  # fmt: skip
+        await console.play([JobChanged(job=dataclasses.replace(ended, error=why)), cause])
+        details = page.details.sections(100)[0].lines
+        assert [
+            line.text for line in details if "3 clips are kept" in getattr(line, "text", "")
+        ] == [why]
     assert kept_of(dataclasses.replace(ended, id=12)) == NOTHING  # the file is another job's
 
 
