@@ -17,6 +17,7 @@ from textual.timer import Timer
 
 from console import actions
 from console.i18n import t
+from console.spoken import spoken
 from console.state import Model
 from console.terminal_app import TerminalApp
 from console.widgets.lines import Lines
@@ -250,7 +251,7 @@ class Replaying(TerminalApp):
         self.go_to(stop.moment)
         mark = stop.mark
         role = "spike" if mark.kind == "spike" else "state.act"
-        self.say(f"{stamp(mark.at)}  {t(mark.kind)}: {mark.text}", role)
+        self.say(f"{stamp(mark.at)}  {t(mark.kind)}: {spoken(mark.text, self.model)}", role)
 
     def action_present(self) -> None:
         if self.visiting:
