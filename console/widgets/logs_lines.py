@@ -88,6 +88,7 @@ class LogLines(LineView):
         self._sought, self._both = (by, needle), both
         self._hunt = self.source.find(number + by, by, needle)
         self._pursue()
+        self._set_pace()
 
     _sought: tuple[int, str | None] = (1, None)
     _both = False

@@ -13,6 +13,7 @@ from typing import Final
 
 from textual.message import Message
 from textual.strip import Strip
+from textual.timer import Timer
 
 from console import format as fmt
 from console.i18n import n, t
@@ -29,6 +30,7 @@ from engine.triage.query import Predicate, parse
 from engine.triage.records import Record
 
 TURN: Final = 0.05  # seconds between pieces of work that takes long
+LOOK: Final = 0.25  # seconds between looks for what was written to a file
 SHARE: Final = 0.012  # seconds of such work in one turn
 _SIGNS: Final = {"search": "/", "filter": "&", "jump": "@"}
 
@@ -64,6 +66,8 @@ class LineView(Prompted, can_focus=True):
         self._top: int | None = None  # number of the first line in sight
         self._sift(self._predicate(self.words))
 
+    _turns: Timer | None = None
+    _looks: Timer | None = None
     _back: Backwards | None = None
     _marks: LineMarks | None = None
     _hunt: Iterator[int | None] | None = None
@@ -105,15 +109,28 @@ class LineView(Prompted, can_focus=True):
             self.show(LiveSource(self.model))
 
     def on_mount(self) -> None:
-        self.set_interval(TURN, self._turn)
+        self._turns = self.set_interval(TURN, self._turn, pause=True)
+        self._looks = self.set_interval(LOOK, self._turn)
+        self._set_pace()
 
     def on_unmount(self) -> None:
         self._stop_work()
         self.source.close()
 
+    def _set_pace(self) -> None:
+        """Turns while there is something to do, looks where nobody tells that there is."""
+        if self._turns is None or self._looks is None:
+            return
+        work = self._hunt is not None or self.sieve.left or not self.source.complete
+        shown = self.screen.is_current
+        (self._turns.resume if work and shown else self._turns.pause)()
+        live = isinstance(self.source, LiveSource)
+        (self._looks.resume if shown and not live else self._looks.pause)()
+
     def _turn(self) -> None:
         """A little of what takes long: counting lines, the filter, a search."""
         if not self.screen.is_current:
+            self._set_pace()
             return
         before = (len(self.sieve), self.sieve.left)
         until = time.perf_counter() + SHARE
@@ -130,6 +147,7 @@ class LineView(Prompted, can_focus=True):
             self._pursue()
         if found or (len(self.sieve), self.sieve.left) != before:
             self.update()
+        self._set_pace()
 
     def record(self) -> Record | None:
         """The line under the cursor."""
@@ -156,6 +174,8 @@ class LineView(Prompted, can_focus=True):
 
     def _draw(self, width: int, height: int) -> Sequence[Strip]:
         self.sieve.take_new()
+        self.marks.look()
+        self._set_pace()
         room = max(height - 1 - self.prompt.open, 1)
         body = self._body(width, room)
         lines = [heading(self.paint, self._title(), width, self.has_focus, self._note(width))]
