@@ -28,6 +28,8 @@ ACTIONS: Final = (
     Action("preview", ("r",), N_("try"),
            N_("Run a short job with these values: frames, speed, memory, likeness."), "tune", 5,
            writes=True),
+    Action("cancel_preview", ("c",), N_("cancel run"),
+           N_("Cancel this variant's short run, after asking."), "tune", 12, writes=True),
     Action("modes", ("m",), N_("modes"), N_("Compare all modes for these values; Enter takes one."),
            "tune", 6),
     Action("another", ("v",), N_("variant"),

@@ -282,6 +282,9 @@ class TunePage(Page):
     def action_preview(self) -> None:
         tune_deeds.preview(self)
 
+    def action_cancel_preview(self) -> None:
+        tune_deeds.cancel_preview(self)
+
     def action_preset(self) -> None:
         tune_deeds.preset(self)
 

@@ -10,6 +10,7 @@ from console import format as fmt
 from console.i18n import n, t
 from console.parts import Preview
 from console.replanning import Way, mode_ways
+from console.screens import jobs_deeds
 from console.screens.dialog import Choice, Dialog
 from console.screens.jobs_ask import way_words
 from console.screens.tune_forms import PresetForm, ValueForm
@@ -302,6 +303,16 @@ def preview(page: TunePage) -> None:
             page.pane.update()
 
     app.ask(Submit(request=request), answered)
+
+
+def cancel_preview(page: TunePage) -> None:
+    """Cancel this variant's short run, after asking."""
+    app, job = page.console_app, page.model.jobs.get(page.present.job or 0)
+    if job is None:
+        key = app.keymap.key_of("tune.try")
+        app.say(t("This variant has no short run; {key} begins one.", key=key), "soft")
+        return
+    jobs_deeds.cancel(app, [job], lambda: None)
 
 
 def follow(page: TunePage, dirty: set[str]) -> None:

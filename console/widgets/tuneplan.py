@@ -20,7 +20,7 @@ from console.widgets.bars import heading
 from console.widgets.lines import Lines
 from console.widgets.paint import Paint, Row
 from console.widgets.preview import half_blocks
-from engine.messages import OWNERS, JobRow
+from engine.messages import END_STATES, OWNERS, JobRow
 from engine.placement.alternatives import title
 from engine.placement.place import Question
 from engine.placement.plan import DevicePlan, Plan
@@ -261,6 +261,9 @@ class PlanPane(Lines):
         paint = self.paint
         row = paint.row(width).put(fmt.fit(t("tried, job {id}", id=job.id), 14), "soft")
         row.state(job.state)
+        if job.state not in END_STATES:
+            key = self.console_app.keymap.key_of("tune.cancel-run")
+            row.put("  ").phrase(t("{key} cancels"), key=key)
         if variant.tried != variant.values:
             row.put(fmt.short(" " + t("(with other values)"), row.left), "faint")
         measured = paint.row(width).put(fmt.fit(t("speed, peak"), 14), "soft")

@@ -18,7 +18,7 @@ from console.screens.modes import ModesScreen
 from console.screens.tune import TunePage
 from console.tuning import TUNED, planned, read_ground, turned, ways_of
 from engine.media.compare import CompareError, likeness, middle_frame
-from engine.messages import JobChanged, Reply, Submit
+from engine.messages import Cancel, JobChanged, Reply, Submit
 from engine.parameters.presets import own_presets, presets, save_preset
 from engine.params import BY_NAME, BadValueError, ParamError, find_preset
 from tests.console.conftest import COLOURS, Console, Opener, until, updating
@@ -272,6 +272,10 @@ async def test_short_runs_are_watched_and_compared(
         assert [variant.job for variant in page.variants] == [50, 51]
         await console.play([JobChanged(job=job(50, "running")), frame(50, 0, 1, 1.0)])
         assert page.variants[0].frame is not None
+        await console.press("left_square_bracket", "c", "down", "enter")
+        assert isinstance(console.client.sent[-1], Cancel)
+        assert "c cancels" in console.text()
+        await console.press("right_square_bracket")
         done = [
             job(
                 50, "done", fps=12.5, peak_bytes=9 * GIB, output=str(video(tmp_path / "a.mp4", 90))
