@@ -214,10 +214,12 @@ class AvatopApp(Replaying):
 
     def _second(self) -> None:
         """The clock, and plots that move with time while something lives."""
-        self._clock_moves()
+        still = time.monotonic() - self._last_frame
+        if still > 1.2:  # else what comes every second brings the clock along
+            self._clock_moves()
         if self.notices.expire(time.monotonic()):
             self.model.dirty.add("footer")
-        if time.monotonic() - self._last_frame > 1.5:
+        if still > 1.5:
             self.model.dirty.add("devices")  # nothing came: what is held moves on with time
         if not self.stalled:
             self._show(self.model.taken())
