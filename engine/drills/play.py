@@ -25,6 +25,7 @@ _SHARDED: Final = {
     "size": "128*128",
     "sample_steps": "32",
     "infer_frames": "12",
+    "num_clip": "1",  # memory runs out before the first
 }
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from engine.geometry import BLOCK_FRAMES, DEFAULT_FPS, clips_in_audio
 from engine.media.audio import MODEL_RATE, audio_info, load_mono16k
@@ -161,16 +161,18 @@ def lint_audio(
     fps: int = DEFAULT_FPS,
     accept_low_quality: bool = False,
 ) -> tuple[InputFacts, list[Finding]]:
-    """Facts of the sound and findings; decodes the whole file."""
+    """Facts of the sound and findings; decodes the whole file, once for as long as it is the same.
+
+    Every plan of a job asks anew, and an hour of sound takes seconds.
+    """
     try:
-        info = audio_info(path)
-        sound = load_mono16k(path)
+        sound = _heard(path, _file(path))
     except MediaError as error:
         text, remedy = str(error), sentence("give a WAV or MP3 of at least 16 kHz")
         return InputFacts(), [Finding("error", "audio_unreadable", "audio", text, remedy)]
-    facts = InputFacts(None, len(sound), info.rate, info.channels)
+    facts = InputFacts(None, sound.samples, sound.rate, sound.channels)
     findings = []
-    if info.rate < MIN_RATE:
+    if sound.rate < MIN_RATE:
         findings.append(
             Finding(
                 "warning" if accept_low_quality else "error",
@@ -179,15 +181,16 @@ def lint_audio(
                 sentence(
                     "{name} has {rate} Hz, under {min_rate} Hz",
                     name=path.name,
-                    rate=info.rate,
+                    rate=sound.rate,
                     min_rate=MIN_RATE,
                 ),
                 sentence("record at 16 kHz or more, or --accept_low_quality to run all the same"),
             )
         )
-    seconds = len(sound) / MODEL_RATE
+    samples = sound.samples
+    seconds = samples / MODEL_RATE
     needed = BLOCK_FRAMES / fps
-    if not len(sound) or not clips_in_audio(len(sound), infer_frames, fps) or seconds < needed:
+    if not samples or not clips_in_audio(samples, infer_frames, fps) or seconds < needed:
         text = (
             sentence(
                 "{name} lasts {seconds:.2f} s; at least {needed:.2f} s (one block) are needed",
@@ -195,7 +198,7 @@ def lint_audio(
                 seconds=seconds,
                 needed=needed,
             )
-            if len(sound)
+            if samples
             else sentence(
                 "{name} is empty; at least {needed:.2f} s (one block) are needed",
                 name=path.name,
@@ -226,12 +229,51 @@ def lint_audio(
     return facts, findings + _levels(path.name, sound)
 
 
-def _levels(name: str, sound: NDArray[np.float32]) -> list[Finding]:
-    """Silence as a whole, at the head or the tail; too quiet."""
+@dataclass(frozen=True)
+class _Sound:
+    """What of a sound is judged."""
+
+    rate: int  # of the file
+    channels: int
+    samples: int  # at 16 kHz
+    head: float | None  # seconds of silence that it begins with; None: silent throughout
+    tail: float | None
+    loudest: float  # dBFS of its loudest window
+
+
+def _file(path: Path) -> tuple[int, ...]:
+    """What is another for another file of a name, and after any change of it."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return ()
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+
+
+@lru_cache(maxsize=64)
+def _heard(path: Path, _file: tuple[int, ...]) -> _Sound:
+    """Decode a file and measure it.
+
+    Raises:
+        MediaError: it cannot be read; that is not remembered.
+    """
+    info = audio_info(path)
+    sound = load_mono16k(path)
     whole = sound[: len(sound) // _WINDOW * _WINDOW].reshape(-1, _WINDOW)
     level = 20 * np.log10(np.sqrt(np.mean(np.square(whole, dtype=np.float64), axis=1)) + 1e-9)
     loud = np.flatnonzero(level > SILENCE_DBFS)
-    if not len(loud):
+    head = tail = None
+    if len(loud):
+        head = float(loud[0] * _WINDOW / MODEL_RATE)
+        tail = float((len(level) - 1 - loud[-1]) * _WINDOW / MODEL_RATE)
+    loudest = float(level.max(initial=-np.inf))
+    return _Sound(info.rate, info.channels, len(sound), head, tail, loudest)
+
+
+def _levels(name: str, sound: _Sound) -> list[Finding]:
+    """Silence as a whole, at the head or the tail; too quiet."""
+    head, tail = sound.head, sound.tail
+    if head is None or tail is None:
         text = sentence(
             "{name} is silent throughout (nothing above {silence_dbfs:.0f} dBFS)",
             name=name,
@@ -243,8 +285,6 @@ def _levels(name: str, sound: NDArray[np.float32]) -> list[Finding]:
             )
         ]
     findings = []
-    head = loud[0] * _WINDOW / MODEL_RATE
-    tail = (len(level) - 1 - loud[-1]) * _WINDOW / MODEL_RATE
     if head >= SILENCE_SECONDS:
         text = sentence("{name} begins with {seconds:.2f} s of silence", name=name, seconds=head)
         remedy = sentence("trim it: lips seem late when the voice starts late")
@@ -253,9 +293,9 @@ def _levels(name: str, sound: NDArray[np.float32]) -> list[Finding]:
         text = sentence("{name} ends with {seconds:.2f} s of silence", name=name, seconds=tail)
         remedy = sentence("trim it, or the avatar stays mute there")
         findings.append(Finding("warning", "silence_tail", "audio", text, remedy))
-    if float(level.max()) < _QUIET_DBFS:
+    if sound.loudest < _QUIET_DBFS:
         text = sentence(
-            "{name} is very quiet (loudest part {max:.0f} dBFS)", name=name, max=level.max()
+            "{name} is very quiet (loudest part {max:.0f} dBFS)", name=name, max=sound.loudest
         )
         findings.append(
             Finding(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from engine.media import lint
 from engine.media.audio import audio_info, load_mono16k
 from engine.media.findings import MediaError
 from engine.media.image import image_info, load_portrait
@@ -115,6 +116,24 @@ def test_is_a_quiet_or_short_voice_told(tmp_path: Path) -> None:
     assert "audio_under_clip" not in {
         f.kind for f in lint_audio(tmp_path / "a.wav", infer_frames=24)[1]
     }
+
+
+def test_is_a_long_voice_decoded_once_and_a_changed_one_heard_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "v.wav"
+    write_wav(path, voice(2.5, 16_000), 16_000)
+    decoded = []
+    monkeypatch.setattr(lint, "load_mono16k", lambda p: (decoded.append(p), load_mono16k(p))[1])
+    first, again = (lint_audio(path, infer_frames=frames) for frames in (48, 96))
+    assert first[0] == again[0]
+    assert len(decoded) == 1
+    assert [f.kind for f in again[1]] == ["audio_under_clip"]
+    write_wav(path, voice(3.0, 16_000), 16_000)
+    assert lint_audio(path)[0].audio_seconds == 3.0
+    path.write_bytes(b"no sound")
+    for _ in range(2):
+        assert [f.kind for f in lint_audio(path)[1]] == ["audio_unreadable"]
 
 
 def test_when_is_a_prompt_too_short() -> None:
