@@ -86,7 +86,9 @@ class AvatopApp(Replaying):
         self.asked_theme = theme
         self.look_name = themes.choose(theme, self.environ, self.config.theme)
         self.look = themes.load(self.look_name)
-        super().__init__(own_fds=own_fds, ansi_color=self.look.colors != "truecolor")
+        super().__init__(
+            own_fds=own_fds, ansi_color=self.look.colors != "truecolor", mouse=self.config.mouse
+        )
         self.paint = Paint(self.look, shows_unicode(self.environ))
         language = i18n.choose(lang, self.environ, self.config.lang)
         i18n.use(language if self.paint.unicode else "en")

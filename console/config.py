@@ -2,6 +2,7 @@
 
     theme = "signature"            # a shipped theme, one's own, or a path
     lang = "zh_CN"
+    mouse = false                  # the terminal's own selection instead
     [keys.app]                     # scope, then the action's name in the help
     messages = ["f2", "M"]
     [thresholds]
@@ -21,7 +22,7 @@ from typing import Any, Final
 
 #: Environment variable that names another file.
 VARIABLE: Final = "AVATOP_CONFIG"
-_TOP: Final = ("theme", "lang", "keys", "thresholds")
+_TOP: Final = ("theme", "lang", "mouse", "keys", "thresholds")
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,14 @@ class Config:
     """What the file says, checked.
 
     Args:
-        theme: name or path. lang: language. keys: action id → Textual key names.
+        theme: name or path. lang: language. mouse: whether the console takes it; read at its start.
+        keys: action id → Textual key names.
         problems: sentences about what was wrong and is left out.
     """
 
     theme: str | None = None
     lang: str | None = None
+    mouse: bool = True
     keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     thresholds: Thresholds = field(default_factory=Thresholds)
     problems: tuple[str, ...] = ()
@@ -96,9 +99,13 @@ def check(data: Mapping[str, Any]) -> Config:
         if known(lang) is None:
             problems.append(f"lang: there is no language {lang!r}; {_one_of(LANGUAGES)}.")
             lang = None
+    mouse = data.get("mouse", True)
+    if not isinstance(mouse, bool):
+        problems.append(f"mouse: true or false is needed, not {mouse!r}.")
+        mouse = True
     keys = _keys(data.get("keys", {}), problems)
     thresholds = _thresholds(data.get("thresholds", {}), problems)
-    return Config(theme, lang, keys, thresholds, tuple(problems))
+    return Config(theme, lang, mouse, keys, thresholds, tuple(problems))
 
 
 def _text(data: Mapping[str, Any], name: str, problems: list[str]) -> str | None:

@@ -30,12 +30,14 @@ class TerminalApp(App[Leave]):
 
     Args:
         own_fds: whether file descriptors 1 and 2 become lines while the app runs.
+        mouse: whether the terminal tells of the mouse; without, it selects and copies by itself.
     """
 
     look: Theme
 
-    def __init__(self, *, own_fds: bool, ansi_color: bool) -> None:
+    def __init__(self, *, own_fds: bool, ansi_color: bool, mouse: bool = True) -> None:
         super().__init__(driver_class=SteadyDriver, ansi_color=ansi_color)
+        self._with_mouse = mouse
         self._own_fds = own_fds
         self._owned: OwnedTerminal | None = None
         self._printed: dict[str, str] = {}  # stream → what has no end of line yet
@@ -51,6 +53,7 @@ class TerminalApp(App[Leave]):
 
     def run(self, **kwargs: Any) -> Leave:
         """Show the console until it is left; the terminal is as before afterwards."""
+        kwargs.setdefault("mouse", self._with_mouse)
         if not self._own_fds:
             return super().run(**kwargs) or Leave("quit")
         with OwnedTerminal(self.captured) as owned:

@@ -94,8 +94,8 @@ def file_of(name: str) -> Path:
 def choose(asked: str | None, environ: Mapping[str, str], configured: str | None = None) -> str:
     """The theme to load: asked for, else what the terminal can show.
 
-    Order: ``--theme``, ``AVATOP_THEME``, ``NO_COLOR`` (mono), the configuration's, few colours
-    (ansi16), signature.
+    Order: ``--theme``, ``AVATOP_THEME``, ``NO_COLOR`` (mono), the configuration's, no colours
+    (mono) or few (ansi16), signature.
     """
     name = asked or environ.get("AVATOP_THEME")
     if name:
@@ -105,7 +105,7 @@ def choose(asked: str | None, environ: Mapping[str, str], configured: str | None
     if configured:
         return configured
     term = environ.get("TERM", "")
-    if term == "dumb":
+    if term == "dumb" or term.startswith(("vt1", "vt2")) or term.endswith(("-m", "-mono")):
         return "mono"
     rich = environ.get("COLORTERM", "") in ("truecolor", "24bit") or "256" in term
     return DEFAULT if rich or term in ("xterm-kitty", "alacritty", "foot") else "ansi16"

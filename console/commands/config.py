@@ -55,6 +55,7 @@ def show(all_keys: bool, as_json: bool) -> None:
     lines += [f"# left out: {problem}" for problem in mine.problems]
     lines.append(f'theme = "{mine.theme}"' if mine.theme else '# theme = "signature"')
     lines.append(f'lang = "{mine.lang}"' if mine.lang else '# lang = "en"')
+    lines.append("mouse = true" if mine.mouse else "mouse = false")
     lines += ["", "[thresholds]"]
     for entry in fields(config.Thresholds):
         lines.append(f"{entry.name} = {getattr(mine.thresholds, entry.name):g}")
@@ -81,6 +82,7 @@ def _data(where: Path, mine: config.Config) -> dict[str, Any]:
     thresholds = {e.name: getattr(mine.thresholds, e.name) for e in fields(config.Thresholds)}
     return {
         "path": str(where), "exists": where.exists(), "theme": mine.theme, "lang": mine.lang,
+        "mouse": mine.mouse,
         "thresholds": thresholds, "keys": {k: list(v) for k, v in mine.keys.items()},
         "problems": list(mine.problems),
     }  # fmt: skip

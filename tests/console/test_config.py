@@ -32,12 +32,13 @@ def test_without_a_file_the_defaults_hold(mine: Path) -> None:
 
 
 def test_what_is_shown_could_be_the_file(mine: Path) -> None:
-    mine.write_text('theme = "light"\nlang = "zh"\n[keys.app]\nmessages = ["M"]\n')
+    mine.write_text('theme = "light"\nlang = "zh"\nmouse = false\n[keys.app]\nmessages = ["M"]\n')
     shown = CliRunner().invoke(config_command, ["show", "--all-keys"]).output
     again = config.check(tomllib.loads(shown))
     assert again.problems == ()
     assert (again.theme, again.lang) == ("light", "zh")
     assert again.keys["app.messages"] == ("M",)
+    assert not again.mouse
     told = json.loads(CliRunner().invoke(config_command, ["show", "--json"]).output)
     assert told["keys"] == {"app.messages": ["M"]}
 
@@ -45,6 +46,7 @@ def test_what_is_shown_could_be_the_file(mine: Path) -> None:
 @pytest.mark.parametrize(("text", "told"), [
     ("theme = 'neon'", "There is no theme 'neon'"),
     ("theme = 3", "theme: a text in quotes is needed"),
+    ("mouse = 'no'", "mouse: true or false is needed"),
     ("lang = 'tlh'", "there is no language 'tlh'"),
     ("colour = 'x'", "'colour' is not known"),
     ("[keys.app]\nmesages = 'M'", "did you mean 'messages'?"),

@@ -46,6 +46,7 @@ def test_a_wrong_colour_is_named(tmp_path: Path) -> None:
     (None, {"AVATOP_THEME": "mono"}, "mono"),
     (None, {"NO_COLOR": "1", "TERM": "xterm-256color"}, "mono"),
     (None, {"TERM": "linux"}, "ansi16"),
+    (None, {"TERM": "vt220"}, "mono"),
     (None, {"TERM": "xterm-256color"}, "signature"),
     (None, {"TERM": "screen", "COLORTERM": "truecolor"}, "signature"),
 ])  # fmt: skip
