@@ -28,6 +28,7 @@ from engine.messages import (
     Reply,
     Submit,
 )
+from engine.services import Services
 from tests.tiny import share_embeddings, tiny_ckpt
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -150,6 +151,14 @@ class Driven:
     @property
     def places(self) -> Places:
         return self.client.engine.places
+
+    @property
+    def services(self) -> Services:
+        """What the engine holds, once it is open."""
+        self.client.snapshot().result(PATIENCE)
+        services = self.client.engine._services
+        assert services is not None
+        return services
 
     def ask(self, command: Command) -> Reply:
         return self.client.send(command).result(PATIENCE)

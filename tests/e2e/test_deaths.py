@@ -93,9 +93,7 @@ def test_a_killed_rank_interrupts_its_job_and_the_next_one_runs(
 def test_a_rank_that_stands_still_is_given_up_and_its_group_s_stacks_are_kept(
     engine: Driven, inputs: Path, long_audio: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    services = engine.client.engine._services
-    assert services is not None
-    monkeypatch.setattr(services, "limits", Limits(silence=3.0))
+    monkeypatch.setattr(engine.services, "limits", Limits(silence=3.0))
     job = engine.submit(job_flags(inputs, **{**LONG, "audio": long_audio, "infer_frames": 480}))
     engine.wait(_steps(job))
     ranks = _ranks(engine, job)

@@ -25,7 +25,6 @@ from engine.messages import (
     RankChanged,
     StepDone,
 )
-from engine.services import Services
 from tests.bad_inputs import voice, write_wav
 from tests.e2e.harness import Driven, gone, job_flags
 from tests.tiny import tiny_ckpt
@@ -38,12 +37,6 @@ def long_audio(inputs: Path) -> Path:
     path = inputs / "faults.wav"
     write_wav(path, voice(60.0, 16_000), 16_000)
     return path
-
-
-def _services(engine: Driven) -> Services:
-    services = engine.client.engine._services
-    assert services is not None
-    return services
 
 
 def _of(kind: type[Event], job: int) -> Callable[[Event], bool]:
@@ -77,7 +70,7 @@ def test_a_killed_rank_s_job_goes_on_by_itself_and_tells_what_happened(
     retold = [e for e in engine.seen if isinstance(e, PlanChanged) and e.job == job]
     assert retold[0].reason == "relaunch"
     assert "SIGKILL" in retold[0].change
-    audit = [a for a in _services(engine).store.audits() if a.action == "retry"]
+    audit = [a for a in engine.services.store.audits() if a.action == "retry"]
     assert audit[0].detail["job"] == job
     told = [e.text for e in engine.seen if isinstance(e, LogLine) and e.job == job]
     assert any(text.startswith("attempt 2 of 2: a rank was ended by SIGKILL") for text in told)
@@ -87,7 +80,7 @@ def test_a_job_that_makes_no_block_in_time_is_ended_with_every_rank_s_stacks_kep
     engine: Driven, inputs: Path, long_audio: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hasty = Limits(block_floor=0.01, block_factor=0.0)
-    monkeypatch.setattr(_services(engine), "limits", hasty)
+    monkeypatch.setattr(engine.services, "limits", hasty)
     job = engine.submit(job_flags(inputs, mode="fsdp", num_clip=50, audio=long_audio))
     row = engine.row(job, "interrupted", "failed", "done")
     assert (row.state, row.attempt) == ("interrupted", 1)
@@ -107,7 +100,7 @@ def test_a_disk_that_is_nearly_full_stops_the_job_before_a_clip_is_torn(
 ) -> None:
     job = engine.submit(job_flags(inputs, mode="single", num_clip=50, audio=long_audio))
     engine.wait(_of(ClipCommitted, job))
-    night = _services(engine).night
+    night = engine.services.night
     monkeypatch.setattr(night, "usage", lambda path: SimpleNamespace(free=5_000_000))
     row = engine.row(job, "interrupted", "failed", "done")
     assert row.state == "interrupted"
@@ -127,7 +120,7 @@ def test_a_checkpoint_that_changes_under_a_job_is_told_and_the_job_pauses(
     flags = {"mode": "single", "num_clip": 50, "audio": long_audio, "ckpt_dir": folder}
     job = engine.submit(job_flags(inputs, **flags))
     engine.wait(_of(BlockDone, job))
-    engine.wait(lambda e: job in _services(engine).night.watched)
+    engine.wait(lambda e: job in engine.services.night.watched)
     (shard, *_) = sorted(folder.glob("*.safetensors"))
     shard.write_bytes(shard.read_bytes())
     changed = engine.wait(lambda e: isinstance(e, CheckpointChanged))

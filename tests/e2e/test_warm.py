@@ -42,9 +42,7 @@ class Work:
     @property
     def waiting(self) -> list[psutil.Process]:
         """Processes of groups that wait."""
-        services = self.engine.client.engine._services
-        assert services is not None
-        pids = [p.pid for w in services.warm._waiting for p in w.group.ranks]
+        pids = [p.pid for w in self.engine.services.warm._waiting for p in w.group.ranks]
         return [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
 
 
