@@ -165,6 +165,6 @@ class Form(ModalScreen[Any]):
         self.send()
 
 
-def entry(value: str, hint: str, name: str) -> Input:
-    """A text field without a box."""
-    return Input(value, placeholder=hint, id=name, select_on_focus=False)
+def entry(value: str, hint: str, name: str, *, replaced: bool = False) -> Input:
+    """A text field without a box; with ``replaced`` the first key takes the value's place."""
+    return Input(value, placeholder=hint, id=name, select_on_focus=replaced)

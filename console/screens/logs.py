@@ -125,7 +125,8 @@ class FileForm(Form):
         super().__init__(
             model, paint, t("Open a log file"), t("Enter opens · empty: live lines · Esc leaves")
         )
-        self.path = entry(path, t("path of a log file; empty: live lines"), "path")
+        hint = t("path of a log file; empty: live lines")
+        self.path = entry(path, hint, "path", replaced=True)
 
     def fields(self) -> list[tuple[str, Input | Pick]]:
         return [(t("file"), self.path)]

@@ -24,7 +24,8 @@ class ValueForm(Form):
             t("Enter takes it · empty is the default · Esc leaves it as it was"),
         )  # fmt: skip
         self.parameter = parameter
-        self.typed = entry("" if value is None else str(value), t("default"), "value")
+        now = "" if value is None else str(value)
+        self.typed = entry(now, t("default"), "value", replaced=True)
 
     def fields(self) -> Sequence[tuple[str, Input | Pick]]:
         return [(t("value"), self.typed)]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from textual import events
+from textual.widgets import Input
 
 from console.bookmarks import Bookmark, Bookmarks
 from console.screens.dialog import Dialog
@@ -277,6 +278,8 @@ async def test_keys_are_text_while_one_types(opened: Opener) -> None:
         assert lines.prompt.text == "qf4o?"
         await console.press("escape")
         assert not lines.prompt.open
+        await console.press("o", "slash", "x")  # in the place of the path that stands there
+        assert console.app.screen.query_one(Input).value == "/x"
 
 
 async def test_outside_text_is_shown_and_never_obeyed(opened: Opener) -> None:
