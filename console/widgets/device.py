@@ -22,6 +22,7 @@ NARROW = 46  # cells below which a device's line gives up units
 #: Forms of a title, ever shorter: which of ``_about``, and whether signs alone tell what is wrong.
 _FORMS: Final = ((0, False), (1, False), (1, True), (2, True), (3, True))
 SPARE = 1.25  # a zoomed plot's top over its highest value
+LEAST = 0.01  # part of the capacity that a plot shows at least: next to nothing is no tower
 
 
 @dataclass(frozen=True)
@@ -194,7 +195,7 @@ def _scale(panel: Panel, columns: list[Stack | None]) -> tuple[float, bool]:
         return max(capacity, peak), True
     if highest <= 0:
         return (capacity or 1.0), bool(capacity)
-    return highest * SPARE, False
+    return max(highest * SPARE, capacity * LEAST), False
 
 
 def _plots(paint: Paint, panel: Panel, width: int, rows: int, view: View) -> list[Row]:

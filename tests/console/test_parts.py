@@ -19,6 +19,7 @@ from console.widgets.paint import Paint
 from engine.messages import (
     AlertChanged,
     BlockDone,
+    DeviceReading,
     DevicesSampled,
     Event,
     FindingRaised,
@@ -256,6 +257,23 @@ def test_faults_of_a_device_are_told_when_they_occur() -> None:
     for text in ("XID 79", "ECC 2", "thermal"):
         assert text in title.text()
     assert ("89", "state.act") in [(text.strip(), role) for text, role in title.pieces]
+
+
+def test_next_to_nothing_is_no_tower() -> None:
+    """8 KiB of somebody else's on 140 GiB: a plot of nothing else must not be full of it."""
+    model = Model()
+    reading = DeviceReading(
+        0, "NVIDIA H200", "GPU-0", "nvml", memory_total=140 << 30, memory_used=8192
+    )
+    model.apply(DevicesSampled(devices=(reading,), t=100.0))
+    model.now = 100.0
+    rows = device.full(
+        Paint(load("signature")), model.panels()[0], 60, 9, device.View(model.now, 60.0)
+    )
+    filled = [
+        row.text() for row in rows[1:-1] if any(role == "owner.foreign" for _, role in row.pieces)
+    ]
+    assert len(filled) == 1
 
 
 @pytest.mark.parametrize(
