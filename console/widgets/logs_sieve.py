@@ -12,6 +12,7 @@ import time
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import deque
+from collections.abc import Sequence
 from typing import Final
 
 from console.widgets.logs_meaning import classes_of
@@ -29,12 +30,20 @@ class Sieve:
     Args:
         wanted: what passes; None: everything.
         by_class: the filter asks what triage says of a line.
+        words: that a text must hold to pass, casefolded.
     """
 
-    def __init__(self, source: Source, wanted: Predicate | None, by_class: bool = False) -> None:
+    def __init__(
+        self,
+        source: Source,
+        wanted: Predicate | None,
+        by_class: bool = False,
+        words: Sequence[str] = (),
+    ) -> None:
         self.source = source
         self.wanted = wanted
         self.by_class = by_class
+        self.words = words
         first, end = source.span()
         self.low = self.high = end  # lines between these were sifted
         self._before = array("q")  # found going back: descending
@@ -115,7 +124,8 @@ class Sieve:
         if wanted is None:
             return list(range(start, end))
         if not self.by_class:
-            return [number for number, record in self.source.between(start, end) if wanted(record)]
+            between = self.source.between(start, end, self.words)
+            return [number for number, record in between if wanted(record)]
         near = list(self.source.between(start - AROUND, end + AROUND))
         classes = classes_of([record.text for _, record in near])
         return [

@@ -43,8 +43,13 @@ class Source(Protocol):
     def record(self, number: int) -> Record:
         """One line."""
 
-    def between(self, first: int, end: int) -> Iterable[tuple[int, Record]]:
-        """Lines from ``first`` to before ``end``, oldest first."""
+    def between(
+        self, first: int, end: int, words: Sequence[str] = ()
+    ) -> Iterable[tuple[int, Record]]:
+        """Lines from ``first`` to before ``end``, oldest first.
+
+        Of those that surely lack one of ``words`` (casefolded) some may be left out.
+        """
 
     def find(self, start: int, by: int, needle: str | None) -> Iterator[int | None]:
         """Numbers of lines with a text (None: of errors) from ``start`` on, up (-1) or down (1).
@@ -76,7 +81,12 @@ class LiveSource:
         logs = self.model.logs
         return self._record(logs[number - logs[0].number])
 
-    def between(self, first: int, end: int) -> Iterable[tuple[int, Record]]:
+    def between(
+        self,
+        first: int,
+        end: int,
+        words: Sequence[str] = (),  # noqa: ARG002 - there are too few lines to hurry
+    ) -> Iterable[tuple[int, Record]]:
         low, high = self.span()
         first, end = max(first, low), min(end, high)
         for entry in itertools.islice(self.model.logs, max(first - low, 0), max(end - low, 0)):
@@ -268,8 +278,11 @@ class FileSource:
         text = segment.line(index).decode("utf-8", "replace")
         return parse_line(text, node=self._node, number=number + 1)
 
-    def between(self, first: int, end: int) -> Iterable[tuple[int, Record]]:
+    def between(
+        self, first: int, end: int, words: Sequence[str] = ()
+    ) -> Iterable[tuple[int, Record]]:
         first, end = max(first, 0), min(end, self.span()[1])
+        needles = [word.encode() for word in words if word.isascii()]
         while first < end:
             segment, index = self._place(first)
             stop = min(index + end - first, index + _BLOCK, len(segment))
@@ -277,6 +290,9 @@ class FileSource:
                 return
             _, data = segment.block(index, stop)
             for line in data.split(b"\n")[: stop - index]:
+                if needles and _lacks(line, needles):
+                    first += 1
+                    continue
                 text = line[:_LONGEST].decode("utf-8", "replace")
                 yield first, parse_line(text, node=self._node, number=first + 1)
                 first += 1
@@ -302,6 +318,14 @@ class FileSource:
     def close(self) -> None:
         for segment in self._segments:
             segment.close()
+
+
+def _lacks(line: bytes, needles: Sequence[bytes]) -> bool:
+    """Whether a line surely lacks a casefolded word: other letters may fold to ASCII ones."""
+    if not line.isascii():
+        return False
+    low = line.lower()
+    return any(needle not in low for needle in needles)
 
 
 def engine_log(path: Path) -> list[Path]:

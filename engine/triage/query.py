@@ -97,6 +97,20 @@ def parse(query: str, *, now: float | None = None) -> Predicate:
     return lambda record: all(condition(record) for condition in conditions)
 
 
+def needed(query: str) -> tuple[str, ...]:
+    """Words that every record's text must hold to pass, casefolded: a quick look tells the rest.
+
+    Raises:
+        QueryError: an open quote.
+    """
+    found = []
+    for token in _tokens(query):
+        bare = token.parts[0][1]
+        if bare or not (token.text.startswith("!") or _CONDITION.match(token.text)):
+            found.append(token.text.casefold())
+    return tuple(found)
+
+
 def _tokens(query: str) -> list[_Token]:
     tokens: list[_Token] = []
     parts: list[tuple[str, bool]] = []

@@ -13,8 +13,10 @@ from console.bookmarks import Bookmark, Bookmarks
 from console.screens.dialog import Dialog
 from console.screens.logs import LogsPage
 from console.widgets.logs_lines import LogLines
+from console.widgets.logs_sieve import Sieve
 from console.widgets.logs_source import FileSource, LiveSource, engine_log
 from engine.messages import FindingRaised, LogLine, Remedy
+from engine.triage.query import needed, parse
 from tests.console.conftest import Console, Opener, looks_as_it_did, until
 from tests.console.fake_client import T0, Stage
 from tests.e2e.harness import ROOT
@@ -386,3 +388,17 @@ def test_bytes_of_any_kind_are_lines(tmp_path: Path) -> None:
     assert len(source.record(1).text) == 1 << 16
     assert source.record(2).text == "no end"
     source.close()
+
+
+def test_a_quick_look_at_a_line_s_bytes_leaves_none_out_that_passes(tmp_path: Path) -> None:
+    path = tmp_path / "any.log"
+    line = "[INFO] 2025-12-25 10:30:22 job.py:4 - job 3 rank 1: "
+    path.write_text(f"{line}a STEP taken\n{line}nothing\na \u017ftep\nSte\xe9p\n{line}steps\n")
+    source = FileSource([path])
+    source.poll()
+    for query in ("step", "step !taken", '"3 rank"', "level=info step", "info", "\xe9"):
+        wanted = parse(query)
+        slow = [number for number, record in source.between(0, 9) if wanted(record)]
+        assert Sieve(source, wanted, words=needed(query)).sift(0, 9) == slow
+    assert [record.text for _, record in source.between(0, 9, needed("step"))] == [
+        "a STEP taken", "a \u017ftep", "Ste\xe9p", "steps"]  # fmt: skip
