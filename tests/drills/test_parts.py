@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from engine.drills.checkpoint import flip
-from engine.drills.port import reserved_port
 from engine.drills.report import DrillReport
-from engine.guard.ports import reserve
 from engine.media.findings import MediaError
 from engine.ranks.onrank.failure import kind_of
 from engine.ranks.protocol import DRILL_CAP, capped
@@ -20,6 +19,7 @@ from engine.retry.fault import Fault
 from engine.retry.policy import decide
 from tests.bad_inputs import voice, write_wav
 from tests.drills.test_drills import drill
+from tests.e2e.harness import ROOT
 from tests.ranks.helpers import specs
 
 
@@ -44,14 +44,26 @@ def test_a_full_disk_is_told_from_other_faults_and_not_tried_again() -> None:
     assert "the disk is full" in found.why
 
 
-def test_only_a_port_that_is_held_without_listening_is_found() -> None:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        listening.listen()
-        assert reserved_port() is None
-        with reserve() as port:
-            assert reserved_port() == port.number
+HELD = """
+import socket
+from engine.drills.port import reserved_port
+from engine.guard.ports import reserve
+with socket.socket() as listening:
+    listening.bind(("127.0.0.1", 0))
+    listening.listen()
     assert reserved_port() is None
+    with reserve() as port:
+        assert reserved_port() == port.number
+assert reserved_port() is None
+"""
+
+
+def test_only_a_port_that_is_held_without_listening_is_found() -> None:
+    # In a process of its own: this one may still hold sockets of other tests.
+    done = subprocess.run(
+        [sys.executable, "-c", HELD], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_bit_flipped_twice_is_as_before(tmp_path: Path) -> None:

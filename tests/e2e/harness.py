@@ -29,6 +29,7 @@ from engine.messages import (
     Submit,
 )
 from engine.services import Services
+from tests.pace import Pace
 from tests.tiny import share_embeddings, tiny_ckpt
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -102,25 +103,15 @@ def until(condition: Callable[[], Any], seconds: float = PATIENCE) -> Any:
     raise TimeoutError("the condition never came true")
 
 
-def stalled() -> float:
-    """Seconds, ever, in which something on this host waited for a core (PSI)."""
-    try:
-        line = Path("/proc/pressure/cpu").read_text().splitlines()[0]
-    except OSError:  # a kernel without it
-        return 0.0
-    return int(line.rpartition("=")[2]) / 1e6
-
-
 def promptly(condition: Callable[[], Any], seconds: float) -> Any:
     """As ``until``, for what is promised within a time: those count in which cores were free.
 
     Raises:
         TimeoutError: it took longer.
     """
-    begun, waited = time.monotonic(), stalled()
+    pace = Pace()
     answer = until(condition)
-    took = time.monotonic() - begun - (stalled() - waited)
-    if took > seconds:
+    if (took := pace.seconds) > seconds:
         raise TimeoutError(f"it took {took:.2f} s, {seconds:g} s are promised")
     return answer
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import random
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,7 @@ PROMPT = "a person speaks to the camera in soft light, upper body, plain backgro
 @contextmanager
 def door(folder: Path, token: str = "") -> Iterator[str]:
     """A real server; its URL. Its engine ends with its jobs."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = _free_port()
     env = os.environ | {
         "AVATOP_STATE_DIR": str(folder / "state"),
         "AVATOP_WEB_TOKEN": token,
@@ -44,9 +43,18 @@ def door(folder: Path, token: str = "") -> Iterator[str]:
             yield url
         finally:
             server.terminate()
-            server.wait(20)
+            server.wait(60)
             stop = [sys.executable, "-m", "console", "stop", "--now"]
             subprocess.run(stop, env=env, capture_output=True, timeout=30, check=False)
+
+
+def _free_port() -> int:
+    """Below those that the kernel hands out by itself: nobody is given it meanwhile."""
+    for port in random.sample(range(20_000, 32_000), 50):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
 
 
 def _until_up(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
@@ -94,7 +102,7 @@ def test_R3_B7_a_round_trip_by_page_and_by_http(tmp_path: Path) -> None:
 
 def test_what_is_not_accepted_says_why_and_nothing_else_is_served(tmp_path: Path) -> None:
     with door(tmp_path, token="sesame") as url:
-        assert httpx.get(f"{url}/").status_code == 401
+        assert httpx.get(f"{url}/", timeout=30).status_code == 401
         key = {"authorization": "Bearer sesame"}
         assert "avatop" in httpx.get(f"{url}/", headers=key, timeout=30).text
 
@@ -120,7 +128,7 @@ def test_what_is_not_accepted_says_why_and_nothing_else_is_served(tmp_path: Path
             "/api/jobs/..%2f..%2fsecret.txt",
             "/file=/etc/passwd",
         ):
-            answer = httpx.get(f"{url}{path}", headers=key)
+            answer = httpx.get(f"{url}{path}", headers=key, timeout=30)
             assert answer.status_code in (403, 404), path
 
 
