@@ -65,7 +65,8 @@ def _started(row: Row, job: JobRow, _model: Model) -> Row:
 
 def _outcome(row: Row, job: JobRow, model: Model) -> Row:
     if job.error:
-        return row.outside(spoken(job.error.splitlines()[0], model), "state.act")
+        role = "soft" if job.state == "cancelled" else "state.act"  # a person wanted that
+        return row.outside(spoken(job.error.splitlines()[0], model), role)
     return row.ending(job.output or "", "soft")
 
 
