@@ -11,6 +11,7 @@ import functools
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from engine.checkpoint.synth import synth
@@ -28,15 +29,26 @@ def tiny_ckpt() -> Path:
     known = os.environ.get(NAME)
     if known is not None and Path(known).is_dir():
         return Path(known)
-    folder = Path(os.environ.get(SHARED) or keep_folder())
-    ckpt = folder / "ckpt"
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # the others wait for it
-        if not ckpt.is_dir():
-            synth("tiny", folder / "making", SEED)
-            (folder / "making").rename(ckpt)
+    ckpt = shared("ckpt", lambda folder: synth("tiny", folder, SEED))
     os.environ[NAME] = str(ckpt)
     return ckpt
+
+
+def shared(name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that is made once for all test processes that work side by side.
+
+    Args:
+        make: fills the folder of this path, which is not there yet.
+    """
+    folder = Path(os.environ.get(SHARED) or keep_folder())
+    with (folder / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the others wait for it
+        if not (folder / name).is_dir():
+            making = folder / f"{name}.making"
+            shutil.rmtree(making, ignore_errors=True)  # of a process that was killed
+            make(making)
+            making.rename(folder / name)
+    return folder / name
 
 
 def keep_folder() -> str:

@@ -51,8 +51,9 @@ def web(
     resolved = resolve_flags(flags, file, preset, required=("ckpt_dir",))
     from console.version import version
     from console.web.door import Door
-    from console.web.server import serve, where
+    from console.web.server import serve
     from console.web.uploads import Uploads
+    from console.web.where import where
     from engine.jobs.paths import Places
 
     places = Places.of()

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import secrets
+import signal
 import tempfile
-from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import gradio as gr
@@ -15,32 +13,9 @@ from fastapi import FastAPI
 
 from console.web.api import add_routes
 from console.web.door import Door
-from console.web.gate import LOCAL, App, Gate
+from console.web.gate import App, Gate
 from console.web.page import CSS, page
-
-
-@dataclass(frozen=True)
-class Where:
-    """Where to listen, and by which names. ``token`` None: nobody is asked for one."""
-
-    host: str
-    port: int
-    token: str | None
-    names: tuple[str, ...] = ()
-
-    @property
-    def url(self) -> str:
-        """What to open; with the token, which the first visit takes out of the address bar."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        tail = "" if self.token is None else f"?token={self.token}"
-        return f"http://{host}:{self.port}/{tail}"
-
-
-def where(host: str, port: int, token: str | None, names: Iterable[str]) -> Where:
-    """A token of our own making wherever the server can be reached from elsewhere."""
-    if token is None and host not in LOCAL:
-        token = secrets.token_urlsafe(24)
-    return Where(host, port, token, (host, *names))
+from console.web.where import Where
 
 
 def build(door: Door, place: Where) -> App:
@@ -67,7 +42,7 @@ def build(door: Door, place: Where) -> App:
 
 
 def serve(door: Door, place: Where) -> None:
-    """Listen until interrupted.
+    """Listen until interrupted or ended by SIGTERM. The main thread's.
 
     Raises:
         OSError: the port is taken.
@@ -77,6 +52,8 @@ def serve(door: Door, place: Where) -> None:
     with tempfile.TemporaryDirectory(prefix="avatop-web-") as empty:
         before = Path.cwd()
         os.chdir(empty)
+        # The server ends in order on it, and raises it once more: what is below has to be done.
+        ended = signal.signal(signal.SIGTERM, lambda *_: None)
         try:
             config = uvicorn.Config(
                 build(door, place),
@@ -89,5 +66,6 @@ def serve(door: Door, place: Where) -> None:
             )
             uvicorn.Server(config).run()
         finally:
+            signal.signal(signal.SIGTERM, ended)
             os.chdir(before)
             door.close()

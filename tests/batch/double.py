@@ -1,7 +1,7 @@
 """A test double of the engine at ``EngineClient``: jobs that end as a script says.
 
-Nothing is generated. A "done" job's video is one small file, drawn and joined once per process
-and copied under the asked name, so that verification and publication have something real.
+Nothing is generated. A "done" job's video is one small file, drawn and joined once for all
+processes and copied under the asked name, so that verification and publication have something real.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import asyncio
 import dataclasses
 import functools
 import shutil
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from engine.media.join import join
 from engine.messages import Cancel, Command, Event, JobChanged, JobRow, Reply, Snapshot, Submit
 from tests.bad_inputs import voice, write_wav
 from tests.media.makers import noise, segment
+from tests.tiny import shared
 
 Listener = Callable[[Event], None]
 #: (the item's name, how often it was submitted before) → "done", "hang" or an error's text, which
@@ -36,11 +36,14 @@ def all_done(_name: str, _before: int) -> str:
 @functools.cache
 def video() -> Path:
     """Two seconds of noise with the sound that ``make_pair`` writes."""
-    folder = Path(tempfile.mkdtemp(prefix="avatop-double-"))
+    return shared("double", _draw) / "video.mp4"
+
+
+def _draw(folder: Path) -> None:
+    folder.mkdir()
     clip = segment(folder / "clip.mp4", noise(50, 64, 64))
     write_wav(folder / "sound.wav", voice(2.2, 16_000), 16_000)
     join([clip], folder / "sound.wav", folder / "video.mp4")
-    return folder / "video.mp4"
 
 
 class Double:

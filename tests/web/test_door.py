@@ -43,7 +43,7 @@ def door(folder: Path, token: str = "") -> Iterator[str]:
             yield url
         finally:
             server.terminate()
-            server.wait(60)
+            assert server.wait(60) == 0, (folder / "log").read_text()
             stop = [sys.executable, "-m", "console", "stop", "--now"]
             subprocess.run(stop, env=env, capture_output=True, timeout=30, check=False)
 

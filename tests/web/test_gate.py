@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from console.web.gate import COOKIE, TRIES, Gate
-from console.web.server import where
+from console.web.where import where
 
 
 async def inside(scope: Any, receive: Any, send: Any) -> None:
