@@ -40,6 +40,8 @@ from engine.client import EngineClient
 from engine.messages import LogLine, Reply, Snapshot
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from console.bookmarks import Bookmarks
     from engine.messages import Command
 
@@ -285,6 +287,13 @@ class AvatopApp(Replaying):
         from engine.jobs.paths import Places
 
         return Bookmarks(Places.of(self.environ).bookmarks if self._own_fds else None)
+
+    @property
+    def engine_log(self) -> Path | None:
+        """The engine's log on this host; without a terminal of its own a console reads none."""
+        from engine.jobs.paths import Places
+
+        return Places.of(self.environ).log if self._own_fds else None
 
     @property
     def read_only(self) -> bool:

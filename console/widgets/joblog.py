@@ -68,10 +68,19 @@ class JobLog(Logs):
             self.forget()
             self.following, self.current = True, None
             self._file = []
-            folder = None if job is None else job_folder(job)
-            if job and folder is not None and not any(e.job == number for e in self.model.logs):
-                self._file = tail_of(folder.parent.parent / "engine.log", job.id)
+            if job and not any(entry.job == number for entry in self.model.logs):
+                file = self._log_of(job)
+                self._file = [] if file is None else tail_of(file, job.id)
         return super().rows() or [entry for entry in self._file if self._passes(entry)]
+
+    def _log_of(self, job: JobRow) -> Path | None:
+        """The engine's log beside the job's folder; of a job that left none, where it lies now."""
+        if self.console_app.replay is not None:
+            return None  # its jobs may be another host's
+        folder = job_folder(job)
+        return (
+            self.console_app.engine_log if folder is None else folder.parent.parent / "engine.log"
+        )
 
     def _index(self, number: int) -> int:
         rows = self._rows or [entry for entry in self._file if self._passes(entry)]

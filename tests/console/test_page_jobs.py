@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from console.app import AvatopApp
 from console.kept import NOTHING, kept_of
 from console.planning import Hardware, answer_of, question_of
 from console.replanning import Way, mode_ways, relaunches_of
@@ -187,6 +188,18 @@ async def test_the_log_is_that_of_the_job(paged: Paged) -> None:
         assert page.table.has_focus
         await console.press("l")
         assert page.details.display
+
+
+async def test_the_log_of_a_job_that_left_no_folder(
+    paged: Paged, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "engine.log"
+    file.write_text("[ERROR] 2026-01-02 03:04:06 job.py:4 - job 10: it never made a clip\n")
+    monkeypatch.setattr(AvatopApp, "engine_log", file)
+    async with paged() as (console, page):
+        page.table.choose(10)
+        await console.press("l")
+        assert "it never made a clip" in console.text()
 
 
 def test_the_log_of_a_job_that_ended_long_ago(tmp_path: Path) -> None:
