@@ -108,6 +108,7 @@ async def test_every_page_looks_as_it_did_at_each_size_and_in_each_theme(tmp_pat
             for name in OTHERS:
                 console.app.set_look(name)
                 console.app.notices.expire(float("inf"))
+                console.app.page.foot.update()  # else it is drawn anew by whatever comes first
                 await console.settle()
                 strips = console.app.screen._compositor.render_strips()
                 worn_by[name] += [f"-- {page}", *worn(strips)]
