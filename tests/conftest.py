@@ -19,6 +19,8 @@ def pytest_configure(config: pytest.Config) -> None:
     sys.dont_write_bytecode = False
     if getattr(config.option, "numprocesses", None):  # only in the process that starts them
         keep_folder()
+        # One core each: threads of one would wait for those of the other, and spin meanwhile.
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
