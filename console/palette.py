@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,12 @@ class Palette(CommandPalette):
 
     def on_mount(self) -> None:
         self.query_one(SearchIcon).icon = "> "
+
+    def _action_command_list(self, action: str) -> None:
+        # A key may come while the list is filled anew and not laid out yet: Textual then looks for
+        # lines that are not there.
+        with contextlib.suppress(LookupError):
+            super()._action_command_list(action)
 
 
 def open_palette(app: AvatopApp) -> None:

@@ -173,3 +173,19 @@ async def test_help_and_palette_come_from_the_registry(opened: Opener) -> None:
         titles = [c.title for c in console.app.get_system_commands(console.app.screen)]
         assert "submit (s)" in titles
         assert "theme: light" in titles
+
+
+async def test_keys_that_come_before_the_palette_s_list_is_laid_out_harm_nothing(
+    opened: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from textual.command import CommandList
+
+    async with opened(size=(80, 24)) as console:
+        await console.press("ctrl+p")
+        for _ in range(1000):
+            if console.app.screen.query_one(CommandList).highlighted is not None:
+                break
+            await console.pilot.pause(0.01)
+        monkeypatch.setattr(CommandList, "_index_to_line", {})  # as in that moment
+        await console.press("pageup", "pagedown", "escape")
+        assert console.app._exception is None
