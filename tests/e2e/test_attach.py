@@ -31,6 +31,7 @@ from tests.e2e.harness import (
     start_cli,
     until,
 )
+from tests.e2e.person import at_the_console
 
 pytestmark = [pytest.mark.pty, pytest.mark.ranks, pytest.mark.xdist_group("e2e")]
 
@@ -102,30 +103,22 @@ def test_a_job_goes_on_without_its_consoles_and_the_next_one_sees_its_past(
                 blocks: list[Event] = []
                 client.subscribe(blocks.append)
                 until(lambda: _read_along(first) and any(isinstance(e, BlockDone) for e in blocks))
-                with _console(tmp_path) as second:  # two at once are fine
-                    until(
-                        lambda: (
-                            _read_along(second)
-                            and _read_along(first)
-                            and client.status().result(PATIENCE)["consoles"] == 2
-                        )
-                    )
+                with at_the_console(tmp_path) as second:  # two at once are fine
+
+                    def consoles(count: int) -> bool:
+                        found: int = client.status().result(PATIENCE)["consoles"]
+                        return found == count
+
+                    second.waits_for(lambda: _read_along(first) and consoles(2))
                     os.kill(first.pid, signal.SIGKILL)
-                    until(
-                        lambda: (
-                            _read_along(second)
-                            and client.status().result(PATIENCE)["consoles"] == 1
-                        )
-                    )
+                    second.waits_for(lambda: consoles(1))
                     assert not gone(ranks)
-                    second.expect(b"running")
-                    second.send("q")
-                    second.expect("Detach")
-                    second.send("\r")
-                    second.expect(b"the engine works on")
-                    second.expect(pexpect.EOF)
-                    second.wait()
-                    assert second.exitstatus == 0
+                    second.sees("1 running")
+                    second.press("q")
+                    second.sees("Detach")
+                    second.press("Enter")
+                    second.sees("the engine works on")
+                    assert second.leaves() == 0
                 before = len(blocks)
                 until(lambda: any(isinstance(e, BlockDone) for e in blocks[before:]))
         assert not gone(ranks)
