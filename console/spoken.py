@@ -11,12 +11,15 @@ import functools
 import operator
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from console import i18n
-from console.i18n import recognise, t
+from console.i18n import t
 from console.state import Model
 from engine.sentence import Sentence
+
+if TYPE_CHECKING:
+    from console.i18n.recognise import Templates
 
 #: What stands between sentences, and between the clauses of one.
 _ENDS: Final = re.compile(r"((?<=[.!?])\s+|\n+)")
@@ -173,6 +176,8 @@ def _one_by_one(language: str, text: str, ends: re.Pattern[str]) -> str | None:
 
 def _recognised(language: str, text: str) -> str | None:
     """The same in the console's language; None where no template fits."""
+    from console.i18n.recognise import plain
+
     for form in _forms(text):
         said = t(form)
         if said == form:
@@ -180,7 +185,7 @@ def _recognised(language: str, text: str) -> str | None:
             if found is None:
                 continue
             values = {name: _known(value) for name, value in found.values.items()}
-            said = recognise.plain(t(found.template)).format(**values)
+            said = plain(t(found.template)).format(**values)
         return _ended(said, text, form)
     return None
 
@@ -200,5 +205,7 @@ def _ended(said: str, text: str, form: str) -> str:
 
 
 @functools.lru_cache(maxsize=4)
-def _templates(language: str) -> recognise.Templates:  # noqa: ARG001 - one for each language
-    return recognise.Templates(i18n.messages())
+def _templates(language: str) -> Templates:  # noqa: ARG001 - one for each language
+    from console.i18n.recognise import Templates
+
+    return Templates(i18n.messages())

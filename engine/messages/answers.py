@@ -17,10 +17,11 @@ from engine.messages.events import (
     ReleaseChanged,
 )
 from engine.messages.parts import DeviceReading, JobRow, ProcessClass
+from engine.messages.plain import Plain
 
 
-@dataclass(frozen=True)
-class Reply:
+@dataclass(frozen=True, eq=False, repr=False)
+class Reply(Plain):
     """The engine's answer to one command."""
 
     ok: bool
@@ -30,8 +31,8 @@ class Reply:
     data: dict[str, Any] = field(default_factory=dict)  # what a command was asked to find out
 
 
-@dataclass(frozen=True)
-class Snapshot:
+@dataclass(frozen=True, eq=False, repr=False)
+class Snapshot(Plain):
     """Everything a user interface needs to draw its first picture."""
 
     jobs: tuple[JobRow, ...] = ()

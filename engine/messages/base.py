@@ -13,6 +13,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
+from engine.messages.plain import Plain
 from engine.sentence import SAID, sentences_of, with_sentences
 
 VERSION: Final = 1
@@ -55,8 +56,8 @@ class MessageError(ValueError):
     """A line that is not a message of this vocabulary."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Message:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Message(Plain):
     """Base of everything that crosses; subclasses register themselves by name."""
 
     kinds: ClassVar[dict[str, type[Message]]] = {}

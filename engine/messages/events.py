@@ -17,12 +17,12 @@ from engine.messages.parts import (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Event(Message):
     """Something happened."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class EngineStarted(Event):
     host: str
     pid: int
@@ -30,19 +30,19 @@ class EngineStarted(Event):
     device_source: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class EngineStopped(Event):
     reason: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class DevicesSampled(Event):
     devices: tuple[DeviceReading, ...]
     host_memory_total: int | None = None
     host_memory_available: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class RankChanged(Event):
     """A rank was born, changed its phase, or died."""
 
@@ -59,7 +59,7 @@ class RankChanged(Event):
     reason: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class LedgerUpdated(Event):
     """A rank's memory by owner, with the peaks since its last report."""
 
@@ -75,7 +75,7 @@ class LedgerUpdated(Event):
     cap: int | None = None  # what the rank may take, where that is less than the capacity
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Unshards(Event):
     """The unshards of one walk through the layers, in order."""
 
@@ -84,7 +84,7 @@ class Unshards(Event):
     records: tuple[UnshardRecord, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Spike(Event):
     """A transient rise of device memory above the threshold."""
 
@@ -99,14 +99,14 @@ class Spike(Event):
     seconds: float
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class JobChanged(Event):
     SAYS: ClassVar[bool] = True
 
     job: JobRow
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class PlanMade(Event):
     """The plan a job will run by (``engine.placement.plan.Plan.to_dict``)."""
 
@@ -116,7 +116,7 @@ class PlanMade(Event):
     plan: dict[str, Any]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class StepDone(Event):
     """One denoising step of one block ended on a rank, or its layers of it did.
 
@@ -130,7 +130,7 @@ class StepDone(Event):
     seconds: float
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class BlockDone(Event):
     """A block is denoised and decoded; carries a small preview for the screen."""
 
@@ -145,7 +145,7 @@ class BlockDone(Event):
     preview_rgb: str = ""  # base64 of height*width*3 bytes, the block's last frame
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class ClipCommitted(Event):
     """A clip is on disk, renamed into place and in the manifest: it survives anything now."""
 
@@ -157,7 +157,7 @@ class ClipCommitted(Event):
     path: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class LogLine(Event):
     level: str
     source: str  # "engine" | "rank" | "console" | a program's name
@@ -168,7 +168,7 @@ class LogLine(Event):
     where: str | None = None  # file.py:145
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class AlertChanged(Event):
     """An alert entered a state: pending, firing, acknowledged, silenced or resolved."""
 
@@ -192,7 +192,7 @@ class AlertChanged(Event):
     remedies: tuple[Remedy, ...] = ()  # what its rule says may be done
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class FindingRaised(Event):
     """Triage says what log lines or a measured state mean, and what may be done."""
 
@@ -213,7 +213,7 @@ class FindingRaised(Event):
     since: float = 0.0  # of a resolved one: when it was raised; else 0, and ``t`` says it
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class ProcessesSurveyed(Event):
     """Every process that matters here, classified by the reaper."""
 
@@ -223,14 +223,14 @@ class ProcessesSurveyed(Event):
     leaked: tuple[str, ...] = ()  # shared memory and semaphores of dead ranks
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class DevicesDrained(Event):
     """Which devices get no new work; told anew with all of them whenever that changes."""
 
     devices: tuple[str, ...]  # uuids
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class PlanChanged(Event):
     """A job goes on under another plan: a switch, a resume, a relaunch."""
 
@@ -243,7 +243,7 @@ class PlanChanged(Event):
     change: str = ""  # what exactly is different, a sentence
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class CheckpointChanged(Event):
     """Files of a checkpoint changed on disk since it was loaded."""
 
@@ -252,7 +252,7 @@ class CheckpointChanged(Event):
     jobs: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class BatchChanged(Event):
     """A batch as a whole, with the items that changed since the event before."""
 
@@ -271,7 +271,7 @@ class BatchChanged(Event):
     items: tuple[BatchItem, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class ReleaseChanged(Event):
     """The present state of a release: stage, share of traffic, gates."""
 
@@ -287,7 +287,7 @@ class ReleaseChanged(Event):
     note: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Audited(Event):
     """Somebody, or a policy, did something that cannot be taken back."""
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from engine.messages.plain import Plain
 
-@dataclass(frozen=True)
-class DeviceReading:
+
+@dataclass(frozen=True, eq=False, repr=False)
+class DeviceReading(Plain):
     """One device at one moment. ``None`` is "the device does not tell", shown as n/a, never 0."""
 
     index: int
@@ -30,8 +32,8 @@ class DeviceReading:
     xids: int | None = None  # how many there were since then; None where the driver tells none
 
 
-@dataclass(frozen=True)
-class ProcessReading:
+@dataclass(frozen=True, eq=False, repr=False)
+class ProcessReading(Plain):
     """One process that matters here: a rank, its server, or a holder of device memory."""
 
     pid: int
@@ -46,8 +48,8 @@ class ProcessReading:
     rank: int | None = None
 
 
-@dataclass(frozen=True)
-class JobRow:
+@dataclass(frozen=True, eq=False, repr=False)
+class JobRow(Plain):
     """One line of the job table; also what the store keeps."""
 
     id: int
@@ -78,8 +80,8 @@ class JobRow:
     environment: dict[str, str] = field(default_factory=dict)  # of its ranks alone
 
 
-@dataclass(frozen=True)
-class UnshardRecord:
+@dataclass(frozen=True, eq=False, repr=False)
+class UnshardRecord(Plain):
     """Weights of one unit gathered to full for one moment of use."""
 
     unit: str  # "root", "layer 7", "injector 3"
@@ -89,8 +91,8 @@ class UnshardRecord:
     seconds: float  # of the gather
 
 
-@dataclass(frozen=True)
-class Remedy:
+@dataclass(frozen=True, eq=False, repr=False)
+class Remedy(Plain):
     """Something that may be done about a finding; with an ``action`` it is a key's work."""
 
     id: str
@@ -100,8 +102,8 @@ class Remedy:
     alters_output: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class ProcessClass:
+@dataclass(frozen=True, eq=False, repr=False)
+class ProcessClass(Plain):
     """The reaper's view of one process, with its evidence (docs/zombies.md)."""
 
     process: ProcessReading
@@ -114,8 +116,8 @@ class ProcessClass:
     container: str | None = None  # its control group, where it lives in another PID namespace
 
 
-@dataclass(frozen=True)
-class BatchItem:
+@dataclass(frozen=True, eq=False, repr=False)
+class BatchItem(Plain):
     """One pair of a batch."""
 
     key: str  # sha256 over what it is made from (docs/batch.md)
@@ -134,8 +136,8 @@ class BatchItem:
 OBSERVED: Final = "observed only"
 
 
-@dataclass(frozen=True)
-class GateRow:
+@dataclass(frozen=True, eq=False, repr=False)
+class GateRow(Plain):
     """One gate of a release: verdicts PASS, FAIL, INCONCLUSIVE, ERROR (docs/release.md)."""
 
     gate: str
