@@ -87,6 +87,35 @@ def test_a_latent_that_others_may_be_reading_is_not_written_again(fresh: Path) -
     assert rank.exitcode == 0
 
 
+def _copied_at_its_end(spec: RankSpec) -> None:
+    """A rank whose files are held from block 2 until in the midst of the last one."""
+    done = Keeper.done
+
+    def held(keeper: Keeper, step: int, block: int, latent: torch.Tensor | None) -> None:
+        if (step, block) == (0, 2):
+            keeper.hold(True)
+        done(keeper, step, block, latent)
+        if (step, block) == (1, 5):
+            keeper.hold(False)
+
+    Keeper.done = held  # type: ignore[method-assign]
+    _rank(spec, None)
+
+
+def test_what_was_computed_while_files_were_held_is_kept_though_no_block_follows(
+    fresh: Path,
+) -> None:
+    (spec,) = specs(fresh, "single", StateSpec(folder=str(fresh / "mirror")))
+    (fresh / "mirror").mkdir()
+    rank = forks().Process(target=_copied_at_its_end, args=(spec,), daemon=True)
+    rank.start()
+    rank.join(100)
+    assert rank.exitcode == 0
+    cut = kept_cut(fresh)
+    assert cut is not None
+    assert cut.blocks == (6, 6, 6, 6)
+
+
 def test_committed_clips_are_not_made_again_and_later_ones_are_the_same(
     fresh: Path, whole: RankReports
 ) -> None:

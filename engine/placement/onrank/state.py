@@ -43,6 +43,8 @@ LATENT_SLOTS: Final = 32
 _WAITING: Final = RING_BLOCKS - 1
 #: Bytes that are asked of the device at once: 5 ms of a link.
 _AT_ONCE: Final = 256 << 20
+#: Seconds that a rank at its end waits until the copy of its files is made.
+RELEASE_SECONDS: Final = 60.0
 #: Threads that have the kernel clear a file's pages.
 _TOUCHING: Final = 8
 
@@ -202,9 +204,9 @@ class Keeper:
         self, folder: Path, plan: Plan, rank: int, generation: Generation, latent: Tensor
     ) -> None:
         self.outlet = Outlet(generation.device)
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         self._held = False
-        self._behind: set[int] = set()  # steps of which nothing was kept while it was held
+        self._behind: dict[int, int] = {}  # step → its last block of which nothing was kept
         self._rings = generation.rings
         route = Route.of(plan)
         self._files: dict[int, StateFile] = {}
@@ -231,10 +233,9 @@ class Keeper:
             if latent is not None and not self._held:
                 self.keep_latent(step + 1, block, latent)
             if self._held:
-                self._behind.add(step)
+                self._behind[step] = block
                 return
-            if step in self._behind:
-                self._behind.discard(step)
+            if self._behind.pop(step, None) is not None:
                 for before in needed(block):
                     self.keep_rows(step, before)
             self.keep_rows(step, block)
@@ -244,6 +245,17 @@ class Keeper:
         with self._lock:
             self._held = on
             self.outlet.settle()
+            self._lock.notify_all()
+
+    def _catch_up(self) -> None:
+        """What was computed while the files were held, of steps that no block followed on."""
+        with self._lock:
+            if not self._lock.wait_for(lambda: not self._held, RELEASE_SECONDS):
+                return  # whoever copies them may still do so
+            for step, last in self._behind.items():
+                for block in needed(last + 1):
+                    self.keep_rows(step, block)
+            self._behind.clear()
 
     def keep_rows(self, step: int, block: int) -> None:
         """Keep a step's keys and values of a block."""
@@ -275,6 +287,7 @@ class Keeper:
 
     def close(self) -> None:
         """Until all is written."""
+        self._catch_up()
         self.outlet.close()
         for file in (*self._files.values(), *self._latents.values()):
             file.close()
