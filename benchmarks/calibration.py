@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.ending import leaving_nothing
 from benchmarks.gpu import SAMPLE, host, run
 from engine.placement.calibration import Corrections, Run
 from engine.placement.history import History
@@ -195,4 +196,4 @@ def table(found: Mapping[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(leaving_nothing(main))

@@ -32,6 +32,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.ending import leaving_nothing
+
 ROOT = Path(__file__).resolve().parent.parent
 LAST = b"commands"  # the end of the first picture: a word of the footer
 FIRST = "from console.app import AvatopApp; AvatopApp(lambda: __import__('time').sleep(9)).run()"
@@ -272,4 +274,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(leaving_nothing(main))

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.console import drain, hardware, painted_first, spawn, versions
+from benchmarks.ending import leaving_nothing
 from console import actions
 
 #: (size, devices, jobs, budget of CPU in ms per tick, budget of bytes per tick)
@@ -210,4 +211,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(leaving_nothing(main))

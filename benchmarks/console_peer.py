@@ -29,6 +29,7 @@ from typing import Any, Final
 import psutil
 
 from benchmarks.console import hardware, spawn, versions
+from benchmarks.ending import leaving_nothing
 
 SIZES: Final = ((200, 50), (80, 24))
 LIMIT: Final = 20.0  # seconds a program may take until its devices are shown
@@ -214,4 +215,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(leaving_nothing(main))

@@ -24,6 +24,7 @@ import wave
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.ending import leaving_nothing
 from benchmarks.gpu import ROOT, SAMPLE, Peaks, environment, host, long_voice
 from engine.jobs.paths import Places
 from engine.remote.client import attach
@@ -193,4 +194,4 @@ def brief(row: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(leaving_nothing(main))

@@ -23,6 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.ending import leaving_nothing
 from benchmarks.gpu import ROOT, SAMPLE, first, host, used
 
 PARTS = ("parity", "modes", "console_kill", "rank_kill", "synth")
@@ -247,4 +248,4 @@ def synth(folder: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(leaving_nothing(main))

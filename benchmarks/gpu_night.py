@@ -28,6 +28,7 @@ from typing import Any, Final
 
 import psutil
 
+from benchmarks.ending import leaving_nothing
 from benchmarks.gpu import ROOT, SAMPLE, environment, host, run, used
 
 #: The most that one recording may weigh.
@@ -257,4 +258,4 @@ class Killer:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(leaving_nothing(main))

@@ -24,6 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.ending import leaving_nothing
 from benchmarks.gpu import ROOT, host, run
 from benchmarks.gpu_switch import switched
 
@@ -252,4 +253,4 @@ def synthesise(folder: Path, result: dict[str, Any]) -> Path:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(leaving_nothing(main))

@@ -26,6 +26,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.ending import leaving_nothing
 from benchmarks.gpu import ROOT, SAMPLE, environment, first, host, long_voice
 from console.version import version
 from engine.checkpoint.layout import LORA_FILE
@@ -233,4 +234,4 @@ class Heard:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(leaving_nothing(main))
