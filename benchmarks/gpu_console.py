@@ -4,19 +4,20 @@ Run on a host with GPUs, from the repository's root::
 
     python -m benchmarks.gpu_console --ckpt CKPT --gpus 0,1,2,3 --out shots --json gpu-console.json
 
-It submits a pipelined job, opens ``avatop attach`` in a pseudo-terminal of 200 by 50, goes through
-all pages by their keys, and writes what stood on the screen. Beside each it takes the same page as
-SVG in three sizes by ``avatop shot``, which draws the live engine with the same widgets. While the
-console is open its processor time and the bytes it writes are taken, and where nvitop is installed,
-nvitop's in the same terminal on the same devices. Then the job makes room for a batch, with a
-rollout under way, and the pages of both are taken. ``--cpu`` rehearses all of it on CPU ranks.
+It submits two pipelined jobs, a short one to learn from and a long one, opens ``avatop attach`` in
+a pseudo-terminal of 200 by 50, goes through all pages by their keys, and writes what stood on the
+screen. Beside each it takes the same page as SVG in three sizes by ``avatop shot``, which draws the
+live engine with the same widgets. While the console is open its processor time and the bytes it
+writes are taken, and where nvitop is installed, nvitop's in the same terminal on the same devices.
+Then a rank is ended by SIGKILL, and the pages that tell it are taken; at last the job makes room
+for a batch, with a rollout under way, and their pages are taken. ``--cpu`` rehearses all of it on
+CPU ranks.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import signal
 import subprocess
 import sys
 import tempfile
@@ -31,6 +32,7 @@ import pexpect
 import psutil
 import pyte
 
+from benchmarks.ending import leaving_nothing
 from benchmarks.gpu import ROOT, SAMPLE, command, environment, first, host, long_voice
 from benchmarks.gpu_batch import pairs
 from benchmarks.gpu_rollback import CANDIDATE, STABLE, STAGES
@@ -50,14 +52,20 @@ PAGES: Final = {
     "9": "batch",
     "0": "release",
 }
-#: The job outlives the walk: at 52 frames a second this is more than a minute and a half.
-VOICE_SECONDS: Final = 320.0
+#: The job outlives the walk: at 52 frames a second this is nearly three minutes.
+VOICE_SECONDS: Final = 380.0
+#: Clips of the job before it, from which the plan learns a clip's time.
+LEARNED_CLIPS: Final = 4
 #: Pairs of the batch: two for each of a few lines.
 ITEMS: Final = 6
 #: Clips that are there before anything is drawn: the job runs steadily.
 CLIPS_FIRST: Final = 3
 #: Seconds until a first clip of the batch must be there.
 BATCH_SECONDS: Final = 90.0
+#: Seconds until a killed rank's job must commit its next clip.
+RESUME_SECONDS: Final = 60.0
+#: Pages that tell of a killed rank.
+TROUBLE: Final = ("overview", "incidents", "processes", "logs")
 #: Seconds over which a program's cost in the terminal is taken.
 WATCH_SECONDS: Final = 15.0
 
@@ -68,12 +76,11 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder for screens and pictures")
     parser.add_argument("--json", type=Path, required=True, help="where the result goes")
     parser.add_argument("--gpus", default="0,1,2,3")
-    parser.add_argument("--clips", type=int, default=100)
+    parser.add_argument("--clips", type=int, default=180)
     parser.add_argument("--pages", action="store_true", help="the job's pages alone")
     parser.add_argument("--cpu", action="store_true", help="a rehearsal on CPU ranks")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # whatever ends it, its engine ends too
     with tempfile.TemporaryDirectory() as name:
         result = look(args, Path(name))
     args.json.write_text(json.dumps(result, indent=1) + "\n")
@@ -87,7 +94,8 @@ def look(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     settings.write_text(STAGES)
     env = environment(folder, "live", AVATOP_RELEASES_FILE=str(settings))
     result: dict[str, Any] = {"command": " ".join(sys.orig_argv[1:]), "host": host()}
-    job = submitted(args, folder, env)
+    submitted(args, folder, env, "learned", LEARNED_CLIPS)
+    job = submitted(args, folder, env, "live", args.clips)
     result["submitted"] = job
     try:
         avatop = (sys.executable, "-m", "console", "attach")
@@ -104,6 +112,8 @@ def look(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
                 terminal.read(3.0)
                 result["cost"]["nvitop"] = terminal.cost()
                 terminal.write(args.out / "nvitop.txt")
+        with Terminal(avatop, env) as terminal:
+            result["trouble"] = trouble(args, env, terminal, job)
         if args.pages:
             return result
         with Terminal(avatop, env) as terminal:
@@ -125,12 +135,12 @@ def avatop_says(env: Any, *words: str) -> Any:
         return f"exit {done.returncode}: {done.stderr.decode(errors='replace')[-600:]}"
 
 
-def submitted(args: argparse.Namespace, folder: Path, env: Any) -> Any:
-    """Queue the pipelined job: its number, or what was said instead."""
+def submitted(args: argparse.Namespace, folder: Path, env: Any, name: str, clips: int) -> int | str:
+    """Queue a pipelined job: its number, or what was said instead."""
     gpus, size = ("cpu", "128*128") if args.cpu else (args.gpus, "704*384")
     ranks = str(len(args.gpus.split(",")))
     flags = ["--mode", "tpp", "--variant", "balanced", "--gpus", gpus, "--num_gpus_dit", ranks]
-    line = command(args.ckpt, folder, "live", [*flags, *beside(args)], clips=args.clips, size=size)
+    line = command(args.ckpt, folder, name, [*flags, *beside(args)], clips=clips, size=size)
     line[line.index("--audio") + 1] = str(long_voice(folder, VOICE_SECONDS))
     words = [word for word in line[line.index("run") + 1 :] if word != "--json"]
     body = avatop_says(env, "submit", *words)
@@ -140,7 +150,49 @@ def submitted(args: argparse.Namespace, folder: Path, env: Any) -> Any:
 def beside(args: argparse.Namespace) -> list[str]:
     """Flags of every job here."""
     limit = [] if args.cpu else ["--host_memory", "300GiB"]
-    return ["--mirror", "off", "--retries", "0", *limit]
+    return ["--mirror", "off", "--retries", "1", *limit]
+
+
+def trouble(
+    args: argparse.Namespace, env: Any, terminal: Terminal, job: int | str
+) -> dict[str, Any]:
+    """The second rank of the job ended by SIGKILL: until it is told, and until the next clip."""
+    out = args.out / "trouble"
+    out.mkdir(exist_ok=True)
+    rank = next((p for p in psutil.process_iter() if _is_rank(p, job, 1)), None)
+    if rank is None:
+        return {"failed": f"rank 1 of job {job} was not found"}
+    rank.kill()
+    began = time.monotonic()
+    committed = _clips(env, job)
+    told: dict[str, Any] = {"clips_committed": committed, "next_clip_seconds": None}
+    told["alert_seconds"] = terminal.until(20, "SIGKILL")
+    terminal.press("7")
+    terminal.read(1.5)
+    terminal.write(out / "incidents.txt")
+    told["shots"] = shoot(out, env, TROUBLE)
+    terminal.press("1")
+    after = (f" {n}/{args.clips}" for n in range(committed + 1, args.clips + 1))
+    left = RESUME_SECONDS - (time.monotonic() - began)
+    if terminal.until(left, *after) is not None:
+        told["next_clip_seconds"] = round(time.monotonic() - began, 1)
+    terminal.write(out / "overview.txt")
+    told["shots_after"] = shoot(out, env, ("jobs",))
+    return told
+
+
+def _is_rank(process: psutil.Process, job: int | str, number: int) -> bool:
+    try:
+        words = process.cmdline()
+    except psutil.Error:
+        return False
+    return words[:5] == ["avatop-rank", "--job", str(job), "--rank", str(number)]
+
+
+def _clips(env: Any, job: int | str) -> int:
+    """How many clips of a job are committed."""
+    rows = avatop_says(env, "jobs")
+    return next((row["clip"] for row in rows["jobs"] if row["id"] == job), 0)
 
 
 def produce(
@@ -295,4 +347,4 @@ def _seconds(process: psutil.Process) -> float:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(leaving_nothing(main))
