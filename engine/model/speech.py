@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from transformers import Wav2Vec2Config, Wav2Vec2Model
+
+if TYPE_CHECKING:  # slow to import: only who builds an encoder does
+    from transformers import Wav2Vec2Model
 
 #: Samples per second of the waveforms.
 SAMPLE_RATE = 16_000
@@ -89,6 +91,8 @@ class SpeechEncoder(nn.Module):
         # attention must not keep its scores.
         settings |= {"mask_time_prob": 0.0, "mask_feature_prob": 0.0}
         settings |= {"apply_spec_augment": False, "attn_implementation": "sdpa"}
+        from transformers import Wav2Vec2Config, Wav2Vec2Model
+
         with torch.device("meta"):
             model = Wav2Vec2Model(Wav2Vec2Config(**settings))
             # A plain convolution in place of one that multiplies its weight out on every call.

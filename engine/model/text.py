@@ -10,14 +10,16 @@ import html
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ftfy
 import torch
 from torch import Tensor, nn
-from transformers import UMT5Config, UMT5EncoderModel
 
 from engine.model.tokens import Tokenize, open_tokenizer
+
+if TYPE_CHECKING:  # slow to import: only who builds an encoder does
+    from transformers import UMT5Config, UMT5EncoderModel
 
 _WHOLE = {
     "token_embedding.weight": "shared.weight",
@@ -73,6 +75,8 @@ def config_of(state: Mapping[str, Tensor]) -> UMT5Config:
     if inner % heads:
         raise ValueError(f"no umT5 encoder: {inner} channels do not divide into {heads} heads")
     numbers = {int(found[1]) for found in map(_BLOCK.fullmatch, state) if found}
+    from transformers import UMT5Config
+
     return UMT5Config(
         vocab_size=vocabulary,
         d_model=dim,
@@ -131,6 +135,8 @@ class TextEncoder(nn.Module):
                 raise ValueError(f"no tensor of a umT5 encoder: {name}")
             weights[new] = tensor.detach().to(dtype=dtype)
         weights["encoder.embed_tokens.weight"] = weights["shared.weight"]
+        from transformers import UMT5EncoderModel
+
         with torch.device("meta"):
             model = UMT5EncoderModel(config)
         try:

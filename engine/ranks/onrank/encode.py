@@ -110,7 +110,7 @@ class Encoders:
     # Text
 
     def _encode_text(self, wanted: Wanted) -> dict[str, Tensor]:
-        from engine.model.text import TextEncoder  # late: its library is slow to import
+        from engine.model.text import TextEncoder  # late: most jobs find it encoded
 
         path = component(self._paths, "t5")
         with _as_checkpoint_error(path):
