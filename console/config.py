@@ -16,17 +16,19 @@ from __future__ import annotations
 import difflib
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from pathlib import Path
 from typing import Any, Final
+
+from engine.plain import Plain, late_dataclass
 
 #: Environment variable that names another file.
 VARIABLE: Final = "AVATOP_CONFIG"
 _TOP: Final = ("theme", "lang", "mouse", "keys", "thresholds")
 
 
-@dataclass(frozen=True)
-class Thresholds:
+@late_dataclass(frozen=True)
+class Thresholds(Plain):
     """From where on the console draws a thing as worth watching.
 
     Args:
@@ -42,8 +44,8 @@ class Thresholds:
     host_memory: float = 90.0
 
 
-@dataclass(frozen=True)
-class Config:
+@late_dataclass(frozen=True)
+class Config(Plain):
     """What the file says, checked.
 
     Args:

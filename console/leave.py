@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+from engine.plain import Plain, late_dataclass
 
 Reason = Literal["quit", "detached", "cancelled", "after_clip", "engine_stopped", "terminal_gone",
                  "terminated", "failed"]  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Leave:
+@late_dataclass(frozen=True)
+class Leave(Plain):
     """Why the console ended. The engine goes on unless it was asked to end.
 
     ``quit``: nothing was running. ``detached``: work goes on without this console.

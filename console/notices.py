@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 from typing import Final
+
+from engine.plain import Plain, late_dataclass
 
 KEPT: Final = 500
 SECONDS: Final = 6.0  # how long a sentence stays in the footer
 
 
-@dataclass(frozen=True)
-class Notice:
+@late_dataclass(frozen=True)
+class Notice(Plain):
     """One sentence.
 
     Args:

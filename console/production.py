@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 from engine.messages import (
@@ -15,14 +15,15 @@ from engine.messages import (
     ReleaseChanged,
     Snapshot,
 )
+from engine.plain import Plain, late_dataclass
 
 BATCHES: Final = 64
 RELEASES: Final = 256
 CHECKPOINTS: Final = 64
 
 
-@dataclass
-class Batch:
+@late_dataclass
+class Batch(Plain):
     """A batch: its newest state, and every item told of so far by name: a mended one gets another
     key."""
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
 from console.parts import Track
 from console.state import Model
 from engine.messages import JobRow, StepDone
+from engine.plain import Plain, late_dataclass
 
 RECENT: Final = 24  # steps that a stage's pace is judged by
 DECODES: Final = 8  # blocks that the decoder's is
@@ -40,8 +40,8 @@ class _Decoded(NamedTuple):
     block: int
 
 
-@dataclass(frozen=True)
-class Stage:
+@late_dataclass(frozen=True)
+class Stage(Plain):
     """One rank of the pipeline at the moment.
 
     Args:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +17,7 @@ from rich.style import Style
 
 import themes
 from engine.messages import OWNERS
+from engine.plain import Plain, late_dataclass
 
 DEFAULT: Final = "signature"
 
@@ -34,8 +34,8 @@ class ThemeError(ValueError):
     """A theme that does not exist or cannot be used; the text says why and what to do."""
 
 
-@dataclass(frozen=True)
-class Theme:
+@late_dataclass(frozen=True)
+class Theme(Plain):
     """One loaded theme. ``styles`` has every role and ``owner.NAME``, each with its ground."""
 
     name: str

@@ -8,9 +8,9 @@ into clips of ``infer_frames`` video frames. Nothing here reads a file.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Final
 
+from engine.plain import Plain, late_dataclass
 from engine.sentence import sentence
 
 #: Pixels per latent cell in space, pixel frames per latent frame in time, tokens per two cells.
@@ -94,8 +94,8 @@ def _down64(value: int) -> int:
     return value // SIZE_MULTIPLE * SIZE_MULTIPLE
 
 
-@dataclass(frozen=True)
-class FrameGeometry:
+@late_dataclass(frozen=True)
+class FrameGeometry(Plain):
     """Latent dimensions and token counts of one frame size."""
 
     width: int
@@ -186,8 +186,8 @@ def predicted_frames(num_clip: int, audio_clips: int, infer_frames: int) -> int:
     return max(0, infer_frames * min(num_clip, audio_clips) - DROPPED_FRAMES)
 
 
-@dataclass(frozen=True)
-class Forecast:
+@late_dataclass(frozen=True)
+class Forecast(Plain):
     """What a request will give, as far as arithmetic can tell."""
 
     width: int

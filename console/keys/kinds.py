@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from engine.plain import Plain, late_dataclass
 
 
-@dataclass(frozen=True)
-class Action:
+@late_dataclass(frozen=True)
+class Action(Plain):
     """Something a key does.
 
     Args:
@@ -33,8 +33,8 @@ class Action:
         return f"{self.scope}.{self.label.replace(' ', '-')}"
 
 
-@dataclass(frozen=True)
-class PageEntry:
+@late_dataclass(frozen=True)
+class PageEntry(Plain):
     """A screen of its own behind a number key.
 
     Args:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from textual.app import ComposeResult
 from textual.containers import Horizontal
 from textual.widget import Widget
@@ -18,10 +16,11 @@ from console.widgets.logs import Logs
 from console.widgets.paint import Paint
 from console.widgets.pipeline import Pipeline
 from console.widgets.preview import NewestFrame
+from engine.plain import Plain, late_dataclass
 
 
-@dataclass(frozen=True)
-class Heights:
+@late_dataclass(frozen=True)
+class Heights(Plain):
     """Rows of each part at one terminal size."""
 
     header: int
@@ -33,8 +32,8 @@ class Heights:
     alarm: int = 0
 
 
-@dataclass(frozen=True)
-class Wants:
+@late_dataclass(frozen=True)
+class Wants(Plain):
     """What the parts have to show.
 
     Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from console import format as fmt
@@ -16,6 +16,7 @@ from console.spoken import duties, duty, spoken
 from console.widgets import plot
 from console.widgets.paint import Paint, Row
 from engine.messages import OWNERS, DeviceReading
+from engine.plain import Plain, late_dataclass
 
 AXIS = 5  # cells of the labels left of a plot
 NARROW = 46  # cells below which a device's line gives up units
@@ -25,8 +26,8 @@ SPARE = 1.25  # a zoomed plot's top over its highest value
 LEAST = 0.01  # part of the capacity that a plot shows at least: next to nothing is no tower
 
 
-@dataclass(frozen=True)
-class View:
+@late_dataclass(frozen=True)
+class View(Plain):
     """How panels are looked at: the moment, the time they cover, what is selected."""
 
     now: float

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 from textual.strip import Strip
@@ -16,6 +15,7 @@ from console.state import Model
 from console.widgets import device
 from console.widgets.lines import Jump, Lines
 from console.widgets.paint import Paint, Row
+from engine.plain import Plain, late_dataclass
 
 PANEL_WIDTH = 50  # narrowest full panel
 TWO_PLOTS = 56  # narrowest panel with a plot of temperature beside that of memory
@@ -24,8 +24,8 @@ PANEL_GOOD = 9  # tall enough; rather wider than taller from here on
 PANEL_HIGH = 14  # a panel does not grow beyond this
 
 
-@dataclass(frozen=True)
-class Grid:
+@late_dataclass(frozen=True)
+class Grid(Plain):
     """How panels are laid out: full ones in columns, or lines in columns."""
 
     columns: int

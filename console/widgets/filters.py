@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
+
+from engine.plain import Plain, late_dataclass
 
 _COMPARISON: Final = re.compile(r"^(\w[\w.-]*)(>=|<=|!=|=|>|<)(.+)$")
 _UNITS: Final = {"k": 1e3, "m": 1e6, "g": 1e9, "kib": 2.0**10, "mib": 2.0**20, "gib": 2.0**30}
 
 
-@dataclass(frozen=True)
-class Term:
+@late_dataclass(frozen=True)
+class Term(Plain):
     """One word of a filter; with a ``column`` it is compared, else looked for in the row."""
 
     text: str

@@ -7,7 +7,6 @@ filled while it worked, blank while it waited.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import takewhile
 from typing import Final
 
@@ -22,6 +21,7 @@ from console.widgets.lines import Lines
 from console.widgets.paint import Paint, Row
 from engine.geometry import BLOCK_FRAMES
 from engine.messages import JobRow
+from engine.plain import Plain, late_dataclass
 
 BLOCKS_SHOWN: Final = 24  # steps of the slowest stage that a row of time covers
 STAGE_ROWS: Final = 8  # rows of time at most
@@ -59,8 +59,8 @@ class Pipeline(Lines):
         return min(sum(shown), STAGE_ROWS)
 
 
-@dataclass(frozen=True)
-class _Way:
+@late_dataclass(frozen=True)
+class _Way(Plain):
     """One way to write the strip, by what it gives up for want of room.
 
     Args:

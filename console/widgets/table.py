@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
@@ -25,12 +24,13 @@ from console.widgets.bars import heading
 from console.widgets.lines import Jump
 from console.widgets.paint import Paint, Row
 from console.widgets.prompt import Prompted
+from engine.plain import Plain, late_dataclass
 
 R = TypeVar("R")
 
 
-@dataclass(frozen=True)
-class Column(Generic[R]):
+@late_dataclass(frozen=True)
+class Column(Plain, Generic[R]):
     """One column.
 
     Args:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from engine.messages.events import (
@@ -17,10 +17,10 @@ from engine.messages.events import (
     ReleaseChanged,
 )
 from engine.messages.parts import DeviceReading, JobRow, ProcessClass
-from engine.messages.plain import Plain
+from engine.plain import Plain, late_dataclass
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@late_dataclass(frozen=True)
 class Reply(Plain):
     """The engine's answer to one command."""
 
@@ -31,7 +31,7 @@ class Reply(Plain):
     data: dict[str, Any] = field(default_factory=dict)  # what a command was asked to find out
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@late_dataclass(frozen=True)
 class Snapshot(Plain):
     """Everything a user interface needs to draw its first picture."""
 

@@ -10,10 +10,10 @@ import time
 import types
 import typing
 from collections.abc import Hashable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, ClassVar, Final
 
-from engine.messages.plain import Plain
+from engine.plain import Plain, late_dataclass
 from engine.sentence import SAID, sentences_of, with_sentences
 
 VERSION: Final = 1
@@ -56,7 +56,7 @@ class MessageError(ValueError):
     """A line that is not a message of this vocabulary."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@late_dataclass(frozen=True, kw_only=True, init=False)
 class Message(Plain):
     """Base of everything that crosses; subclasses register themselves by name."""
 

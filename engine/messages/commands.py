@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from engine.messages.base import Message
+from engine.plain import late_dataclass
 from engine.sentence import sentence
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@late_dataclass(frozen=True, kw_only=True, init=False)
 class Command(Message):
     """Something is asked of the engine."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@late_dataclass(frozen=True, kw_only=True)
 class Submit(Command):
     """Queue a job. ``request`` is ``engine.params.Request.to_dict()``."""
 
@@ -23,13 +24,13 @@ class Submit(Command):
     version: str | None = None  # the release to run by; None: as the rollout assigns
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@late_dataclass(frozen=True, kw_only=True)
 class Cancel(Command):
     job: int
     reason: str = sentence("cancelled by the operator")
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@late_dataclass(frozen=True, kw_only=True)
 class SetSpikeThreshold(Command):
     """Bytes above which a rise is flagged; ``None`` returns to the plan's own threshold."""
 
@@ -37,21 +38,21 @@ class SetSpikeThreshold(Command):
     bytes: int | None
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@late_dataclass(frozen=True, kw_only=True)
 class StopEngine(Command):
     """End the engine: at once, or after the clip in progress."""
 
     after_clip: bool = False
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@late_dataclass(frozen=True, kw_only=True)
 class Pause(Command):
     """Stop a job at the next clip boundary and keep its state on disk."""
 
     job: int
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@late_dataclass(frozen=True, kw_only=True)
 class Resume(Command):
     """Let a paused or interrupted job go on.
 
@@ -64,7 +65,7 @@ class Resume(Command):
     how: str = "auto"
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@late_dataclass(frozen=True, kw_only=True)
 class Switch(Command):
     """Go on under another plan from the next clip boundary; ``changes`` are request fields."""
 
@@ -72,21 +73,21 @@ class Switch(Command):
     changes: dict[str, Any]
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@late_dataclass(frozen=True, kw_only=True)
 class SwitchQueue(Command):
     """Jobs that have not begun use these request fields; running ones finish as they are."""
 
     changes: dict[str, Any]
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@late_dataclass(frozen=True, kw_only=True)
 class Finish(Command):
     """End a job now and join what is committed into a playable video."""
 
     job: int
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@late_dataclass(frozen=True, kw_only=True)
 class Reorder(Command):
     """Put a queued job at ``position`` of the queue (0: it runs next)."""
 
@@ -94,7 +95,7 @@ class Reorder(Command):
     position: int = 0
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@late_dataclass(frozen=True, kw_only=True)
 class Drain(Command):
     """Give a device no new work (or let it have some again)."""
 
@@ -102,7 +103,7 @@ class Drain(Command):
     on: bool = True
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@late_dataclass(frozen=True, kw_only=True)
 class Relaunch(Command):
     """Submit an ended job again with changed request fields or environment; audited.
 
@@ -117,7 +118,7 @@ class Relaunch(Command):
     dry: bool = False
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@late_dataclass(frozen=True, kw_only=True)
 class Acknowledge(Command):
     """Somebody has seen an alert, or a finding."""
 
@@ -125,7 +126,7 @@ class Acknowledge(Command):
     by: str = "operator"
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@late_dataclass(frozen=True, kw_only=True)
 class Silence(Command):
     """Tell nobody of an alert for ``seconds``."""
 
@@ -134,7 +135,7 @@ class Silence(Command):
     by: str = "operator"
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@late_dataclass(frozen=True, kw_only=True)
 class Reap(Command):
     """End processes by the reaper's rules; each is named by (pid, start time), never by name."""
 
@@ -144,14 +145,14 @@ class Reap(Command):
     by: str = "operator"
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@late_dataclass(frozen=True, kw_only=True)
 class Mirror(Command):
     """Write a running job's state to disk now, without stopping it."""
 
     job: int
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@late_dataclass(frozen=True, kw_only=True)
 class BatchCommand(Command):
     """``do``: start | pause | resume | stop | retry. ``spec`` is a batch's whole description."""
 
@@ -160,7 +161,7 @@ class BatchCommand(Command):
     spec: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@late_dataclass(frozen=True, kw_only=True)
 class ReleaseCommand(Command):
     """``do``: add | validate | start | advance | pause | resume | rollback | promote."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, ClassVar
 
 from engine.messages.base import Message
@@ -15,14 +15,15 @@ from engine.messages.parts import (
     Remedy,
     UnshardRecord,
 )
+from engine.plain import late_dataclass
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@late_dataclass(frozen=True, kw_only=True, init=False)
 class Event(Message):
     """Something happened."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@late_dataclass(frozen=True, kw_only=True)
 class EngineStarted(Event):
     host: str
     pid: int
@@ -30,19 +31,19 @@ class EngineStarted(Event):
     device_source: str
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@late_dataclass(frozen=True, kw_only=True)
 class EngineStopped(Event):
     reason: str
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@late_dataclass(frozen=True, kw_only=True)
 class DevicesSampled(Event):
     devices: tuple[DeviceReading, ...]
     host_memory_total: int | None = None
     host_memory_available: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@late_dataclass(frozen=True, kw_only=True)
 class RankChanged(Event):
     """A rank was born, changed its phase, or died."""
 
@@ -59,7 +60,7 @@ class RankChanged(Event):
     reason: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@late_dataclass(frozen=True, kw_only=True)
 class LedgerUpdated(Event):
     """A rank's memory by owner, with the peaks since its last report."""
 
@@ -75,7 +76,7 @@ class LedgerUpdated(Event):
     cap: int | None = None  # what the rank may take, where that is less than the capacity
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@late_dataclass(frozen=True, kw_only=True)
 class Unshards(Event):
     """The unshards of one walk through the layers, in order."""
 
@@ -84,7 +85,7 @@ class Unshards(Event):
     records: tuple[UnshardRecord, ...]
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@late_dataclass(frozen=True, kw_only=True)
 class Spike(Event):
     """A transient rise of device memory above the threshold."""
 
@@ -99,14 +100,14 @@ class Spike(Event):
     seconds: float
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@late_dataclass(frozen=True, kw_only=True)
 class JobChanged(Event):
     SAYS: ClassVar[bool] = True
 
     job: JobRow
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@late_dataclass(frozen=True, kw_only=True)
 class PlanMade(Event):
     """The plan a job will run by (``engine.placement.plan.Plan.to_dict``)."""
 
@@ -116,7 +117,7 @@ class PlanMade(Event):
     plan: dict[str, Any]
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@late_dataclass(frozen=True, kw_only=True)
 class StepDone(Event):
     """One denoising step of one block ended on a rank, or its layers of it did.
 
@@ -130,7 +131,7 @@ class StepDone(Event):
     seconds: float
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@late_dataclass(frozen=True, kw_only=True)
 class BlockDone(Event):
     """A block is denoised and decoded; carries a small preview for the screen."""
 
@@ -145,7 +146,7 @@ class BlockDone(Event):
     preview_rgb: str = ""  # base64 of height*width*3 bytes, the block's last frame
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@late_dataclass(frozen=True, kw_only=True)
 class ClipCommitted(Event):
     """A clip is on disk, renamed into place and in the manifest: it survives anything now."""
 
@@ -157,7 +158,7 @@ class ClipCommitted(Event):
     path: str
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@late_dataclass(frozen=True, kw_only=True)
 class LogLine(Event):
     level: str
     source: str  # "engine" | "rank" | "console" | a program's name
@@ -168,7 +169,7 @@ class LogLine(Event):
     where: str | None = None  # file.py:145
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@late_dataclass(frozen=True, kw_only=True)
 class AlertChanged(Event):
     """An alert entered a state: pending, firing, acknowledged, silenced or resolved."""
 
@@ -192,7 +193,7 @@ class AlertChanged(Event):
     remedies: tuple[Remedy, ...] = ()  # what its rule says may be done
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@late_dataclass(frozen=True, kw_only=True)
 class FindingRaised(Event):
     """Triage says what log lines or a measured state mean, and what may be done."""
 
@@ -213,7 +214,7 @@ class FindingRaised(Event):
     since: float = 0.0  # of a resolved one: when it was raised; else 0, and ``t`` says it
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@late_dataclass(frozen=True, kw_only=True)
 class ProcessesSurveyed(Event):
     """Every process that matters here, classified by the reaper."""
 
@@ -223,14 +224,14 @@ class ProcessesSurveyed(Event):
     leaked: tuple[str, ...] = ()  # shared memory and semaphores of dead ranks
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@late_dataclass(frozen=True, kw_only=True)
 class DevicesDrained(Event):
     """Which devices get no new work; told anew with all of them whenever that changes."""
 
     devices: tuple[str, ...]  # uuids
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@late_dataclass(frozen=True, kw_only=True)
 class PlanChanged(Event):
     """A job goes on under another plan: a switch, a resume, a relaunch."""
 
@@ -243,7 +244,7 @@ class PlanChanged(Event):
     change: str = ""  # what exactly is different, a sentence
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@late_dataclass(frozen=True, kw_only=True)
 class CheckpointChanged(Event):
     """Files of a checkpoint changed on disk since it was loaded."""
 
@@ -252,7 +253,7 @@ class CheckpointChanged(Event):
     jobs: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@late_dataclass(frozen=True, kw_only=True)
 class BatchChanged(Event):
     """A batch as a whole, with the items that changed since the event before."""
 
@@ -271,7 +272,7 @@ class BatchChanged(Event):
     items: tuple[BatchItem, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@late_dataclass(frozen=True, kw_only=True)
 class ReleaseChanged(Event):
     """The present state of a release: stage, share of traffic, gates."""
 
@@ -287,7 +288,7 @@ class ReleaseChanged(Event):
     note: str = ""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+@late_dataclass(frozen=True, kw_only=True)
 class Audited(Event):
     """Somebody, or a policy, did something that cannot be taken back."""
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
-from engine.messages.plain import Plain
+from engine.plain import Plain, late_dataclass
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@late_dataclass(frozen=True)
 class DeviceReading(Plain):
     """One device at one moment. ``None`` is "the device does not tell", shown as n/a, never 0."""
 
@@ -32,7 +32,7 @@ class DeviceReading(Plain):
     xids: int | None = None  # how many there were since then; None where the driver tells none
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@late_dataclass(frozen=True)
 class ProcessReading(Plain):
     """One process that matters here: a rank, its server, or a holder of device memory."""
 
@@ -48,7 +48,7 @@ class ProcessReading(Plain):
     rank: int | None = None
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@late_dataclass(frozen=True)
 class JobRow(Plain):
     """One line of the job table; also what the store keeps."""
 
@@ -80,7 +80,7 @@ class JobRow(Plain):
     environment: dict[str, str] = field(default_factory=dict)  # of its ranks alone
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@late_dataclass(frozen=True)
 class UnshardRecord(Plain):
     """Weights of one unit gathered to full for one moment of use."""
 
@@ -91,7 +91,7 @@ class UnshardRecord(Plain):
     seconds: float  # of the gather
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@late_dataclass(frozen=True)
 class Remedy(Plain):
     """Something that may be done about a finding; with an ``action`` it is a key's work."""
 
@@ -102,7 +102,7 @@ class Remedy(Plain):
     alters_output: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@late_dataclass(frozen=True)
 class ProcessClass(Plain):
     """The reaper's view of one process, with its evidence (docs/zombies.md)."""
 
@@ -116,7 +116,7 @@ class ProcessClass(Plain):
     container: str | None = None  # its control group, where it lives in another PID namespace
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@late_dataclass(frozen=True)
 class BatchItem(Plain):
     """One pair of a batch."""
 
@@ -136,7 +136,7 @@ class BatchItem(Plain):
 OBSERVED: Final = "observed only"
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@late_dataclass(frozen=True)
 class GateRow(Plain):
     """One gate of a release: verdicts PASS, FAIL, INCONCLUSIVE, ERROR (docs/release.md)."""
 
