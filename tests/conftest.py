@@ -12,6 +12,7 @@ from tests.tiny import keep_folder
 
 #: Files that one process takes: they share an import of seconds.
 TOGETHER = (
+    "tests/sample/test_ckpt.py",
     "tests/model/test_speech.py",
     "tests/model/test_text.py",
     "tests/parity/test_audio.py",

@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 from engine.model.bucket import bucket, resample
 from sample_data.faces import control
 from sample_data.training.sound import Tracks
+
+if TYPE_CHECKING:  # slow to import
+    from transformers import Wav2Vec2Model
 
 Tell = Callable[..., None]
 #: Seconds from a feature's middle at which it must know the controls.
@@ -36,6 +39,8 @@ def build(config: dict[str, object]) -> Wav2Vec2Model:
         ),
         0.0,
     )
+    from transformers import Wav2Vec2Config, Wav2Vec2Model
+
     return Wav2Vec2Model(Wav2Vec2Config(**{**config, **calm, "apply_spec_augment": False}))
 
 

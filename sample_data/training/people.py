@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from transformers import Wav2Vec2Model
 
 from engine.model.config import BLOCK_FRAMES, MOTION_BUCKETS
 from engine.model.vae import LATENT_MEAN, LATENT_STD, VAE
@@ -16,6 +16,9 @@ from sample_data.training import audio_stage, portrait
 from sample_data.training.sound import Tracks, frame_controls
 from sample_data.training.vae_data import weathered
 from sample_data.training.vae_parallel import moments, pixels
+
+if TYPE_CHECKING:  # slow to import
+    from transformers import Wav2Vec2Model
 
 #: Blocks of a sequence, and the still frames in front of it.
 BLOCKS = 4
