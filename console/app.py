@@ -322,6 +322,11 @@ class AvatopApp(Replaying):
         self.notices.say(Notice(self.own_time(), sentence, role, shown), time.monotonic())
         self.page.foot.update()
 
+    def hush(self) -> None:
+        """Take the footer's sentence away: what it told of is over."""
+        self.notices.current = None
+        self.page.foot.update()
+
     def command(self, command: Command, done: str) -> None:
         """Send a command; the answer becomes a sentence."""
         self.ask(command, lambda reply: self.said(reply, done))

@@ -7,20 +7,22 @@ thing is unknown (never 0). A state is a shape, a word and a colour role, with a
 from __future__ import annotations
 
 import math
+import re
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Final
 
 from rich.cells import cached_cell_len, cell_len, set_cell_size
 
 from console.i18n import N_, t
+from engine.plain import Plain, late_dataclass
 
 NA: Final = "n/a"
 GIB: Final = 1 << 30
 
 
-@dataclass(frozen=True)
-class State:
+@late_dataclass(frozen=True)
+class State(Plain):
     """How one state of a job, a rank or a remark is shown."""
 
     shape: str
@@ -297,12 +299,36 @@ def fit_left(text: str, width: int, ellipsis: str = "…") -> str:
     return fit(ellipsis + kept, width)
 
 
+#: What of a word may stand on a line by itself: each ideograph with the brackets and points that
+#: belong to it, which neither end a line nor begin one (W3C's clreq, 3.1.3); all else whole.
+_PIECES: Final = (
+    r"[（《「『【“‘]*(?:[\u2e80-\u2fff\u3005-\u3007\u3040-\u9fff\uac00-\ud7a3\uf900-\ufaff]"
+    r"|[^\u2e80-\u9fff\uac00-\ud7a3\uf900-\ufaff\uff00-\uffef“‘”’]+|.)"
+    r"[，。；：！？、）》」』】”’…]*"
+)
+
+
+def _words(text: str) -> Iterator[tuple[str, str]]:
+    """Pieces between which a line may end, each with what stands between it and the one before."""
+    for word in text.split():
+        if word.isascii():
+            yield " ", word
+            continue
+        gap = " "
+        for piece in re.findall(_PIECES, word):
+            yield gap, piece
+            gap = ""
+
+
 def wrap(text: str, width: int) -> list[str]:
-    """Words laid into lines of at most ``width`` cells; a longer word is broken."""
+    """Words laid into lines of at most ``width`` cells; a longer word is broken.
+
+    Chinese has no gaps between its words: a line ends after any character of it.
+    """
     width = max(width, 1)
     lines: list[str] = []
     line = ""
-    for word in text.split():
+    for gap, word in _words(text):
         while cell_len(word) > width:
             head = set_cell_size(word, width).rstrip() or word[0]  # a wide one in one cell
             if line:
@@ -310,7 +336,7 @@ def wrap(text: str, width: int) -> list[str]:
                 line = ""
             lines.append(head)
             word = word[len(head) :]
-        joined = f"{line} {word}" if line else word
+        joined = f"{line}{gap}{word}" if line else word
         if cell_len(joined) <= width:
             line = joined
         else:

@@ -136,6 +136,7 @@ class Machines:
             # Another process took the rank's place: a retry, or another mode.
             track.steps.clear()
             track.decodes.clear()
+            track.ledger = track.memory.top = None  # of the plan before
         track.change = self._as_told_now(event)
         if track.gone:
             track.memory.end(event.t)

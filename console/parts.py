@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from console.history import Series
 from engine.messages import BlockDone, DeviceReading, LedgerUpdated, RankChanged, Spike, StepDone
+from engine.plain import Plain, late_dataclass
 
 SPIKES_KEPT: Final = 512
 STEPS_KEPT: Final = 256  # a minute of a stage at four steps a second
@@ -15,8 +16,8 @@ DECODES_KEPT: Final = 64  # a block has several steps
 GONE: Final = frozenset({"ended", "died"})
 
 
-@dataclass
-class LogEntry:
+@late_dataclass
+class LogEntry(Plain):
     """One line of the log pane; ``number`` never repeats."""
 
     number: int
@@ -30,8 +31,8 @@ class LogEntry:
     stream: str | None = None
 
 
-@dataclass
-class Track:
+@late_dataclass
+class Track(Plain):
     """A rank: its last words and its memory over time."""
 
     job: int
@@ -59,8 +60,8 @@ class Track:
         return self.phase in GONE
 
 
-@dataclass
-class DeviceTrack:
+@late_dataclass
+class DeviceTrack(Plain):
     """A device: its last reading and its history."""
 
     reading: DeviceReading
@@ -69,8 +70,8 @@ class DeviceTrack:
     utilization: Series = field(default_factory=lambda: Series(hold=6.0))
 
 
-@dataclass
-class Preview:
+@late_dataclass
+class Preview(Plain):
     """The newest decoded frame, as it came."""
 
     job: int
@@ -81,8 +82,8 @@ class Preview:
     rgb: bytes
 
 
-@dataclass(frozen=True)
-class Panel:
+@late_dataclass(frozen=True)
+class Panel(Plain):
     """What one panel of the overview shows: a GPU, a CPU rank, or the host."""
 
     key: str
@@ -102,8 +103,10 @@ class Panel:
     def used(self) -> int | None:
         if self.device is not None:
             return self.device.reading.memory_used
-        ledger = self.tracks[0].ledger
-        return ledger.total if ledger else None
+        track = self.tracks[0]
+        if track.gone:
+            return 0  # its last report tells what it held
+        return track.ledger.total if track.ledger else None
 
     @property
     def capacity(self) -> int | None:

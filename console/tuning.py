@@ -304,7 +304,8 @@ def _next_size(value: str, by: int) -> str:
 
 
 def around(ground: Ground, values: Mapping[str, Any], parameter: Parameter) -> dict[str, Plan]:
-    """Plans of the values next to a parameter's present one, by that value in words."""
+    """Plans of the values next to a parameter's present one, by that value in words ("" where it
+    is left open)."""
     if parameter.group not in ("generation", "placement") or parameter.name in _READ:
         return {}
     found: dict[str, Plan] = {}
@@ -317,7 +318,7 @@ def around(ground: Ground, values: Mapping[str, Any], parameter: Parameter) -> d
         except (ValueError, BadValueError):
             continue
         if other != value:
-            found[str(other)] = plan
+            found["" if other is None else str(other)] = plan
     return found
 
 
@@ -335,6 +336,13 @@ def kept_values(request: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in request.items()
         if name in names and value is not None and value != names[name].default
     }
+
+
+def sign_of(plan: Plan) -> tuple[str, str]:
+    """Whether it fits, as a sign with its role; a question where nobody knows the memory."""
+    if not plan.fits:
+        return "✗", "state.act"
+    return ("?", "state.watch") if fullest(plan)[1] is None else ("✓", "state.good")
 
 
 def fullest(plan: Plan) -> tuple[int, int | None]:

@@ -212,14 +212,17 @@ def _modes(answer: Answer) -> Iterator[str]:
     said = t("every mode on these devices at its best, the fastest first as far as arithmetic "
              "tells; GiB on the fullest device; the latents are the same in all")  # fmt: skip
     yield from fmt.wrap(said, WIDTH)
+    known = all(device.usable_bytes is not None for device in answer.plan.devices)
     for line in sorted(answer.modes, key=lambda line: line.speed_order):
-        yield _mode(line, this=line.title == title(answer.plan))
+        yield _mode(line, this=line.title == title(answer.plan), known=known)
         for text in (t(_SAID.get((line.mode, line.variant), "")), line.flags):
             yield from (" " * 4 + part for part in fmt.wrap(text, WIDTH - 4))
 
 
-def _mode(line: ModeLine, *, this: bool) -> str:
-    word = t("fits") if line.built else t("fits, not built")
+def _mode(line: ModeLine, *, this: bool, known: bool) -> str:
+    word = t("fits") if known else t("may fit")
+    if not line.built:
+        word = t("fits, not built")
     if not line.fits:
         word = t("does not fit") if line.possible else t("cannot run")
     speed = line.seconds_per_block

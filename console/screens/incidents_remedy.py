@@ -111,7 +111,7 @@ def _relaunch(app: AvatopApp, found: AlertChanged | FindingRaised, remedy: Remed
     app.say(t("Working out what would change …"), "soft")
 
     def worked_out(reply: Reply) -> None:
-        app.say("")
+        app.hush()
         if not reply.ok:
             app.said(reply)
             return

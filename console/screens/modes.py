@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from textual.app import ComposeResult
@@ -32,6 +33,7 @@ _SPEED: Final = 11
 _BLOCK: Final = 9
 _WIDE: Final = 116  # cells of the table where there is more room
 _SMALL: Final = 0.2  # of a device's memory; below it the fullest mode is the yardstick
+_SPARE: Final = 1.25  # of such a yardstick over the fullest mode: nothing is full there
 
 
 @dataclass(frozen=True)
@@ -52,12 +54,14 @@ class ModesBody(Lines):
     """The table of modes, and the one under the cursor in full."""
 
     def __init__(
-        self, model: Model, paint: Paint, title: str, targets: Sequence[Target], now: str
-    ) -> None:
+        self, model: Model, paint: Paint, title: str, targets: Sequence[Target], now: str,
+        fps: float | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(model, paint)
         self.modes_title = title
         self.targets = targets
         self.now = now  # title of the plan that holds now
+        self.fps = fps  # its speed in this very job
         self.ways: list[Way] | None = None
         self.problem = ""
         self.at = 0
@@ -126,7 +130,7 @@ class ModesBody(Lines):
             most = float(max(one.fullest.predicted_bytes for one in self.ways or (way,)))
             usable = float(fullest.usable_bytes or most)
             if most < usable * _SMALL:
-                row.cells(plot.bar(paint, parts, _BAR, most, None))
+                row.cells(plot.bar(paint, parts, _BAR, most * _SPARE, None))
             else:
                 top = max(usable, fullest.predicted_bytes)
                 row.cells(plot.bar(paint, parts, _BAR, top, usable))
@@ -134,7 +138,7 @@ class ModesBody(Lines):
         if host:
             pinned = way.plan.host.pinned_bytes if way.plan.host else 0
             row.put(fmt.fit(f"{fmt.gib(pinned)} GiB" if pinned else "", 11), "soft")
-        seconds = way.plan.seconds_per_block
+        seconds = self._seconds(way)
         end = row.x + _SPEED
         if seconds is None or seconds <= 0:
             row.put(fmt.NA.rjust(5), "na")
@@ -146,8 +150,17 @@ class ModesBody(Lines):
         self._verdict(row, way)
         return row.strip()
 
+    def _seconds(self, way: Way) -> float | None:
+        """A block's, by earlier runs; of the present mode else as this job does it."""
+        known = way.plan.seconds_per_block
+        if known is None and way.title == self.now and self.fps:
+            return BLOCK_FRAMES / self.fps
+        return known
+
     def _verdict(self, row: Row, way: Way) -> None:
-        if way.usable:
+        if way.usable and way.fullest.usable_bytes is None:
+            row.put("? ", "state.watch").put(t("may fit"), "state.watch")
+        elif way.usable:
             row.put("✓ ", "state.good").put(t("fits"), "state.good")
         elif not way.plan.fits:
             why = t("does not fit") if way.plan.possible else t("cannot run")
@@ -162,11 +175,13 @@ class ModesBody(Lines):
         if way is None:
             return []
         lines: list[Strip] = []
+        if fmt.cells(spoken(way.title)) >= self._columns(width)[0]:  # cut in the table
+            lines += self._said(spoken(way.title), "accent", width)
         if way.usable:
             lines += self._said(t("The output stays as it is, bit by bit."), "state.good", width)
         for reason in (*way.plan.reasons[:2], *way.unbuilt[:1]):
             lines += self._said(spoken(f"{reason}."), "state.act", width)
-        if way.plan.seconds_per_block is None and way.usable:
+        if self._seconds(way) is None and way.usable:
             said = t("Its speed is n/a: nothing alike was measured on this host yet.")
             lines += self._said(said, "soft", width)
         return [*lines, *self._said(way.flags, "faint", width)]
@@ -200,6 +215,7 @@ class ModesScreen(ModalScreen["tuple[Target, Way] | None"]):
     Args:
         look: reads the devices and plans every mode; runs on a thread.
         targets: what Enter may switch; the first is proposed. now: title of the present plan.
+        fps: its speed so far, where it is known.
     """
 
     DEFAULT_CSS = """
@@ -216,11 +232,11 @@ class ModesScreen(ModalScreen["tuple[Target, Way] | None"]):
 
     def __init__(
         self, model: Model, paint: Paint, title: str, look: Callable[[], list[Way]],
-        targets: Sequence[Target], now: str = "",
+        targets: Sequence[Target], now: str = "", fps: float | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.look = look
-        self.body = ModesBody(model, paint.raised(), title, targets, now)
+        self.body = ModesBody(model, paint.raised(), title, targets, now, fps)
 
     @property
     def busy(self) -> bool:
@@ -307,6 +323,17 @@ def title_of(plan: dict[str, Any] | None) -> str:
     return title(plan_from_dict(plan))
 
 
+def steady(model: Model, job: JobRow) -> float | None:
+    """Frames per second of a job under its present plan, its pipeline filled; None: not yet."""
+    changed = [change.t for change in model.book.plan_story.get(job.id, ())]
+    clips = [
+        clip.fps
+        for clip in model.book.clip_story.get(job.id, ())
+        if not changed or clip.t > changed[-1]
+    ]
+    return median(clips[1:]) if len(clips) > 1 else None
+
+
 def switch(app: AvatopApp, job: JobRow | None) -> None:
     """Compare the modes for a job or for those that wait, and switch what is chosen."""
     if job is None:
@@ -348,4 +375,5 @@ def switch(app: AvatopApp, job: JobRow | None) -> None:
     now = title_of(plan) if job.state in LIVE_STATES else ""
     heading = t("Modes for job {id}: {size}, {steps} steps", id=job.id,
                 size=job.size.replace("*", "×"), steps=job.steps)  # fmt: skip
-    app.push_screen(ModesScreen(app.model, app.paint, heading, look, targets, now), done)
+    screen = ModesScreen(app.model, app.paint, heading, look, targets, now, steady(app.model, job))
+    app.push_screen(screen, done)

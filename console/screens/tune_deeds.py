@@ -25,6 +25,7 @@ from console.tuning import (
     ground_key,
     kept_values,
     planned,
+    sign_of,
 )
 from console.widgets.jobs import mode_of
 from engine import params
@@ -159,8 +160,7 @@ def preset(page: TunePage) -> None:
         if found is None:
             return Choice(one.name, f"{row}  {fmt.NA}", about=spoken(one.purpose))
         held, usable = fullest(found.plan)
-        sign = "✓" if found.plan.fits else "✗"
-        figures = f"{sign} {fmt.gib(held):>5} / {fmt.gib(usable)} GiB"
+        figures = f"{sign_of(found.plan)[0]} {fmt.gib(held):>5} / {fmt.gib(usable)} GiB"
         time = fmt.duration(found.total)
         about = t("{purpose}; {length} of video; {plan}; all clips take {time}",
                   purpose=spoken(one.purpose), length=fmt.duration(found.length),

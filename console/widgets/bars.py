@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from textual.strip import Strip
@@ -19,6 +18,7 @@ from console.state import Model
 from console.widgets.lines import Lines
 from console.widgets.paint import Paint, Row
 from engine.messages import END_STATES, LIVE_STATES
+from engine.plain import Plain, late_dataclass
 
 _KEYS: Final = 21  # cells that keys keep beside a long sentence
 
@@ -196,8 +196,8 @@ def _counts(row: Row, model: Model, words: frozenset[str]) -> None:
                 row.put(f" {word or fmt.word(name)}", "soft")
 
 
-@dataclass(frozen=True)
-class Place:
+@late_dataclass(frozen=True)
+class Place(Plain):
     """Where somebody is, for the footer.
 
     Args:
@@ -226,8 +226,7 @@ def footer(paint: Paint, place: Place, notice: Notice | None, width: int) -> Row
     """Keys at the left, where they stay; what is said at the right, over those that are rarer."""
     row, said = paint.row(width).put(" "), paint.row(width)
     if notice is not None:
-        room = max(width - max(_KEYS, width * 3 // 8), 8)
-        text = fmt.short(notice.text, room, paint.ellipsis)
+        text = fmt.short(notice.text, max(width - _KEYS, 8), paint.ellipsis)
         said.put("  ").outside(text, notice.role).put(" ")
     end = width - said.x
     for action in place.offered():

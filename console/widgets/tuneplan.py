@@ -14,7 +14,7 @@ from console.i18n import n, t
 from console.screens.jobs_ask import way_words
 from console.spoken import spoken
 from console.state import Model
-from console.tuning import Variant, differing, fullest
+from console.tuning import Variant, differing, fullest, sign_of
 from console.widgets import plot
 from console.widgets.bars import heading
 from console.widgets.lines import Lines
@@ -144,6 +144,9 @@ class PlanPane(Lines):
             return row.put(t("reading the devices and the checkpoint"), "soft")
         plan = variant.planned.plan
         held, usable = fullest(plan)
+        if plan.fits and usable is None:
+            said = t("may fit: how much it may hold is not known")
+            return row.put("? ", "state.watch").put(fmt.short(said, row.left), "state.watch")
         if plan.fits:
             row.put("✓ ", "state.good").put(t("fits"), "state.good")
         elif plan.possible:
@@ -299,8 +302,9 @@ class PlanPane(Lines):
             return row.put(t("cannot be planned") if variant.problem else t("reading"), "soft")
         plan = variant.planned.plan
         held, usable = fullest(plan)
-        row.put("✓ " if plan.fits else "✗ ", "state.good" if plan.fits else "state.act")
-        row.raw(fmt.gib(held)).put(" / ", "unit").raw(fmt.gib(usable), "soft").put(" GiB  ", "unit")
+        sign, role = sign_of(plan)
+        row.put(f"{sign} ", role).raw(fmt.gib(held)).put(" / ", "unit")
+        row.raw(fmt.gib(usable), "soft").put(" GiB  ", "unit")
         return row.outside(spoken(title(plan)), "soft")
 
     def _said(self, text: str, role: str, width: int) -> list[Row]:

@@ -149,11 +149,12 @@ class Meaning(Lines):
         now = fullest(variant.planned.plan)[0]
         row.put(t("fullest device now") + " ", "soft").number(now / fmt.GIB, "GiB")
         for value, plan in variant.around.items():
-            other = fullest(plan)[0]
-            row.put("   ").outside(value.replace("*", "×"), "accent").put(" → ", "faint")
-            row.number(other / fmt.GIB, "GiB", "text" if plan.fits else "over")
-            if other == now:
-                row.put(f" ({t('the same')})", "faint")
-            else:
-                row.put(f" ({(other - now) / fmt.GIB:+.2f})", "soft")
+            other, name = fullest(plan)[0], value.replace("*", "×") or t("default")
+            change = t("the same") if other == now else f"{(other - now) / fmt.GIB:+.2f}"
+            told = self.paint.row(width).put("   ").outside(name, "accent").put(" → ", "faint")
+            told.number(other / fmt.GIB, "GiB", "text" if plan.fits else "over")
+            if row.left >= told.x + fmt.cells(change) + 3:
+                told.put(f" ({change})", "faint" if other == now else "soft")
+            if row.left >= told.x:  # a figure is told whole or not at all
+                row.add(told)
         return row.strip()

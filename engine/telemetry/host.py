@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import time
 from pathlib import Path
 from typing import Final
 
@@ -12,13 +13,15 @@ import psutil
 from engine.messages import DeviceReading
 
 _CGROUP: Final = Path("/sys/fs/cgroup")
+_LEAST: Final = 0.1  # seconds over which a load means anything (psutil's own advice)
 _SENSORS: Final = ("coretemp", "k10temp", "zenpower", "cpu_thermal", "acpitz")
 
 
 class HostSource:
     """One reading: the CPU's name, load and temperature, the memory this process may use.
 
-    Utilisation is the mean over all CPUs since the last reading, in percent.
+    Utilisation is the mean over all CPUs since the last reading, in percent; None where that was
+    a moment ago, as at the first.
     """
 
     name = "host"
@@ -30,6 +33,7 @@ class HostSource:
         self._limit = cgroup_limit(self._cgroup)
         self._uuid = f"host-{platform.node()}"
         psutil.cpu_percent(interval=None)  # the first call only sets the mark to count from
+        self._marked = time.monotonic()
 
     def memory(self) -> dict[str, int | None]:
         return {self._uuid: self._memory()[1]}
@@ -48,9 +52,16 @@ class HostSource:
                 memory_used=used,
                 temperature_c=temperature,
                 temperature_limit_c=limit,
-                utilization=psutil.cpu_percent(interval=None),
+                utilization=self._load(),
             ),
         )
+
+    def _load(self) -> float | None:
+        now = time.monotonic()
+        if now - self._marked < _LEAST:
+            return None
+        self._marked = now
+        return psutil.cpu_percent(interval=None)
 
     def close(self) -> None:
         """Nothing is held."""

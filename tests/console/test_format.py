@@ -92,6 +92,15 @@ def test_wrapping_ends_however_narrow_it_is() -> None:
         assert "".join(fmt.wrap("ab 漢字", width)) == "ab漢字"
 
 
+def test_chinese_is_wrapped_after_any_character_but_before_no_point() -> None:
+    said = "一个 rank 被信号终止：可能是操作员（或调度器）。"
+    assert fmt.wrap(said, 20) == ["一个 rank 被信号终", "止：可能是操作员（或", "调度器）。"]
+    for width in range(6, 50):
+        lines = fmt.wrap(said, width)
+        assert "".join(lines).replace(" ", "") == said.replace(" ", "")
+        assert not any(line[0] in "：）。" or line[-1] == "（" for line in lines)
+
+
 def test_wrapping_keeps_every_word() -> None:
     lines = fmt.wrap("Its 4 ranks end within seconds and nothing else is lost", 20)
     assert all(cell_len(line) <= 20 for line in lines)

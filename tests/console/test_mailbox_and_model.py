@@ -130,6 +130,9 @@ def test_a_dead_rank_stays_in_the_picture_and_old_jobs_leave_it() -> None:
     model.apply(RankChanged(job=17, rank=1, pid=1, device="cpu", device_uuid=None, phase="died",
                             exit_code=-9, reason="killed by SIGKILL"))  # fmt: skip
     assert [panel.phase for panel in model.panels()] == ["running", "died"]
+    alive, dead = model.panels()
+    assert alive.used
+    assert dead.used == 0  # it gave back what its last report tells
     model.apply(RankChanged(job=17, rank=0, pid=1, device="cpu", device_uuid=None, phase="ended"))
     assert len(model.panels()) == 2
     model.apply(RankChanged(job=18, rank=0, pid=2, device="cpu", device_uuid=None, phase="loading"))

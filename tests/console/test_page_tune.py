@@ -104,6 +104,12 @@ async def test_a_key_plans_anew_at_once(paged: Paged) -> None:
         assert "sample_steps" not in page.present.values
         await console.press("slash", *"mode", "enter", "left")
         assert page.present.values["mode"] == "offload"
+        await console.press("right", "right", "right")  # next to the default, that is no "None"
+        assert page.present.values.get("mode") == "auto"
+        await until(console, lambda: "" in page.present.around)
+        assert "default → " in console.text()
+        page.take({"plan_memory": None})
+        await until(console, lambda: "may fit: how much it may hold is not known" in console.text())
         await console.press("slash", "escape")
         page.table.choose("num_gpus_dit")  # its meaning speaks of steps too
         await console.press("slash", *"steps", "enter")

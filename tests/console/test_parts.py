@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from console import stages
+from console import actions, stages
 from console.config import Thresholds
 from console.keys.kinds import PageEntry
+from console.notices import Notice
 from console.screens.overview import Wants, heights
 from console.state import Model
 from console.theme import load
@@ -23,6 +24,7 @@ from engine.messages import (
     DevicesSampled,
     Event,
     FindingRaised,
+    LedgerUpdated,
     PlanMade,
     RankChanged,
     StepDone,
@@ -178,9 +180,15 @@ def test_a_rank_whose_steps_are_not_known_yet_is_not_judged_by_what_it_decodes()
 
 def test_a_rank_that_another_process_took_over_is_judged_by_its_own_steps() -> None:
     model, _, _, _ = paced((0.5, 0.25), 0.02, vae_rank=1)
+    track = model.tracks[17, 0]
+    model.apply(LedgerUpdated(job=17, rank=0, device="cuda:0", by_owner={"kv": 8},
+                              peak_by_owner={"kv": 9}, total=8, peak=9, t=29.0))  # fmt: skip
+    assert track.memory.top is not None
     model.apply(RankChanged(job=17, rank=0, pid=9999, device="cuda:0", device_uuid="GPU-0000",
                             phase="spawned", role="", t=30.0))  # fmt: skip
-    assert not model.tracks[17, 0].steps
+    assert not track.steps
+    assert track.ledger is None
+    assert track.memory.top is None  # its own peak is held against its own plan
 
 
 def test_rows_of_time_show_when_a_stage_worked() -> None:
@@ -318,3 +326,13 @@ def test_every_page_is_in_the_row_of_pages_and_one_sees_where_one_is(width: int)
     assert "4 processes" in text
     assert "⚠2" in text
     assert all(f" {entry.key}" in text for entry in entries)
+
+
+def test_a_sentence_takes_the_room_that_it_needs_beside_the_first_keys() -> None:
+    said = "Every page shows this recording now. Space plays, ] goes to what went wrong."
+    place = bars.Place(("jobs", "app"), actions.Keymap(), False)
+    paint = Paint(load("signature"))
+    row = bars.footer(paint, place, Notice(0.0, said), 120).text()
+    assert said in row
+    assert "? help" in row
+    assert bars.footer(paint, place, None, 120).text().startswith(row[:9])
