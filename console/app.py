@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual import work
-from textual.app import SystemCommand
+from textual.app import App, SystemCommand
 from textual.message import Message
 from textual.screen import Screen
 
@@ -112,7 +112,7 @@ class AvatopApp(Replaying):
         self.notices = Notices()
         self.overview = Overview(self.model, self.paint)
         self._opened: dict[str, Page] = {Overview.NAME: self.overview}
-        self._register_look()
+        self._dress_first()
 
     # -- life --------------------------------------------------------------------------------
 
@@ -389,7 +389,7 @@ class AvatopApp(Replaying):
         self.look = themes.load(name)
         self.look_name = name
         self.paint.change(self.look)
-        self._register_look()
+        self.theme = self._registered_look()
         self.ansi_color = self.look.colors != "truecolor"
         for part in self.page.parts:
             part.update()
@@ -427,10 +427,22 @@ class AvatopApp(Replaying):
 
         return commands(self)
 
-    def _register_look(self) -> None:
-        """Textual's own widgets wear the theme too."""
+    def _registered_look(self) -> str:
+        """Textual's own widgets wear the theme too: the name by which they know it."""
         from console.dress import dressed
 
         dress = dressed(self.look)
         self.register_theme(dress)
-        self.theme = dress.name
+        return dress.name
+
+    def _dress_first(self) -> None:
+        """Wear a theme from the start: setting ``theme`` would read every style sheet once more.
+
+        Textual starts out dark; a light theme changes more than its style sheets.
+        """
+        name = self._registered_look()
+        if self.look.dark:
+            self.set_reactive(App.theme, name)
+            self.stylesheet.set_variables(self.get_css_variables())
+        else:
+            self.theme = name
