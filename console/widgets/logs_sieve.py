@@ -12,11 +12,11 @@ import time
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Sequence
 from typing import Final
 
 from console.widgets.logs_meaning import classes_of
 from console.widgets.logs_source import Source
+from engine.triage.glance import Glance
 from engine.triage.query import Predicate
 
 PIECE: Final = 200  # lines sifted at once
@@ -30,7 +30,7 @@ class Sieve:
     Args:
         wanted: what passes; None: everything.
         by_class: the filter asks what triage says of a line.
-        words: that a text must hold to pass, casefolded.
+        glance: of the same query, where there is one.
     """
 
     def __init__(
@@ -38,12 +38,12 @@ class Sieve:
         source: Source,
         wanted: Predicate | None,
         by_class: bool = False,
-        words: Sequence[str] = (),
+        glance: Glance | None = None,
     ) -> None:
         self.source = source
         self.wanted = wanted
         self.by_class = by_class
-        self.words = words
+        self.glance = glance
         first, end = source.span()
         self.low = self.high = end  # lines between these were sifted
         self._before = array("q")  # found going back: descending
@@ -124,8 +124,9 @@ class Sieve:
         if wanted is None:
             return list(range(start, end))
         if not self.by_class:
-            between = self.source.between(start, end, self.words)
-            return [number for number, record in between if wanted(record)]
+            if self.glance is not None:
+                return self.source.passing(start, end, wanted, self.glance)
+            return [n for n, record in self.source.between(start, end) if wanted(record)]
         near = list(self.source.between(start - AROUND, end + AROUND))
         classes = classes_of([record.text for _, record in near])
         return [

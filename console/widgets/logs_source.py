@@ -19,6 +19,8 @@ from console import format as fmt
 from console.parts import LogEntry
 from console.state import Model
 from engine.logfile import place_of
+from engine.triage.glance import Glance
+from engine.triage.query import Predicate
 from engine.triage.records import Record, parse_line
 
 _CHUNK: Final = 1 << 20  # bytes read at once while lines are counted
@@ -43,13 +45,11 @@ class Source(Protocol):
     def record(self, number: int) -> Record:
         """One line."""
 
-    def between(
-        self, first: int, end: int, words: Sequence[str] = ()
-    ) -> Iterable[tuple[int, Record]]:
-        """Lines from ``first`` to before ``end``, oldest first.
+    def between(self, first: int, end: int) -> Iterable[tuple[int, Record]]:
+        """Lines from ``first`` to before ``end``, oldest first."""
 
-        Of those that surely lack one of ``words`` (casefolded) some may be left out.
-        """
+    def passing(self, first: int, end: int, wanted: Predicate, glance: Glance) -> list[int]:
+        """Numbers of those lines that are ``wanted``; ``glance`` is made of the same query."""
 
     def find(self, start: int, by: int, needle: str | None) -> Iterator[int | None]:
         """Numbers of lines with a text (None: of errors) from ``start`` on, up (-1) or down (1).
@@ -81,12 +81,16 @@ class LiveSource:
         logs = self.model.logs
         return self._record(logs[number - logs[0].number])
 
-    def between(
+    def passing(
         self,
         first: int,
         end: int,
-        words: Sequence[str] = (),  # noqa: ARG002 - there are too few lines to hurry
-    ) -> Iterable[tuple[int, Record]]:
+        wanted: Predicate,
+        glance: Glance,  # noqa: ARG002 - there are too few lines to hurry
+    ) -> list[int]:
+        return [number for number, record in self.between(first, end) if wanted(record)]
+
+    def between(self, first: int, end: int) -> Iterable[tuple[int, Record]]:
         low, high = self.span()
         first, end = max(first, low), min(end, high)
         for entry in itertools.islice(self.model.logs, max(first - low, 0), max(end - low, 0)):
@@ -275,14 +279,26 @@ class FileSource:
         segment, index = self._place(number)
         if not 0 <= index < len(segment):
             return Record(text="", line=number + 1)
-        text = segment.line(index).decode("utf-8", "replace")
-        return parse_line(text, node=self._node, number=number + 1)
+        return self._parsed(number, segment.line(index))
 
-    def between(
-        self, first: int, end: int, words: Sequence[str] = ()
-    ) -> Iterable[tuple[int, Record]]:
+    def between(self, first: int, end: int) -> Iterable[tuple[int, Record]]:
+        for number, line in self._lines(first, end):
+            yield number, self._parsed(number, line)
+
+    def passing(self, first: int, end: int, wanted: Predicate, glance: Glance) -> list[int]:
+        found = []
+        for number, line in self._lines(first, end):
+            passes = glance.verdict(line)
+            if passes or (passes is None and wanted(self._parsed(number, line))):
+                found.append(number)
+        return found
+
+    def _parsed(self, number: int, line: bytes) -> Record:
+        return parse_line(line.decode("utf-8", "replace"), node=self._node, number=number + 1)
+
+    def _lines(self, first: int, end: int) -> Iterator[tuple[int, bytes]]:
+        """Lines as they stand there, as much of each as is read."""
         first, end = max(first, 0), min(end, self.span()[1])
-        needles = [word.encode() for word in words if word.isascii()]
         while first < end:
             segment, index = self._place(first)
             stop = min(index + end - first, index + _BLOCK, len(segment))
@@ -290,11 +306,7 @@ class FileSource:
                 return
             _, data = segment.block(index, stop)
             for line in data.split(b"\n")[: stop - index]:
-                if needles and _lacks(line, needles):
-                    first += 1
-                    continue
-                text = line[:_LONGEST].decode("utf-8", "replace")
-                yield first, parse_line(text, node=self._node, number=first + 1)
+                yield first, line[:_LONGEST]
                 first += 1
 
     def find(self, start: int, by: int, needle: str | None) -> Iterator[int | None]:
@@ -318,14 +330,6 @@ class FileSource:
     def close(self) -> None:
         for segment in self._segments:
             segment.close()
-
-
-def _lacks(line: bytes, needles: Sequence[bytes]) -> bool:
-    """Whether a line surely lacks a casefolded word: other letters may fold to ASCII ones."""
-    if not line.isascii():
-        return False
-    low = line.lower()
-    return any(needle not in low for needle in needles)
 
 
 def engine_log(path: Path) -> list[Path]:

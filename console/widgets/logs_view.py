@@ -26,7 +26,8 @@ from console.widgets.logs_sieve import Backwards, Sieve
 from console.widgets.logs_source import LiveSource, Source
 from console.widgets.paint import Paint, Row
 from console.widgets.prompt import Prompted
-from engine.triage.query import Predicate, needed, parse
+from engine.triage.glance import Glance
+from engine.triage.query import Predicate, parse
 from engine.triage.records import Record
 
 TURN: Final = 0.05  # seconds between pieces of work that takes long
@@ -75,8 +76,8 @@ class LineView(Prompted, can_focus=True):
     def _sift(self, wanted: Predicate | None) -> None:
         self._stop_work()
         asks = wanted is not None and "class" in self.words.casefold()
-        words = () if wanted is None else needed(self.words)
-        self.sieve = Sieve(self.source, wanted, asks, words)
+        glance = None if wanted is None else Glance(self.words)
+        self.sieve = Sieve(self.source, wanted, asks, glance)
         if wanted is not None and not isinstance(self.source, LiveSource):
             self._back = Backwards(self.sieve)
 

@@ -44,6 +44,8 @@ FIELDS: Final[dict[str, tuple[str, ...]]] = {
     "since": ("=",),
     "until": ("=",),
 }
+#: Fields that stand before a line's text.
+_HEAD: Final = frozenset({"level", "rank", "job", "stream"})
 _TOKEN: Final = re.compile(r"""[^\s,"']+|"[^"]*"|'[^']*'|[\s,]""")
 _CONDITION: Final = re.compile(r"(!?)([A-Za-z_]+)(>=|<=|!=|!~|=|~|>|<)(.*)", re.DOTALL)
 
@@ -103,12 +105,33 @@ def needed(query: str) -> tuple[str, ...]:
     Raises:
         QueryError: an open quote.
     """
-    found = []
-    for token in _tokens(query):
-        bare = token.parts[0][1]
-        if bare or not (token.text.startswith("!") or _CONDITION.match(token.text)):
-            found.append(token.text.casefold())
-    return tuple(found)
+    return tuple(
+        token.text.casefold()
+        for token in _tokens(query)
+        if token.parts[0][1] or not (token.text.startswith("!") or _field(token))
+    )
+
+
+def by_head(query: str) -> tuple[Predicate | None, bool]:
+    """The conditions on level, rank, job and stream, and whether there are no others.
+
+    A record that fails them fails the query. None where there is no such condition.
+
+    Raises:
+        QueryError: as ``parse``.
+    """
+    tokens = _tokens(query)
+    conditions = [_condition(token, 0.0) for token in tokens if _field(token) in _HEAD]
+    if not conditions:
+        return None, False
+    whole = len(conditions) == len(tokens)
+    return lambda record: all(condition(record) for condition in conditions), whole
+
+
+def _field(token: _Token) -> str | None:
+    """The field that a token is a condition on; None for a word."""
+    found = None if token.parts[0][1] else _CONDITION.match(token.text)
+    return found[2].lower() if found is not None else None
 
 
 def _tokens(query: str) -> list[_Token]:

@@ -77,6 +77,11 @@ def parse_line(
     )
 
 
+def is_moment(stamp: str) -> bool:
+    """Whether digits in the form of a moment are one."""
+    return _moment(stamp, time.tzname) is not None
+
+
 def _seconds(stamp: str, fraction: str | None) -> float | None:
     moment = _moment(stamp, time.tzname)
     if moment is None:
