@@ -7,7 +7,8 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -26,8 +27,10 @@ if TYPE_CHECKING:
 
 #: Seconds the engine's state, or a moment of a recording, may take to come.
 COMING: Final = 30.0
-#: Seconds of silence after which the history an engine tells counts as told.
+#: Seconds of silence after which a recording's moment counts as told.
 _QUIET: Final = 0.4
+#: Seconds within which the console draws what it was told: two of its frames.
+_DRAWN: Final = 0.2
 _SIZE: Final = re.compile(r"(\d{1,3})\s*[x×*]\s*(\d{1,3})")
 _LEAST, _MOST = (20, 8), (500, 200)
 
@@ -67,8 +70,8 @@ def shot(
     asked = ctx.obj or {}
     theme, lang = theme or asked.get("theme"), lang or asked.get("lang")
     with contextlib.ExitStack() as stack:
-        make = _recorded(recording, at) if recording is not None else _live(stack)
-        text = _taken(make, theme, lang, (columns, rows), page, press, kind)
+        make, come = _recorded(recording, at) if recording is not None else _live(stack)
+        text = _taken(make, theme, lang, (columns, rows), _Way(page, press, come), kind)
     if output is not None:
         try:
             output.write_text(text, encoding="utf-8")
@@ -112,9 +115,20 @@ def _known(page: str) -> None:
 
 
 Maker = Callable[[str | None, str | None], "AvatopApp"]
+#: Waits, once the state has come, until what was before it has, too; at most until a time.
+Come = Callable[["AvatopApp", "Pilot[Leave]", float], Awaitable[None]]
 
 
-def _live(stack: contextlib.ExitStack) -> Maker:
+@dataclass(frozen=True)
+class _Way:
+    """To the picture: the page, the keys pressed on it, and what is waited for before."""
+
+    page: str
+    press: str | None
+    come: Come
+
+
+def _live(stack: contextlib.ExitStack) -> tuple[Maker, Come]:
     from engine.remote.client import attach
 
     try:
@@ -132,10 +146,16 @@ def _live(stack: contextlib.ExitStack) -> Maker:
         return AvatopApp(client, theme=theme, lang=lang, config=own_config(),
                          environ=_colours(), own_fds=False)  # fmt: skip
 
-    return make
+    async def past_told(_: AvatopApp, pilot: Pilot[Leave], until: float) -> None:
+        """A working engine is never silent: what it tells of the past has an end of its own."""
+        while time.monotonic() < until and not client.past_told.is_set():
+            await pilot.pause(0.05)
+        await pilot.pause(_DRAWN)
+
+    return make, past_told
 
 
-def _recorded(path: Path | None, at: str | None) -> Maker:
+def _recorded(path: Path | None, at: str | None) -> tuple[Maker, Come]:
     from console.commands.export import moment_option
     from console.commands.recordings import load
     from engine.nightwatch.derived import derived
@@ -152,7 +172,14 @@ def _recorded(path: Path | None, at: str | None) -> Maker:
         return ReplayApp(client, theme=theme, lang=lang, config=own_config(),
                          environ=_colours(), own_fds=False)  # fmt: skip
 
-    return make
+    async def silent(app: AvatopApp, pilot: Pilot[Leave], until: float) -> None:
+        quiet = time.monotonic() + _QUIET
+        while time.monotonic() < min(quiet, until):
+            if len(app.mailbox):
+                quiet = time.monotonic() + _QUIET
+            await pilot.pause(0.05)
+
+    return make, silent
 
 
 def _colours() -> dict[str, str]:
@@ -162,8 +189,7 @@ def _colours() -> dict[str, str]:
 
 
 def _taken(
-    make: Maker, theme: str | None, lang: str | None, size: tuple[int, int], page: str,
-    press: str | None, kind: str,
+    make: Maker, theme: str | None, lang: str | None, size: tuple[int, int], way: _Way, kind: str,
 ) -> str:  # fmt: skip
     from console.i18n import LanguageError
     from console.leave import Leave
@@ -177,9 +203,9 @@ def _taken(
 
     async def pilot_it(pilot: Pilot[Leave]) -> None:
         try:
-            await _arrive(app, pilot, page)
-            if press:
-                await pilot.press(*(key.strip() for key in press.split(",") if key.strip()))
+            await _arrive(app, pilot, way)
+            if way.press:
+                await pilot.press(*(key.strip() for key in way.press.split(",") if key.strip()))
                 await _settle(app, pilot)
             drawn.append(app.picture() if kind == "svg" else app.picture_text())
         finally:
@@ -191,19 +217,15 @@ def _taken(
     return drawn[0]
 
 
-async def _arrive(app: AvatopApp, pilot: Pilot[Leave], page: str) -> None:
+async def _arrive(app: AvatopApp, pilot: Pilot[Leave], way: _Way) -> None:
     """Wait for the state and the history, then go to the page."""
     until = time.monotonic() + COMING
     while not app.model.connected or app.seeking:
         if time.monotonic() > until:
             raise Failed("the engine does not tell its state")
         await pilot.pause(0.05)
-    quiet = time.monotonic() + _QUIET
-    while time.monotonic() < min(quiet, until):
-        if len(app.mailbox):
-            quiet = time.monotonic() + _QUIET
-        await pilot.pause(0.05)
-    app.action_go(page)
+    await way.come(app, pilot, until)
+    app.action_go(way.page)
     await _settle(app, pilot)
 
 

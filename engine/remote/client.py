@@ -67,6 +67,8 @@ class SocketClient:
         self.engine_version = ""
         #: Called on this client's thread when somebody asks consoles to leave (``avatop detach``).
         self.on_detach: Callable[[], None] | None = None
+        #: Set once the readings of the last minutes were told to the listeners.
+        self.past_told = threading.Event()
         self._kind = kind
         self._lock = threading.RLock()  # a signal's handler may send, too
         self._sock = sock
@@ -285,6 +287,7 @@ class SocketClient:
         """The readings of the last minutes, so that plots have a past."""
         told = (event_from(item) for item in body.get("events", ()))
         self._tell_new([event for event in told if event is not None])
+        self.past_told.set()
 
     def _retell(self, body: dict[str, Any]) -> None:
         """The present state, to listeners that missed what led to it."""

@@ -15,7 +15,6 @@ from engine.jobs.store import JobStore
 from engine.messages import (
     Acknowledge,
     Cancel,
-    Command,
     DevicesSampled,
     Drain,
     EngineStarted,
@@ -62,8 +61,6 @@ def test_commands_sent_before_it_is_open_and_after_its_end_are_answered(tmp_path
     assert "no job 7" in early.result(WAIT).message
     bad = client.send(Submit(request={"size": "9"})).result(WAIT)
     assert (bad.ok, bad.state) == (False, "bad_input")
-    unknown = client.send(Command()).result(WAIT)
-    assert not unknown.ok
     nobody = client.send(Reap(targets=((2**22 + 7, 1.0),), confirmed=True)).result(WAIT)
     assert "no such process" in nobody.message
     assert "no alert" in client.send(Acknowledge(alert="x")).result(WAIT).message

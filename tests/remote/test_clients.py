@@ -20,6 +20,7 @@ from engine.messages import (
     StopEngine,
     Submit,
 )
+from engine.plain import late_dataclass
 from engine.remote.client import SocketClient, attach
 from engine.remote.host import Hosting
 
@@ -36,6 +37,11 @@ def client(request: pytest.FixtureRequest, hosting: Hosting, places: Places) -> 
     assert found is not None
     yield found
     found.close()
+
+
+@late_dataclass(frozen=True, kw_only=True)
+class Unheard(Command):
+    """A command that no engine knows."""
 
 
 class Heard:
@@ -60,7 +66,7 @@ def test_commands_are_answered(client: Client) -> None:
     assert "no job 7" in early.result(WAIT).message
     bad = client.send(Submit(request={"size": "9"})).result(WAIT)
     assert (bad.ok, bad.state) == (False, "bad_input")
-    assert not client.send(Command()).result(WAIT).ok
+    assert not client.send(Unheard()).result(WAIT).ok
     assert client.when_idle().result(WAIT) is None
 
 
