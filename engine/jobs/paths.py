@@ -40,7 +40,7 @@ class Places:
 
     @property
     def embeddings(self) -> Path:
-        """Prompt and audio embeddings by hash; may be deleted at any time."""
+        """Encoded prompts, voices and portraits by hash; may be deleted at any time."""
         return self.cache / "embeddings"
 
     @property

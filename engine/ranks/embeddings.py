@@ -1,4 +1,4 @@
-"""Where prompt and audio embeddings are kept: a file each, named by all that decides them.
+"""Where prompts, voices and portraits lie encoded: a file each, named by all that decides it.
 
 No torch: the engine asks whether a job's are there before its ranks start.
 """
@@ -52,7 +52,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Shelf:
-    """Embeddings of one checkpoint in one folder.
+    """What one checkpoint encoded, in one folder.
 
     Attributes:
         paths: ``Layout.paths()``.
@@ -77,16 +77,29 @@ class Shelf:
 
     def audio(self, wanted: Wanted) -> Path:
         """The audio's file, be it there or not."""
-        with wanted.audio.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
         parts = {
-            "audio": digest,
+            "audio": _digest(wanted.audio),
             "infer_frames": wanted.infer_frames,
             "num_clip": wanted.num_clip,
             "fps": wanted.fps,
             "wav2vec": _identity(speech_weights(self.paths)),
         }
         return self._file("audio", parts, self.device)
+
+    def portrait(self, image: Path, size: tuple[int, int], frames: int) -> Path:
+        """The file of a portrait's latents, be it there or not.
+
+        Args:
+            size: width and height of the video.
+            frames: still ones that the motion latents are of.
+        """
+        parts = {
+            "portrait": _digest(image),
+            "size": size,
+            "frames": frames,
+            "vae": _identity(component(self.paths, "vae")),
+        }
+        return self._file("portrait", parts, self.device)
 
     def _file(self, kind: str, parts: dict[str, Any], device: str) -> Path:
         parts |= {"format": _FORMAT, "dtype": self.dtype, "device": device}
@@ -108,6 +121,11 @@ def at_hand(spec: RankSpec) -> bool:
         return shelf.prompt(wanted).exists() and shelf.audio(wanted).exists()
     except (OSError, CheckpointError):
         return True
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _identity(path: str) -> list[str | int]:

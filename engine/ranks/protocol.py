@@ -75,7 +75,7 @@ class RankSpec:
     plan: dict[str, Any]  # engine.placement.plan.Plan.to_dict()
     layout: dict[str, str]  # component → path, from engine.checkpoint.layout.Layout.paths()
     segment_dir: str  # where clip segments are written (temporary name, then renamed)
-    cache_dir: str  # prompt and audio embeddings by hash
+    cache_dir: str  # encoded prompts, voices and portraits by hash
     dump_latents: str | None = None
     gpu_memory_cap: int | None = None
     state: dict[str, Any] = field(default_factory=dict)  # fields of StateSpec

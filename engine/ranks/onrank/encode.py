@@ -69,7 +69,7 @@ class Encoders:
             ("audio", self._shelf.audio(wanted), lambda: self._encode_audio(wanted)),
         ]
         return [
-            (name, lambda path=path, make=make: _keep(path, make()))  # type: ignore[misc]
+            (name, lambda path=path, make=make: keep(path, make()))  # type: ignore[misc]
             for name, path, make in jobs
             if not _readable(path)
         ]
@@ -185,7 +185,7 @@ def _readable(path: Path) -> bool:
         return False
 
 
-def _keep(path: Path, tensors: dict[str, Tensor]) -> None:
+def keep(path: Path, tensors: dict[str, Tensor]) -> None:
     """Write a file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.part")

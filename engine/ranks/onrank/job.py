@@ -35,7 +35,7 @@ from engine.placement.onrank.once import Once, compute
 from engine.placement.onrank.rings import Rings
 from engine.placement.onrank.weights import Loaded, load_network, outline
 from engine.placement.plan import Plan, plan_from_dict
-from engine.ranks.embeddings import Wanted
+from engine.ranks.embeddings import Shelf, Wanted
 from engine.ranks.onrank.encode import Embeddings, Encoders
 from engine.ranks.onrank.held import Held
 from engine.ranks.onrank.latentlog import LATENT_LOG
@@ -45,7 +45,7 @@ from engine.ranks.onrank.observer import RankObserver, Telling
 from engine.ranks.onrank.rendezvous import init_group, leave_group
 from engine.ranks.onrank.segments import ClipWritten, SegmentThread
 from engine.ranks.onrank.sink import Sink
-from engine.ranks.onrank.video import BlockDecoder, VideoSize, encode_portrait, weight_bytes
+from engine.ranks.onrank.video import BlockDecoder, VideoSize, portrait_latents, weight_bytes
 from engine.ranks.protocol import RankSpec
 
 #: Seconds after which a collective is given up. The engine notices a dead rank long before.
@@ -228,10 +228,10 @@ class _Rank:
             self.ledger.book("vae", weight_bytes(vae))
             self._build_kernels(vae)
             with self.observer.window("portrait", "vae"):
-                image = Path(str(self.request.image))
-                ref, motion = encode_portrait(
-                    vae, self.cfg, image, self.video.width, self.video.height
-                )
+                image, device = Path(str(self.request.image)), self.device.type
+                paths, folder = self.spec.layout, Path(self.spec.cache_dir)
+                shelf = Shelf(paths, folder, str(self.dtype), device, device)
+                ref, motion = portrait_latents(vae, self.cfg, image, self.video, shelf)
             shape = torch.tensor([ref.shape[0], motion.shape[1]])
         else:
             self._build_kernels(None)
@@ -240,8 +240,8 @@ class _Rank:
         if not self.is_vae:
             ref = torch.empty(channels, 1, height, width)
             motion = torch.empty(channels, frames, height, width)
-        ref = groups.from_rank(self.plan.vae_rank, ref.cpu().contiguous())
-        motion = groups.from_rank(self.plan.vae_rank, motion.cpu().contiguous())
+        ref = groups.from_rank(self.plan.vae_rank, ref)
+        motion = groups.from_rank(self.plan.vae_rank, motion)
         return vae, ref, motion
 
     def _load_vae(self) -> VAE:

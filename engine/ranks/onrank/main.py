@@ -136,7 +136,7 @@ def _watch_faults() -> None:
 
 def _tell_failure(report: Reporter, spec: RankSpec, error: BaseException) -> None:
     from engine.ranks.onrank.failure import kind_of
-    from engine.ranks.onrank.oom import figures, sentence
+    from engine.ranks.onrank.oom import figures, told
 
     # Our own errors (they carry ``kind``) are written for the operator; others need their class.
     text, name = str(error), type(error).__name__
@@ -144,7 +144,7 @@ def _tell_failure(report: Reporter, spec: RankSpec, error: BaseException) -> Non
     kind, memory = kind_of(error), {}
     if kind == "oom":
         memory = figures(spec, error)
-        report.log("ERROR", sentence(memory), "oom.py")
+        report.log("ERROR", told(memory), "oom.py")
     report.send(
         "failed",
         kind=kind,

@@ -7,6 +7,7 @@ from typing import Any, Final
 import torch
 
 from engine.ranks.protocol import RankSpec
+from engine.sentence import sentence
 
 _GIB: Final = 2**30
 
@@ -66,18 +67,22 @@ def _of_device(device: torch.device) -> dict[str, int]:
     return found | {"free_bytes": int(free), "total_bytes": int(total)}
 
 
-def sentence(found: dict[str, Any]) -> str:
+def told(found: dict[str, Any]) -> str:
     """The figures in one line for a person."""
-    parts = [
-        f"the plan said {_gib(found['plan_bytes'])} (margin {_gib(found['plan_margin_bytes'])}: "
-        f"{_largest(found['plan_by_owner'])})",
-        f"the allocator has {_gib(found['allocated_bytes'])} in use, "
-        f"{_gib(found['reserved_bytes'])} reserved, at most {_gib(found['allocated_peak_bytes'])} "
-        "in use since its peak was last reset",
-        f"the cap is {_gib(found['cap_bytes'])}",
-        f"the device has {_gib(found['free_bytes'])} free of {_gib(found['total_bytes'])}",
-    ]
-    return "memory ran out: " + "; ".join(parts)
+    return sentence(
+        "memory ran out: the plan said {plan} (margin {margin}: {owners}); the allocator has "
+        "{used} in use, {reserved} reserved, at most {peak} in use since its peak was last reset; "
+        "the cap is {cap}; the device has {free} free of {total}",
+        plan=_gib(found["plan_bytes"]),
+        margin=_gib(found["plan_margin_bytes"]),
+        owners=_largest(found["plan_by_owner"]),
+        used=_gib(found["allocated_bytes"]),
+        reserved=_gib(found["reserved_bytes"]),
+        peak=_gib(found["allocated_peak_bytes"]),
+        cap=_gib(found["cap_bytes"]),
+        free=_gib(found["free_bytes"]),
+        total=_gib(found["total_bytes"]),
+    )
 
 
 def _gib(size: int | None) -> str:

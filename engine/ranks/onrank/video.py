@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from engine.geometry import DEFAULT_FPS, FrameGeometry, snap_size
@@ -16,6 +19,8 @@ from engine.model.config import DiTConfig
 from engine.model.pixels import StreamedPixels, starting_latents
 from engine.model.vae import VAE
 from engine.parameters.request import Request
+from engine.ranks.embeddings import Shelf
+from engine.ranks.onrank.encode import keep
 
 
 @dataclass(frozen=True)
@@ -46,16 +51,26 @@ def weight_bytes(module: torch.nn.Module) -> int:
     return sum(p.nbytes for p in module.parameters())
 
 
-def encode_portrait(
-    vae: VAE, cfg: DiTConfig, image: Path, width: int, height: int
+def portrait_latents(
+    vae: VAE, cfg: DiTConfig, image: Path, size: VideoSize, shelf: Shelf
 ) -> tuple[Tensor, Tensor]:
     """The portrait as conditioning: ``ref [16,1,h,w]`` and ``motion [16,m,h,w]``, float32.
+
+    Encoded once and kept: a job that goes on, or another with this portrait, takes it from there.
 
     Raises:
         MediaError: the picture cannot be read.
     """
-    pixels = torch.from_numpy(load_portrait(image, height, width))
-    return starting_latents(vae, pixels.permute(2, 0, 1).float() / 127.5 - 1, cfg)
+    kept = shelf.portrait(image, (size.width, size.height), cfg.motion_frames)
+    with contextlib.suppress(OSError, SafetensorError, KeyError):
+        found = load_file(kept)
+        return found["ref"].clone(), found["motion"].clone()  # aligned as what is computed is
+    pixels = torch.from_numpy(load_portrait(image, size.height, size.width))
+    ref, motion = starting_latents(vae, pixels.permute(2, 0, 1).float() / 127.5 - 1, cfg)
+    ref, motion = ref.cpu().contiguous(), motion.cpu().contiguous()
+    with contextlib.suppress(OSError, SafetensorError):  # no room: the next job encodes it again
+        keep(kept, {"ref": ref, "motion": motion})
+    return ref, motion
 
 
 def to_frames(pixels: Tensor) -> Tensor:
