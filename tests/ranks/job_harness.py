@@ -60,7 +60,7 @@ def specs(
         image=str(portrait(folder / "face.png")),
         audio=str(speech(folder / "voice.wav", seconds)),
         ckpt_dir=str(CKPT),
-        **{"size": "128*128", "num_clip": 2, "infer_frames": 24, "mode": mode, **ask},
+        **{"size": "64*64", "num_clip": 2, "infer_frames": 24, "mode": mode, **ask},
     )
     layout = find(CKPT)
     info = image_info(Path(str(request.image)))
