@@ -34,6 +34,7 @@ class Machines:
         self.host_memory: tuple[int | None, int | None] = (None, None)  # total, available
         self.tracks: dict[tuple[int, int], Track] = {}
         self.drained: frozenset[str] = frozenset()  # uuids of devices that get no new work
+        self._users: set[str] = set()  # who ran a rank that was known here
 
     def take(self, event: Event) -> set[str]:
         """Take one event in; what it changed, in the words of ``Model.dirty``."""
@@ -110,9 +111,11 @@ class Machines:
         if reading.utilization is not None:
             track.utilization.add(t, history.scalar("utilization", reading.utilization))
 
-    def _users(self, reading: DeviceReading) -> set[str | None]:
-        """Who runs the ranks that are known here, as far as a reading tells."""
-        return {p.user for p in reading.processes if (p.job, p.rank) in self.tracks and p.user}
+    def _known_users(self, reading: DeviceReading) -> set[str]:
+        """Who runs, or ran, the ranks that are known here, as far as readings told."""
+        holders = (p for p in reading.processes if (p.job, p.rank) in self.tracks)
+        self._users.update(p.user for p in holders if p.user)
+        return self._users
 
     def _ranks_on(self, uuid: str) -> list[Track]:
         return [t for t in self.tracks.values() if t.change and t.change.device_uuid == uuid]
@@ -179,10 +182,11 @@ class Machines:
         """
         booked, used = sum(owners.values()), reading.memory_used or 0
         holders = [p for p in reading.processes if p.rank is not None]
+        users = self._known_users(reading)
         own = sum(
             p.memory.get(reading.uuid) or 0
             for p in holders
-            if (p.job, p.rank) in self.tracks or p.user in self._users(reading)
+            if (p.job, p.rank) in self.tracks or p.user in users
         )
         late = min(max(0.0, own - booked), max(0.0, used - booked))
         beside = {"other": late, "foreign": max(0.0, used - booked - late)}

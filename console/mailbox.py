@@ -31,8 +31,8 @@ def _state_key(event: Event) -> Hashable | None:
         return ("job", event.job.id)
     if isinstance(event, PlanMade):
         return ("plan", event.job)
-    if isinstance(event, RankChanged):
-        return ("rank", event.job, event.rank)
+    if isinstance(event, RankChanged):  # what is told of the past needs where a rank lay then
+        return ("rank", event.job, event.rank, event.phase)
     if isinstance(event, ProcessesSurveyed):
         return ("processes",)
     if isinstance(event, ReleaseChanged):

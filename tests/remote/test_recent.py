@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from console.machines import Machines
+from console.mailbox import Mailbox
 from engine.messages import (
     DeviceReading,
     DevicesSampled,
@@ -51,8 +52,8 @@ def test_what_is_too_old_is_forgotten_of_ended_ranks_too() -> None:
 def test_is_the_memory_of_earlier_ranks_still_theirs_for_a_console_that_attaches_late() -> None:
     """On GPUs: what a rank held while it loaded, and what it booked, is no other process's."""
 
-    def sample(t: float, used: int) -> DevicesSampled:
-        holder = ProcessReading(7, 0.0, user="op", memory={"u": used}, job=1, rank=0, command="x")
+    def sample(t: float, used: int, job: int | None = 1) -> DevicesSampled:
+        holder = ProcessReading(7, 0.0, user="op", memory={"u": used}, job=job, rank=0, command="x")
         reading = DeviceReading(0, "gpu", "u", "nvml", memory_used=used, processes=(holder,))
         return DevicesSampled(t=t, devices=(reading,))
 
@@ -67,14 +68,19 @@ def test_is_the_memory_of_earlier_ranks_still_theirs_for_a_console_that_attaches
     for event in (
         changed(0.0, "spawned"), changed(1.0, "loading"), sample(2.0, 50), booked,
         sample(5.0, 100), changed(6.0, "running"), changed(9.0, "ended"),
+        sample(11.0, 80, job=None),  # it waits for the next job, with the weights
     ):  # fmt: skip
         recent(event)
-    late = Machines()
+    late, mailbox = Machines(), Mailbox()
+    for told in recent.events():
+        mailbox.put(told)
     held: dict[float, dict[str, float]] = {}
-    for event in recent.events():
-        late.take(event)
-        if isinstance(event, DevicesSampled):
+    for told in mailbox.drain():
+        late.take(told)
+        if isinstance(told, DevicesSampled):
             level = late.devices["u"].memory.level
             assert level is not None
-            held[event.t] = dict(level[1])
-    assert held == {2.0: {"other": 50}, 5.0: {"weights": 90, "other": 10}}
+            held[told.t] = dict(level[1])
+    assert held == {
+        2.0: {"other": 50}, 5.0: {"weights": 90, "other": 10}, 11.0: {"other": 80}
+    }  # fmt: skip
