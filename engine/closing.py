@@ -99,7 +99,8 @@ class Closing:
             if self._progress.row.clip and again is None:
                 await self._write_result(prepared, end.state, end.reason, None)
         except (OSError, ManifestError) as error:  # a full disk, a folder that is read-only now
-            self._bus.log("ERROR", f"the end could not be written: {error}", job)
+            text = sentence("the end could not be written: {error}", error=error)
+            self._bus.log("ERROR", text, job)
         if again is None and end.state in ("cancelled", "failed"):
             await asyncio.to_thread(self._onward.kept.forget)
             self._progress.change(resumable=None)

@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol
 from engine.bus import Bus
 from engine.jobs.store import JobStore, StoreError
 from engine.messages import JobChanged, JobRow
+from engine.sentence import sentence
 
 #: Seconds at most between two publications of changed figures; states and clips are told at once.
 PUBLISH_SECONDS: Final = 0.25
@@ -64,7 +65,7 @@ class RowKeeper:
         try:
             await self.change(**fields)
         except StoreError as error:
-            text = f"the job's end is told, and not kept: {error}"
+            text = sentence("the job's end is told, and not kept: {error}", error=error)
             self._bus.log("ERROR", text, self._progress.row.id)
             self._publish()
 

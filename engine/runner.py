@@ -337,7 +337,8 @@ class JobRun:
         """
         if group.leftover:
             pids = ", ".join(map(str, group.leftover))
-            self._bus.log("ERROR", f"processes {pids} survive SIGKILL (state D)", self.row.id)
+            text = sentence("processes {pids} survive SIGKILL (state D)", pids=pids)
+            self._bus.log("ERROR", text, self.row.id)
         stuck = self._guard is not None and self._guard.exceeded is not None
         if not (group.ok or self._asked_to_end) and (stuck or not group.stopped):
             self._broken_group = group

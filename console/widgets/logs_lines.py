@@ -215,7 +215,12 @@ class LogLines(LineView):
     def _told(self, number: int) -> str:
         record = self.source.record(number)
         clock = "" if record.t is None else f"{fmt.moment(record.t, self.model.now)}  "
-        return f"{clock}{fmt.inert(record.text)}"
+        whose = [
+            *([] if record.job is None else [t("job {id}", id=record.job)]),
+            *([] if record.rank is None else [t("rank {rank}", rank=record.rank)]),
+        ]
+        about = " ".join(whose) + t(": ") if whose else ""
+        return f"{clock}{about}{fmt.inert(record.text)}"
 
     def action_wrap(self) -> None:
         self.wrap = not self.wrap

@@ -11,6 +11,7 @@ from engine.alerts.deliver import DeliveryError, deliver, redacted
 from engine.alerts.notify import Notify, Secret, SecretError
 from engine.alerts.outbox import Outbox, Parcel, Verdict, words
 from engine.messages import AlertChanged
+from engine.sentence import sentence
 
 _LONGEST_WAIT: Final = 3600.0
 Send = Callable[[Secret, str, str, str], None]
@@ -104,7 +105,10 @@ class Courier:
             count = len(verdict.parcel.changes)
             self._tell("INFO", f"told {name} of {count} change{'s' * (count != 1)} of alerts")
         elif verdict.given_up:
-            self._tell("ERROR", f"could not tell {name}, given up: {verdict.error}")
+            text = sentence(
+                "could not tell {name}, given up: {error}", name=name, error=verdict.error
+            )
+            self._tell("ERROR", text)
         else:
             wait = max(0.0, (verdict.next_try or 0.0) - self._clock())
             self._tell("WARNING", f"could not tell {name}: {verdict.error}; again in {wait:.0f} s")

@@ -26,6 +26,7 @@ from engine.messages import AlertChanged, Event, LogLine
 from engine.metrics.errors import ErrorTally
 from engine.metrics.facts import Facts
 from engine.metrics.textfile import write_textfile
+from engine.sentence import sentence
 
 JUDGE_SECONDS: Final = 1.0
 #: Alerts are saved when they change, and so often for their durations.
@@ -116,7 +117,8 @@ class AlertWatch:
             alerts, silences = self.book.load()
         except BookError as error:
             self._judges = True  # what cannot be kept can still be told
-            self._tell("ERROR", f"alerts are not kept over a restart: {error}")
+            text = sentence("alerts are not kept over a restart: {error}", error=error)
+            self._tell("ERROR", text)
             return
         if self.book.notice is not None:
             self._tell("WARNING", self.book.notice)
@@ -203,7 +205,7 @@ class AlertWatch:
     def _book_trouble(self, error: BookError) -> None:
         if not self._book_failed:  # once, not every second
             self._book_failed = True
-            self._tell("ERROR", f"alerts cannot be kept: {error}")
+            self._tell("ERROR", sentence("alerts cannot be kept: {error}", error=error))
 
     def _probe(self, now: float) -> None:
         probes = self._evaluator.probes

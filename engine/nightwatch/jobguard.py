@@ -181,7 +181,8 @@ class JobGuard:
 
     async def _keep(self, group: RankGroup, reason: str, rank: int | None) -> None:
         """Stacks of all ranks and NCCL's dumps into the incident, told in log and finding."""
-        self._bus.log("ERROR", f"stuck: {reason}; its stacks are asked for", self._job, rank)
+        text = sentence("stuck: {reason}; its stacks are asked for", reason=reason)
+        self._bus.log("ERROR", text, self._job, rank)
         self._stacks, self._heard_at = {}, time.monotonic()
         answers = await asyncio.to_thread(dump_stacks, [p.identity for p in group.ranks])
         asked = {p.rank: answer for p, answer in zip(group.ranks, answers, strict=True)}
@@ -198,9 +199,11 @@ class JobGuard:
         try:
             kept = await asyncio.to_thread(self._folder.keep, reason, stacks, asked, facts)
         except OSError as error:
-            self._bus.log("ERROR", f"the incident cannot be kept: {error}", self._job)
+            text = sentence("the incident cannot be kept: {error}", error=error)
+            self._bus.log("ERROR", text, self._job)
         else:
-            self._bus.log("ERROR", f"incident kept in {kept.sentence}", self._job, rank)
+            text = sentence("incident kept in {kept}", kept=kept.sentence)
+            self._bus.log("ERROR", text, self._job, rank)
             evidence = (kept.sentence, *_gist(kept, stacks))
         self._bus.publish(
             FindingRaised(

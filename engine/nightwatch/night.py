@@ -196,7 +196,8 @@ class Night:
         if found is None:
             return
         self._full.add(row.id)
-        self._bus.log("ERROR", f"{found.sentence}; the job stops after its clip", row.id)
+        text = sentence("{what}; the job stops after its clip", what=found.sentence)
+        self._bus.log("ERROR", text, row.id)
         self._bus.publish(
             FindingRaised(
                 id=f"job{row.id}-disk_full",

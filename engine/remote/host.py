@@ -107,7 +107,8 @@ def main(args: list[str] | None = None) -> int:
         threading.Thread(target=hosting.client.send, args=(StopEngine(),), daemon=True).start()
 
     def orphaned() -> None:
-        hosting.server.log("ERROR", "the console was killed and nobody else is attached: ending")
+        text = sentence("the console was killed and nobody else is attached: ending")
+        hosting.server.log("ERROR", text)
         hosting.client.send(StopEngine())
 
     signal.signal(signal.SIGTERM, terminated)

@@ -123,6 +123,12 @@ def test_what_the_engine_tells_is_made_of_sentences() -> None:
          "when memory ran out); 1 clip is kept",
          "已中断：rank 1（进程 4021）被 SIGKILL 杀死（操作员所为，或内存耗尽时由内核执行）；"
          "保留 1 个片段"),
+        ("memory ran out: the plan said 32.574 GiB (margin 0.581 GiB: kv 11.328 GiB, vae n/a); the "
+         "allocator has 20.586 GiB in use, 20.746 GiB reserved, at most 20.586 GiB in use since "
+         "its peak was last reset; the cap is 24.000 GiB; the device has n/a free of 139.801 GiB",
+         "内存耗尽：计划为 32.574 GiB（余量 0.581 GiB：kv 11.328 GiB, vae n/a）；分配器占用 "
+         "20.586 GiB，保留 20.746 GiB，自上次重置峰值以来最多占用 20.586 GiB；上限为 24.000 GiB；"
+         "设备共 139.801 GiB，空闲 n/a"),
         ("Memory ran out while sharded weights were gathered to full (118.05 GiB free, "
          "163.92 MiB reserved but unallocated).",
          "把分片权重聚合为完整权重时显存耗尽（118.05 GiB 空闲, 163.92 MiB 已保留但未分配）。"),

@@ -6,7 +6,7 @@ import pytest
 
 from engine.ranks.onrank.failure import kind_of
 from engine.ranks.onrank.ledger import Ledger, Threshold, Throttle
-from engine.ranks.onrank.oom import MemoryCapError, figures, sentence
+from engine.ranks.onrank.oom import MemoryCapError, figures, told
 from engine.ranks.onrank.probe import CpuProbe
 from engine.ranks.protocol import RankSpec
 
@@ -155,8 +155,8 @@ def test_the_figures_of_a_rank_without_memory_are_the_plans_and_the_allocators()
     assert (found["plan_bytes"], found["cap_bytes"]) == (2**30, 2**29)
     assert found["allocated_bytes"] == 2**29 + 1
     assert found["free_bytes"] is None
-    told = sentence(found)
-    assert "the plan said 1.000 GiB" in told
-    assert "0.500 GiB in use" in told
-    assert "the cap is 0.500 GiB" in told
-    assert "n/a free of n/a" in told
+    said = told(found)
+    assert "the plan said 1.000 GiB" in said
+    assert "0.500 GiB in use" in said
+    assert "the cap is 0.500 GiB" in said
+    assert "n/a free of n/a" in said
