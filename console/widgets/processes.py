@@ -143,7 +143,9 @@ class Processes(Table[ProcessRow]):
             row.put(n("{count} to look at", "{count} to look at", bad), "state.watch")
         surveyed = self.model.production.surveyed
         if surveyed is not None:
-            row.put("  " if bad else "").put(t("seen {time}", time=fmt.clock(surveyed)), "soft")
+            row.put("  " if bad else "").put(
+                t("unchanged since {time}", time=fmt.clock(surveyed)), "soft"
+            )
         return row
 
 

@@ -260,9 +260,13 @@ def _container(evidence: Evidence) -> str | None:
 
 
 def _essence(seen: ProcessesSurveyed) -> tuple[Any, ...]:
-    """What makes a survey different: not the bytes, which move all the time."""
+    """What makes a survey different: not the bytes, which move all the time.
+
+    The command counts: a rank that works for the next job has another title.
+    """
     processes = tuple(
-        (p.process.pid, p.process.started, p.kind, p.protected, tuple(sorted(p.process.memory)))
+        (p.process.pid, p.process.started, p.kind, p.protected, p.process.command,
+         tuple(sorted(p.process.memory)))
         for p in seen.processes
-    )
+    )  # fmt: skip
     return processes, seen.leaked

@@ -48,17 +48,26 @@ class Seen:
 
 @dataclass
 class _Fixed:
-    """What does not change while a process lives."""
+    """What does not change while a process lives, but for avatop's own."""
 
     user: str | None
     command: str | None
     job: int | None
     rank: int | None
 
+    @property
+    def retitled(self) -> bool:
+        """It is a rank, or the server from which ranks come: another title may follow."""
+        command = self.command or ""
+        return command.startswith(_RANK_TITLE) or _SERVER_MODULE in command
+
 
 @dataclass
 class ProcessTable:
-    """Reads processes; user and command line are read once per process, not every second."""
+    """Reads processes; user and command line are read once per process, not every second.
+
+    But a rank's title, which tells its job, changes when it waits and when it works for another.
+    """
 
     _fixed: dict[tuple[int, float], _Fixed] = field(default_factory=dict)
 
@@ -75,7 +84,7 @@ class ProcessTable:
             return ProcessReading(pid, 0.0, state=UNSEEN)
         key = (pid, started)
         fixed = self._fixed.get(key)
-        if fixed is None or fixed.command is None:
+        if fixed is None or fixed.command is None or fixed.retitled:
             fixed = self._fixed[key] = _read_fixed(process)
         try:
             rss: int | None = process.memory_info().rss

@@ -88,3 +88,32 @@ def test_what_is_remembered_of_a_process_can_be_forgotten():
     assert table.describe(os.getpid()).command == first.command
     table.forget_others([])
     assert table.describe(os.getpid()).command == first.command
+
+
+_TITLES = """
+import sys
+from engine.ranks.onrank.native import set_title
+for line in sys.stdin:
+    set_title("avatop-rank0", line.strip())
+    print("done", flush=True)
+"""
+
+
+def test_a_rank_that_works_for_another_job_is_known_by_its_new_title():
+    table = ProcessTable()
+    padding = "x" * 80  # a title has the room of the command line
+    child = subprocess.Popen(
+        [sys.executable, "-c", _TITLES, padding], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        text=True, bufsize=1,
+    )  # fmt: skip
+    told = []
+    try:
+        for doing in ("--job 1", "--warm", "--job 2"):
+            child.stdin.write(f"avatop-rank {doing} --rank 3\n")
+            assert child.stdout.readline() == "done\n"
+            reading = table.describe(child.pid)
+            told.append((reading.job, reading.rank))
+    finally:
+        child.kill()
+        child.communicate(timeout=10)
+    assert told == [(1, 3), (None, 3), (2, 3)]
