@@ -52,6 +52,12 @@ PAGES: Final = {
     "9": "batch",
     "0": "release",
 }
+#: Name of a picture → its page, and the keys pressed there: all modes of the running job, and its
+#: plan on devices of 24 GB.
+PRESSED: Final = {
+    "modes": ("jobs", "m"),
+    "misfit": ("tune", "down,enter,2,2,full_stop,1,5,G,i,B,enter"),
+}
 #: The job outlives the walk: at 52 frames a second this is nearly three minutes.
 VOICE_SECONDS: Final = 380.0
 #: Clips of the job before it, from which the plan learns a clip's time.
@@ -106,7 +112,7 @@ def look(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
             )
             result["cost"] = {"avatop": terminal.cost()}
             result["pages"] = walk(terminal, args.out)
-            result["shots"] = shoot(args.out, env, PAGES.values())
+            result["shots"] = shoot(args.out, env, (*PAGES.values(), *PRESSED))
         if find_spec("nvitop"):
             with Terminal((sys.executable, "-m", "nvitop"), env) as terminal:
                 terminal.read(3.0)
@@ -261,9 +267,11 @@ def shoot(out: Path, env: Any, pages: Iterable[str]) -> dict[str, Any]:
     """Every page of the running engine as SVG, by the command that the docs name."""
 
     def one(what: tuple[str, str]) -> tuple[str, Any]:
-        page, size = what
-        target = out / f"{page}-{size}.svg"
+        name, size = what
+        page, keys = PRESSED.get(name, (name, ""))
+        target = out / f"{name}-{size}.svg"
         line = (sys.executable, "-m", "console", "shot", page, "--size", size, "-o", str(target))
+        line += ("--press", keys) if keys else ()
         done = subprocess.run(line, cwd=ROOT, env=env, capture_output=True, timeout=60, check=False)
         told = True if done.returncode == 0 else done.stderr.decode(errors="replace")[-300:]
         return target.name, told
