@@ -141,7 +141,7 @@ def avatop_says(env: Any, *words: str) -> Any:
         return f"exit {done.returncode}: {done.stderr.decode(errors='replace')[-600:]}"
 
 
-def submitted(args: argparse.Namespace, folder: Path, env: Any, name: str, clips: int) -> int | str:
+def submitted(args: argparse.Namespace, folder: Path, env: Any, name: str, clips: int) -> Any:
     """Queue a pipelined job: its number, or what was said instead."""
     gpus, size = ("cpu", "128*128") if args.cpu else (args.gpus, "704*384")
     ranks = str(len(args.gpus.split(",")))
@@ -270,8 +270,8 @@ def shoot(out: Path, env: Any, pages: Iterable[str]) -> dict[str, Any]:
         name, size = what
         page, keys = PRESSED.get(name, (name, ""))
         target = out / f"{name}-{size}.svg"
-        line = (sys.executable, "-m", "console", "shot", page, "--size", size, "-o", str(target))
-        line += ("--press", keys) if keys else ()
+        line = [sys.executable, "-m", "console", "shot", page, "--size", size, "-o", str(target)]
+        line += ["--press", keys] if keys else []
         done = subprocess.run(line, cwd=ROOT, env=env, capture_output=True, timeout=60, check=False)
         told = True if done.returncode == 0 else done.stderr.decode(errors="replace")[-300:]
         return target.name, told

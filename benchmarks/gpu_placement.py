@@ -186,18 +186,18 @@ def looked_at(dump: Path) -> dict[str, Any]:
 def compare(runs: dict[str, Any], earlier: dict[str, Any]) -> dict[str, Any]:
     """Which runs gave the same bits as ``single`` (of ``earlier``, if it is not among them).
 
-    A switched one is held to the unswitched mode it begins with, too: that job is as long.
+    One with fp8 weights is held to ``single fp8``, a switched one also to the unswitched mode it
+    begins with: that job is as long.
     """
     rows: dict[str, Any] = {}
     for name, row in runs.items():
-        if "fp8" in name:
-            continue
-        for base in ("single", "tpp balanced")[: 2 if name in SWITCHED else 1]:
+        single = "single fp8" if "fp8" in name else "single"
+        for base in (single, "tpp balanced")[: 2 if name in SWITCHED else 1]:
             ours = (earlier | runs).get(base, {}).get("block_sha256")
             own = row.get("block_sha256")
             if ours and own:
                 n = min(len(ours), len(own))
-                label = name if base == "single" else f"{name}, to {base}"
+                label = name if base == single else f"{name}, to {base}"
                 rows[label] = {"blocks": n, "equal": ours[:n] == own[:n]}
     return rows
 
