@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import queue
+import re
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -42,6 +43,7 @@ _UNTOLD_SECONDS: Final = 86400.0
 #: Lines of a job that can be shown as evidence.
 _KEPT_LINES: Final = 4_000
 _MOST_EVIDENCE: Final = 6
+_SPEAKER: Final = re.compile(r"\[rank(\d+)\]:")
 _LOUD: Final = frozenset({"WARNING", "ERROR", "CRITICAL"})
 _HEARD: Final = (
     *(LogLine, JobChanged, PlanMade, LedgerUpdated, StepDone, BlockDone),
@@ -193,9 +195,9 @@ class FindingsWatch:
     def _read(self, number: int, job: _Job) -> None:
         for finding in job.watcher.news():
             first, last = finding.lines
-            evidence = tuple(text for n, text in job.lines if first <= n <= last)
-            row = job.figures.row
-            event = raised(finding, f"job{number}", number, evidence[:_MOST_EVIDENCE], row)
+            nearby = [text for n, text in job.lines if first <= n <= last]
+            evidence = tuple(_said_by(finding.ranks, nearby)[:_MOST_EVIDENCE])
+            event = raised(finding, f"job{number}", number, evidence, job.figures.row)
             job.raised[event.id] = event
             self._say(event)
 
@@ -257,6 +259,13 @@ class FindingsWatch:
         """What was found on the way stands in nobody's way any more."""
         for event in found:
             self._say(over(event))
+
+
+def _said_by(ranks: Collection[int], lines: list[str]) -> list[str]:
+    """Without lines of ranks that the finding does not name, which came in between."""
+    spoke = [(_SPEAKER.match(line), line) for line in lines]
+    own = [line for rank, line in spoke if rank is None or int(rank[1]) in ranks]
+    return own if ranks and own else lines
 
 
 def read_as(event: LogLine) -> list[str]:

@@ -65,6 +65,19 @@ def test_an_oom_on_one_rank_is_the_root_and_its_peers_errors_are_victims() -> No
     assert actions["smaller_size"] == ("relaunch", {"size": "lower"}, ("size",))
 
 
+def test_what_another_rank_says_in_between_is_no_evidence() -> None:
+    killed = "rank 1 (process 28750) was killed by SIGKILL (an operator, or the kernel)"
+    trace = 'Traceback (most recent call last):\n  File "main.py", line 80, in _work\n    run()'
+    ended = LogLine(level="ERROR", source="engine", text=f"interrupted: {killed}", job=3)
+    told: list[Event] = []
+    watch = FindingsWatch(told.append)
+    for event in (_row(), _line(killed, 1), _line(f"{trace}\n{LOST}", 0), ended):
+        watch.take(event)
+    watch.turn()
+    found = {e.finding: e.evidence for e in told if isinstance(e, FindingRaised)}
+    assert found["terminated_by_signal"] == (f"[rank1]: {killed}", f"interrupted: {killed}")
+
+
 def test_out_of_memory_under_a_cap_says_the_cap_and_what_helps_this_very_job() -> None:
     text = (
         "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 4.17 GiB. GPU 0 has a total "
