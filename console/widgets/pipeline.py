@@ -257,7 +257,8 @@ def times(paint: Paint, found: Sequence[Stage], late: Late | None, width: int) -
         row.to(end).put("  ")
         busy = None if stage.busy is None else stage.busy * 100
         row.whole(busy, "%", width=3).put(f" {t('busy')}  ", "soft")
-        row.number(stage.seconds, "s", width=5).put(f" {t('a block')}", "soft")
+        seconds = round(stage.seconds, 3)  # in the five cells there are for it
+        row.number(seconds, "s", width=5).put(f" {t('a block')}", "soft")
         lines.append(row.strip())
     return lines
 

@@ -168,6 +168,13 @@ def test_a_device_that_only_decodes_can_be_the_bottleneck() -> None:
     assert "0.4 s a block" in row_of_time.text
 
 
+def test_a_short_time_keeps_within_its_row() -> None:
+    _, found, late, _ = paced((0.09163, 0.08114), None, vae_rank=None)
+    for row in pipeline.times(Paint(load("signature")), found, late, 120):
+        assert row.text.rstrip().endswith("s a block")
+        assert len(row.text.rstrip()) < 120  # the last cell is the margin
+
+
 def test_a_rank_whose_steps_are_not_known_yet_is_not_judged_by_what_it_decodes() -> None:
     model, _, _, _ = paced((0.25, 0.25), 0.4, vae_rank=1)
     model.tracks[17, 1].steps.clear()  # a console that came late
