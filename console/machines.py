@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from console import history
+from console.history import Series, Stack
 from console.parts import DeviceTrack, Panel, Track
 from engine.messages import (
     BlockDone,
@@ -104,8 +105,7 @@ class Machines:
             if reading.source == "host":  # all else that runs there is no intruder
                 beside = {"other": sum(beside.values())} if beside else {}
             level = history.stack(owners | beside)
-            peak = history.raised(level, float(reading.memory_peak or 0), {})
-            track.memory.add(t, level, peak)
+            track.memory.add(t, level, _risen(track.memory, level, reading.memory_peak or 0, t))
         if reading.temperature_c is not None:
             track.temperature.add(t, history.scalar("temperature", reading.temperature_c))
         if reading.utilization is not None:
@@ -243,6 +243,16 @@ class Machines:
 
     def host_track(self) -> DeviceTrack | None:
         return next((d for d in self.devices.values() if d.reading.source == "host"), None)
+
+
+def _risen(memory: Series, level: Stack, peak: float, t: float) -> Stack:
+    """What made up a device's peak since its last reading: what it held then, where it holds less
+    now. Whoever died in between held it."""
+    before = memory.level
+    fresh = memory.last is not None and t - memory.last <= memory.hold
+    if fresh and before is not None and level[0] < before[0] <= peak:
+        return history.raised(before, peak, {})
+    return history.raised(level, peak, {})
 
 
 def _allowed(text: str) -> int | None:

@@ -185,6 +185,10 @@ class Timeline(Lines, can_focus=True):
         """What the plots say at the cursor."""
         row = self.paint.row(width).put(" ").put(fmt.clock(self.moment), "accent").put("  ")
         found = self._at(panel.memory)
+        warm = None if heat is None else self._at(heat)
+        degrees = self.paint.row(width)
+        if warm is not None:
+            degrees.put("  ").whole(warm[0], "°C", "temperature")
         if found is None:
             row.put(t("nothing is known of this moment"), "soft")
         else:
@@ -195,15 +199,14 @@ class Timeline(Lines, can_focus=True):
                 row.put("  " + t("cap") + " ", "soft").put(fmt.gib(panel.cap))
             elif panel.capacity is not None:
                 row.put("  " + t("of") + " ", "soft").put(fmt.gib(panel.capacity))
-            owners = sorted(found[1], key=lambda part: -part[1])[:2]
-            if width >= 70:
-                for owner, size in owners:
-                    row.put("  ").put(self.paint.swatch(owner), f"owner.{owner}")
-                    row.put(f" {owner} ", "soft").put(fmt.gib(size))
-        warm = None if heat is None else self._at(heat)
-        if warm is not None:
-            row.put("  ").whole(warm[0], "°C", "temperature")
-        return row.strip()
+            for owner, size in sorted(found[1], key=lambda part: -part[1]):
+                told = self.paint.row(width).put("  ")
+                told.put(self.paint.swatch(owner), f"owner.{owner}")
+                told.put(f" {owner} ", "soft").put(fmt.gib(size))
+                if told.x + degrees.x > row.left:
+                    break
+                row.add(told)
+        return row.add(degrees).strip()
 
     def _at(self, series: Series) -> Stack | None:
         # A second's columns up to the cursor; the peak of the newest that is known.

@@ -119,6 +119,23 @@ def test_a_rank_that_loads_is_not_taken_for_another_process() -> None:
         assert dict(track.memory.level[1]).get("foreign", 0) == foreign
 
 
+def test_a_peak_before_a_rank_s_death_is_told_by_what_the_rank_held() -> None:
+    model = told(Stage(gpus=1))
+    track = next(iter(model.machines.devices.values()))
+    assert track.memory.level is not None
+    held, t = dict(track.memory.level[1]), float(track.memory.last or 0.0) + 0.5
+    peak = int(track.memory.level[0]) + GIB
+    gone = dataclasses.replace(track.reading, memory_used=0, memory_peak=peak, processes=())
+    rank = next(x.change for x in model.machines.tracks.values() if x.change is not None)
+    model.apply(dataclasses.replace(rank, phase="died", t=t - 0.1))
+    model.apply(DevicesSampled(devices=(gone,), t=t))
+    (column,) = track.memory.columns(t, 1, 0.25)
+    assert column is not None
+    assert column[0] == peak
+    assert {**held, "other": held.get("other", 0) + GIB} == dict(column[1])
+    assert track.memory.level[0] == 0
+
+
 def test_without_gpus_ranks_are_panels_and_the_host_is_a_row() -> None:
     model = told(Stage(gpus=0, cpu_ranks=2))
     assert [panel.kind for panel in model.panels()] == ["rank", "rank"]
