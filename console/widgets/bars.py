@@ -226,7 +226,7 @@ def footer(paint: Paint, place: Place, notice: Notice | None, width: int) -> Row
     """Keys at the left, where they stay; what is said at the right, over those that are rarer."""
     row, said = paint.row(width).put(" "), paint.row(width)
     if notice is not None:
-        text = fmt.short(notice.text, max(width - _KEYS, 8), paint.ellipsis)
+        text = fmt.short(notice.text, max(width - max(_KEYS, width // 4), 8), paint.ellipsis)
         said.put("  ").outside(text, notice.role).put(" ")
     end = width - said.x
     for action in place.offered():
