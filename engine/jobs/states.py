@@ -15,7 +15,8 @@ TRANSITIONS: Final[dict[str, frozenset[str]]] = {
     "preflight": frozenset({"loading", "queued", *_STOPS}),
     "loading": frozenset({"running", "paused", "queued", *_STOPS}),
     "running": frozenset({"decoding", "paused", "queued", *_STOPS}),
-    "decoding": frozenset({"done", *_STOPS}),
+    # Its ranks may still die or hang then, before its last clip is committed.
+    "decoding": frozenset({"done", "paused", "queued", *_STOPS}),
     "paused": frozenset({"queued", "decoding", *_STOPS}),
     "interrupted": frozenset({"queued", "cancelled", "decoding"}),
     "done": frozenset(),

@@ -74,6 +74,15 @@ def test_which_turns_are_allowed(path: Path) -> None:
     assert "rank 1 died" in reasons
 
 
+@pytest.mark.parametrize("state", ["loading", "running", "decoding"])
+@pytest.mark.parametrize("then", ["queued", "paused"])
+def test_ranks_that_end_at_any_moment_leave_a_job_that_is_tried_again_or_rests(
+    path: Path, state: str, then: str
+) -> None:
+    store = JobStore(path)
+    assert store.update(run_to(store, state).id, state=then).state == then
+
+
 def test_are_unknown_jobs_and_fields_refused(path: Path) -> None:
     store = JobStore(path)
     row = store.create(REQUEST, **PLACE)
