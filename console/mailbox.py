@@ -32,7 +32,7 @@ def _state_key(event: Event) -> Hashable | None:
     if isinstance(event, PlanMade):
         return ("plan", event.job)
     if isinstance(event, RankChanged):  # what is told of the past needs where a rank lay then
-        return ("rank", event.job, event.rank, event.phase)
+        return ("rank", event.job, event.rank, event.pid, event.phase)
     if isinstance(event, ProcessesSurveyed):
         return ("processes",)
     if isinstance(event, ReleaseChanged):

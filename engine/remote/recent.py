@@ -38,8 +38,8 @@ class Recent:
         self._devices: deque[DevicesSampled] = deque()
         self._ledgers: dict[Hashable, deque[LedgerUpdated]] = {}
         self._spikes: deque[Spike] = deque(maxlen=KEPT_SPIKES)
-        # Of each rank: where it began, and what was heard of it last.
-        self._ranks: dict[Hashable, tuple[RankChanged, RankChanged]] = {}
+        # Of each rank's processes, the earlier first: where it began, what was heard of it last.
+        self._ranks: dict[tuple[int, int], dict[int, tuple[RankChanged, RankChanged]]] = {}
 
     def __call__(self, event: Event) -> None:
         match event:
@@ -55,9 +55,9 @@ class Recent:
                     event = _ledgers_merged(ring.pop(), event)
                 ring.append(event)
             case RankChanged():
-                key = (event.job, event.rank)
-                first, _ = self._ranks.get(key, (event, event))
-                self._ranks[key] = (event if first.pid != event.pid else first, event)
+                processes = self._ranks.setdefault((event.job, event.rank), {})
+                first, _ = processes.get(event.pid, (event, event))
+                processes[event.pid] = (first, event)
             case Spike():
                 self._spikes.append(event)
             case _:
@@ -68,8 +68,9 @@ class Recent:
         found: list[Event] = [*self._devices, *self._spikes]
         for ring in self._ledgers.values():
             found.extend(ring)
-        for first, last in self._ranks.values():
-            found.extend([first] if last is first else [first, last])
+        for processes in self._ranks.values():
+            for first, last in processes.values():
+                found.extend([first] if last is first else [first, last])
         return sorted(found, key=lambda event: event.t)
 
     def _same_slot(self, ring: deque[T], event: T) -> bool:
@@ -85,8 +86,12 @@ class Recent:
                 ring.popleft()
             if not ring:
                 del self._ledgers[key]
-        for key, (_, last) in list(self._ranks.items()):
-            if last.phase in _GONE and last.t < oldest:
+        for key, processes in list(self._ranks.items()):
+            *_, newest = processes
+            for pid, (_, last) in list(processes.items()):
+                if last.t < oldest and (last.phase in _GONE or pid != newest):
+                    del processes[pid]
+            if not processes:
                 del self._ranks[key]
         while self._spikes and self._spikes[0].t < oldest:
             self._spikes.popleft()

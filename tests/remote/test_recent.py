@@ -57,8 +57,10 @@ def test_is_the_memory_of_earlier_ranks_still_theirs_for_a_console_that_attaches
         reading = DeviceReading(0, "gpu", "u", "nvml", memory_used=used, processes=(holder,))
         return DevicesSampled(t=t, devices=(reading,))
 
-    def changed(t: float, phase: str) -> RankChanged:
-        return RankChanged(t=t, job=1, rank=0, pid=7, device="cuda:0", device_uuid="u", phase=phase)
+    def changed(t: float, phase: str, pid: int = 7) -> RankChanged:
+        return RankChanged(
+            t=t, job=1, rank=0, pid=pid, device="cuda:0", device_uuid="u", phase=phase
+        )
 
     recent = Recent(kept=100, spacing=2)
     booked = LedgerUpdated(
@@ -67,7 +69,8 @@ def test_is_the_memory_of_earlier_ranks_still_theirs_for_a_console_that_attaches
     )  # fmt: skip
     for event in (
         changed(0.0, "spawned"), changed(1.0, "loading"), sample(2.0, 50), booked,
-        sample(5.0, 100), changed(6.0, "running"), changed(9.0, "ended"),
+        sample(5.0, 100), changed(6.0, "running"), changed(7.0, "died"),
+        changed(8.0, "spawned", 8), changed(9.0, "ended", 8),  # another attempt
         sample(11.0, 80, job=None),  # it waits for the next job, with the weights
     ):  # fmt: skip
         recent(event)
