@@ -280,7 +280,13 @@ class Orders:
                 PlanChanged(job=now.id, reason="relaunch", mode=now.mode, change=told)
             )
             self._host.bus.log("INFO", f"job {job} is relaunched by {by}: {told}", now.id)
-            text = sentence("job {job} goes on as job {id}: {told}", job=job, id=now.id, told=told)
+            text = (
+                sentence("job {job} goes on: {told}", job=job, told=told)
+                if now.id == job
+                else sentence(
+                    "job {job} goes on as job {id}: {told}", job=job, id=now.id, told=told
+                )
+            )
             return Reply(True, text, now.id, "queued", {"changes": dict(wanted)})
         return reply
 

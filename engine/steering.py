@@ -55,6 +55,7 @@ class Steering:
         if not run.can_turn:
             return _refused(job, run.row, sentence("it is about to end, or to change"))
         run.turn(Turn("pause", reason))
+        self._host.bus.log("INFO", f"asked to pause at the next clip boundary: {reason}", job)
         return Reply(
             True,
             sentence("job {job} pauses at the next clip boundary", job=job),
@@ -189,6 +190,7 @@ class Steering:
             return _refused(job, run.row, sentence("it is about to end, or to change"))
         told = change_of(run.prepared.plan, prepared.plan, changes)
         run.turn(Turn("switch", told, prepared))
+        self._host.bus.log("INFO", f"asked to go on in {told} from the next clip boundary", job)
         text = sentence(
             "job {job} goes on in {told} from the next clip boundary", job=job, told=told
         )
