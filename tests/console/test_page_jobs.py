@@ -408,6 +408,10 @@ async def test_every_mode_beside_the_others_and_one_is_taken(
         assert "does not fit" in text
         assert "now" in text
         assert body.now == "tpp on 4 devices"
+        (row,) = (
+            line for line in text.splitlines() if "now" in line and "tpp on 4 devices" in line
+        )
+        assert " fps" in row  # as this job does it: nothing alike was measured before
         body.at = next(n for n, way in enumerate(ways) if not way.usable)
         await console.press("enter")
         assert isinstance(console.app.screen, ModesScreen)  # what does not fit is not taken
