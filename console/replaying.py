@@ -251,7 +251,8 @@ class Replaying(TerminalApp):
         self.go_to(stop.moment)
         mark = stop.mark
         role = "spike" if mark.kind == "spike" else "state.act"
-        self.say(f"{stamp(mark.at)}  {t(mark.kind)}: {spoken(mark.text, self.model)}", role)
+        told = t(mark.kind) + t(": ") + spoken(mark.text, self.model)
+        self.say(f"{stamp(mark.at)}  {told}", role)
 
     def action_present(self) -> None:
         if self.visiting:

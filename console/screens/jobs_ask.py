@@ -76,7 +76,7 @@ def way_words(way: Way) -> str:
         if way.alters_output
         else t("output unchanged")
     )
-    return f"{spoken(way.title)}: {full} GiB · {changed}"
+    return spoken(way.title) + t(": ") + f"{full} GiB · {changed}"
 
 
 def relaunch(

@@ -170,7 +170,7 @@ class Killing:
 
     def _not_ended(self, row: ProcessRow, sentences: Sequence[str]) -> None:
         title = t("PID {pid} was not ended", pid=row.process.pid)
-        self.app.say(f"{title}: {sentences[0]}", "state.act")
+        self.app.say(title + t(": ") + sentences[0], "state.act")
         self._dialog(title, sentences, [Choice("back", t("Back"))], lambda _: self.next())
 
 
