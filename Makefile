@@ -46,6 +46,7 @@ format: $(DEVSTAMP)
 bench: $(DEVSTAMP)
 	$(BIN)/python -m benchmarks.console
 	$(BIN)/python -m benchmarks.console_pages
+	$(BIN)/python -m benchmarks.console_live
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -72,6 +72,9 @@ BATCH_SECONDS: Final = 90.0
 RESUME_SECONDS: Final = 60.0
 #: Pages that tell of a killed rank.
 TROUBLE: Final = ("overview", "incidents", "processes", "logs")
+#: Pages that tell what passes while one looks, and for how long they are looked at.
+MOVING: Final = ("overview", "jobs")
+LOOK_SECONDS: Final = 20.0
 #: Seconds over which a program's cost in the terminal is taken.
 WATCH_SECONDS: Final = 15.0
 
@@ -112,7 +115,7 @@ def look(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
             )
             result["cost"] = {"avatop": terminal.cost()}
             result["pages"] = walk(terminal, args.out)
-            result["shots"] = shoot(args.out, env, (*PAGES.values(), *PRESSED))
+            result["shots"] = shoot(args.out, env, (*PAGES.values(), *PRESSED), MOVING)
         if find_spec("nvitop"):
             with Terminal((sys.executable, "-m", "nvitop"), env) as terminal:
                 terminal.read(3.0)
@@ -156,7 +159,7 @@ def submitted(args: argparse.Namespace, folder: Path, env: Any, name: str, clips
 def beside(args: argparse.Namespace) -> list[str]:
     """Flags of every job here."""
     limit = [] if args.cpu else ["--host_memory", "300GiB"]
-    return ["--mirror", "off", "--retries", "1", *limit]
+    return ["--retries", "1", *limit]
 
 
 def trouble(
@@ -263,8 +266,12 @@ def walk(terminal: Terminal, out: Path) -> dict[str, Any]:
     return told
 
 
-def shoot(out: Path, env: Any, pages: Iterable[str]) -> dict[str, Any]:
-    """Every page of the running engine as SVG, by the command that the docs name."""
+def shoot(out: Path, env: Any, pages: Iterable[str], moving: Sequence[str] = ()) -> dict[str, Any]:
+    """Every page of the running engine as SVG, by the command that the docs name.
+
+    Args:
+        moving: those that are looked at for ``LOOK_SECONDS`` before.
+    """
 
     def one(what: tuple[str, str]) -> tuple[str, Any]:
         name, size = what
@@ -272,6 +279,7 @@ def shoot(out: Path, env: Any, pages: Iterable[str]) -> dict[str, Any]:
         target = out / f"{name}-{size}.svg"
         line = [sys.executable, "-m", "console", "shot", page, "--size", size, "-o", str(target)]
         line += ["--press", keys] if keys else []
+        line += ["--wait", str(LOOK_SECONDS)] if name in moving else []
         done = subprocess.run(line, cwd=ROOT, env=env, capture_output=True, timeout=60, check=False)
         told = True if done.returncode == 0 else done.stderr.decode(errors="replace")[-300:]
         return target.name, told

@@ -23,6 +23,7 @@ from textual.screen import Screen
 from console import actions, i18n, pauses
 from console import theme as themes
 from console.config import Config
+from console.frames import Frames
 from console.i18n import t
 from console.keys.kinds import PageEntry
 from console.leave import Leave
@@ -44,8 +45,6 @@ if TYPE_CHECKING:
 
     from console.bookmarks import Bookmarks
     from engine.messages import Command
-
-FRAME: float = 0.1  # seconds between pictures at most
 
 
 class Arrived(Message):
@@ -104,9 +103,8 @@ class AvatopApp(Replaying):
         self.client = cast(EngineClient, client) if ready else None
         self._connect = None if ready else cast("Callable[[], EngineClient]", client)
         self._unsubscribe: Callable[[], None] | None = None
-        self._last_frame = 0.0
+        self.frames = Frames()
         self._second_shown = 0  # what the header's clock shows
-        self._frame_due = False
         self.leaving: Leave | None = None
         self.closing = threading.Event()  # ends what watches on threads
         self.notices = Notices()
@@ -190,16 +188,18 @@ class AvatopApp(Replaying):
 
     def on_arrived(self) -> None:
         """Draw at once, or when the frame's time has come."""
-        wait = self._last_frame + FRAME - time.monotonic()
-        if wait <= 0:
+        wait = self.frames.wait(self.mailbox.pressing, time.monotonic())
+        if wait == 0:
             self._picture()
-        elif not self._frame_due:
-            self._frame_due = True
-            self.set_timer(wait, self._picture)
+        elif wait is not None:
+            self.set_timer(wait, self._due_picture)
+
+    def _due_picture(self) -> None:
+        if self.frames.due(time.monotonic()):  # else it came earlier
+            self._picture()
 
     def _picture(self) -> None:
-        self._frame_due = False
-        self._last_frame = time.monotonic()
+        self.frames.drawn(time.monotonic())
         self._clock_moves()
         for event in self.mailbox.drain():
             self.live.apply(event)
@@ -218,7 +218,7 @@ class AvatopApp(Replaying):
 
     def _second(self) -> None:
         """The clock, and plots that move with time while something lives."""
-        still = time.monotonic() - self._last_frame
+        still = time.monotonic() - self.frames.last
         if still > 1.2:  # else what comes every second brings the clock along
             self._clock_moves()
         if self.notices.expire(time.monotonic()):

@@ -13,16 +13,25 @@ from collections.abc import Callable, Hashable
 from typing import Final
 
 from engine.messages import (
+    BlockDone,
+    ClipCommitted,
+    DevicesSampled,
     Event,
     JobChanged,
     LedgerUpdated,
+    LogLine,
     PlanMade,
     ProcessesSurveyed,
     RankChanged,
     ReleaseChanged,
+    StepDone,
+    Unshards,
 )
 
 KEPT: Final = 4096  # events of one kind that wait at most
+#: What comes in streams while a job works.
+_STREAMS: Final = (BlockDone, ClipCommitted, DevicesSampled, LedgerUpdated, StepDone, Unshards)
+_QUIET: Final = ("DEBUG", "INFO")
 
 
 def _state_key(event: Event) -> Hashable | None:
@@ -44,13 +53,15 @@ class Mailbox:
     """Bounded and coalescing; one reader, any number of writers.
 
     Args:
-        wake: called (on the writer's thread) when the first event after a ``drain`` arrives; it
-            must return at once.
+        wake: called (on the writer's thread) when the first event after a ``drain`` arrives, and
+            when the first of those that press does; it must return at once.
     """
 
     def __init__(self, wake: Callable[[], None] | None = None) -> None:
         self.wake = wake
         self.dropped = 0  # events that gave way to newer ones, ever
+        self.pressing = False  # something waits that does not come in a stream
+        self._job_states: dict[int, str] = {}
         self._lock = threading.Lock()
         self._number = 0
         self._states: dict[Hashable, tuple[int, Event]] = {}
@@ -75,10 +86,22 @@ class Mailbox:
                 if len(stream) == KEPT:
                     self.dropped += 1
                 stream.append(entry)
+            news = self._is_news(event) and not self.pressing
             first = not self._waiting
             self._waiting = True
-        if first and self.wake is not None:
+            self.pressing |= news
+        if (first or news) and self.wake is not None:
             self.wake()
+
+    def _is_news(self, event: Event) -> bool:
+        """Whether it is more than a further figure or line; of a job, that its state is another."""
+        if isinstance(event, LogLine):
+            return event.level not in _QUIET
+        if not isinstance(event, JobChanged):
+            return not isinstance(event, _STREAMS)
+        before = self._job_states.get(event.job.id)
+        self._job_states[event.job.id] = event.job.state
+        return before != event.job.state
 
     def drain(self) -> list[Event]:
         """Everything that waits, in the order it came."""
@@ -88,7 +111,7 @@ class Mailbox:
                 entries.extend(stream)
             self._states.clear()
             self._streams.clear()
-            self._waiting = False
+            self._waiting = self.pressing = False
         entries.sort(key=lambda entry: entry[0])
         return [event for _number, event in entries]
 

@@ -44,6 +44,13 @@ _LEAST, _MOST = (20, 8), (500, 200)
               help="A recorded moment instead of the running engine.")  # fmt: skip
 @click.option("--at", metavar="TIME", help="Which moment of it: 10:30, -10m [default: its end].")
 @click.option("--press", metavar="KEYS", help="Keys to press first, e.g. down,down,z.")
+@click.option(
+    "--wait",
+    type=click.FloatRange(0, 600),
+    default=0.0,
+    metavar="SECONDS",
+    help="Look at the running engine for so long first: steps are told while one looks.",
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE.svg|.txt",
               help="What to write  [default: text on stdout].")  # fmt: skip
 @json_option
@@ -57,6 +64,7 @@ def shot(
     recording: Path | None,
     at: str | None,
     press: str | None,
+    wait: float,
     output: Path | None,
     as_json: bool,
 ) -> None:
@@ -67,10 +75,12 @@ def shot(
     columns, rows = _size(size)
     kind = _kind(output)
     _known(page)
+    if wait and recording is not None:
+        raise BadInput("--wait: a recorded moment does not move; choose it with --at")
     asked = ctx.obj or {}
     theme, lang = theme or asked.get("theme"), lang or asked.get("lang")
     with contextlib.ExitStack() as stack:
-        make, come = _recorded(recording, at) if recording is not None else _live(stack)
+        make, come = _recorded(recording, at) if recording is not None else _live(stack, wait)
         text = _taken(make, theme, lang, (columns, rows), _Way(page, press, come), kind)
     if output is not None:
         try:
@@ -128,7 +138,7 @@ class _Way:
     come: Come
 
 
-def _live(stack: contextlib.ExitStack) -> tuple[Maker, Come]:
+def _live(stack: contextlib.ExitStack, wait: float) -> tuple[Maker, Come]:
     from engine.remote.client import attach
 
     try:
@@ -150,7 +160,7 @@ def _live(stack: contextlib.ExitStack) -> tuple[Maker, Come]:
         """A working engine is never silent: what it tells of the past has an end of its own."""
         while time.monotonic() < until and not client.past_told.is_set():
             await pilot.pause(0.05)
-        await pilot.pause(_DRAWN)
+        await pilot.pause(_DRAWN + wait)
 
     return make, past_told
 

@@ -43,7 +43,7 @@ class Console:
     async def play(self, events: Any) -> None:
         """Let events happen and the picture follow."""
         self.client.play(events)
-        self.app._last_frame = 0.0
+        self.app.frames.drawn(0.0)
         await self.settle()
 
     async def settle(self) -> None:

@@ -61,6 +61,7 @@ def test_keys_are_pressed_first(recording: Path) -> None:
         (("--size", "9x9"), "from 20x8"),
         (("-o", "a.png"), ".svg (a picture)"),
         (("--theme", "none"), "none"),
+        (("--wait", "2"), "does not move"),
     ],
 )
 def test_what_cannot_be_is_told(recording: Path, arguments: tuple[str, ...], told: str) -> None:

@@ -36,6 +36,6 @@ def chatter(hosting: Hosting) -> Iterator[None]:
 @pytest.mark.usefixtures("chatter")
 def test_it_does_not_wait_for_silence(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AVATOP_STATE_DIR", str(places.state))
-    done = CliRunner().invoke(avatop, ["shot", "--size", "80x24"])
+    done = CliRunner().invoke(avatop, ["shot", "--size", "80x24", "--wait", "0.3"])
     assert done.exit_code == 0, done.output
     assert "line " in done.stdout
