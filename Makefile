@@ -28,14 +28,14 @@ lint: $(DEVSTAMP)
 	$(BIN)/lint-imports
 
 # A file stays on one worker: what its tests share is made once. Heavy ones come first
-# (tests/conftest.py). A third worker gains half a minute on two cores, and brings out races in tests.
-# (Groups are no way: with pytest 9.2 xdist 3.8 does not see them.)
+# (tests/conftest.py). Two workers leave a fifth of two cores idle, waiting for ranks and terminals;
+# a third one has it. (Groups are no way: with pytest 9.2 xdist 3.8 does not see them.)
 test: $(DEVSTAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 # All tests, and then every mode against every other with three seeds; the result is stored.
 test-full: $(DEVSTAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 	$(BIN)/python -m benchmarks.modes_matrix --seeds 3 \
 		--json benchmarks/results/modes-matrix-$$(date +%F).json
 
