@@ -93,6 +93,7 @@ class AvatopApp(Replaying):
         self.paint = Paint(self.look, shows_unicode(self.environ))
         language = i18n.choose(lang, self.environ, self.config.lang)
         i18n.use(language if self.paint.unicode else "en")
+        self._unspoken = language != "en" and not self.paint.unicode
         self.keymap = actions.Keymap(self.config.keys)
         self.set_keymap(self.keymap.textual())
         self.clock = clock
@@ -125,6 +126,8 @@ class AvatopApp(Replaying):
     def _first_picture_done(self) -> None:
         if self._own_fds:
             pauses.seldom()
+        if self._unspoken:
+            self.say(t("This terminal has no UTF-8: the console speaks English."), "state.watch")
         for problem in self.config.problems:
             self.say(t("Configuration: {problem}", problem=problem), "state.watch")
         self.watch_own_files()

@@ -197,10 +197,11 @@ async def test_dialogs_and_help_speak_chinese(opened: Opener) -> None:
         assert "所有按键" in console.text()
 
 
-async def test_a_terminal_without_unicode_stays_english(opened: Opener) -> None:
+async def test_a_terminal_without_unicode_stays_english_and_says_so(opened: Opener) -> None:
     environ = {**COLOURS, "AVATOP_ASCII": "1"}
     async with opened(Stage(gpus=1), lang="zh_CN", environ=environ, seconds=2) as console:
         assert "running" in console.text()
+        assert "no UTF-8: the console speaks English" in console.text()
         assert console.text().isascii()
 
 
