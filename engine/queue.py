@@ -307,6 +307,9 @@ class JobQueue:
         job = run.row.id
         try:
             held = await run.drive()
+        except Exception as error:
+            self._fault(job, error)
+            raise
         finally:
             del self._running[job], self._occupied[job], self._at_work[job]
         if held is not None:
@@ -321,6 +324,15 @@ class JobQueue:
                 await self._try_again(run, prepared, run.again)
             else:
                 self._host.desk.forget(job)
+
+    def _fault(self, job: int, error: Exception) -> None:
+        """A fault of the engine's own ends the job as well: nobody else would."""
+        self._host.desk.forget(job)
+        why = sentence("the engine failed: {error}", error=f"{type(error).__name__}: {error}")
+        if self._host.store.get(job).state not in END_STATES:
+            row = self._host.store.update(job, state="interrupted", error=why)
+            self._host.bus.publish(JobChanged(job=row))
+        self._host.bus.log("ERROR", ended_as("interrupted", why), job)
 
     async def _try_again(self, run: Run, prepared: Work, again: Again) -> None:
         """Let a job that a fault ended wait for its next attempt.

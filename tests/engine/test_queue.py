@@ -35,6 +35,7 @@ class FakeRun:
 
     made: ClassVar[list[FakeRun]] = []
     held: ClassVar[LeaseHeld | None] = None
+    fault: ClassVar[Exception | None] = None
 
     def __init__(self, host: Any, row: JobRow, prepared: Prepared) -> None:
         self.row = row
@@ -49,6 +50,8 @@ class FakeRun:
         if FakeRun.held is not None:
             return FakeRun.held
         await self.over.wait()
+        if FakeRun.fault is not None:
+            raise FakeRun.fault
         return None
 
     def cancel(self, reason: str, state: str = "cancelled") -> bool:
@@ -86,7 +89,7 @@ async def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
     host = Host(tmp_path)
     # One thread: what was asked of it before has been done when it answers.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
-    FakeRun.made, FakeRun.held = [], None
+    FakeRun.made, FakeRun.held, FakeRun.fault = [], None, None
 
     def prepare(request: Any, machine: Machine, folders: Any) -> Prepared:
         if host.refusal is not None:
@@ -237,6 +240,22 @@ async def test_a_job_that_can_no_longer_run_says_so_when_the_next_engine_takes_i
     row = host.store.get(second)
     assert row.state == "interrupted"
     assert "the portrait is gone" in (row.error or "")
+
+
+async def test_a_fault_of_the_engine_ends_the_job_and_the_next_one_runs(host: Host) -> None:
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # it is told, too
+    queue = JobQueue(host)
+    first, second = [await _submit(queue) for _ in range(2)]
+    await asyncio.sleep(0)
+    FakeRun.fault = ValueError("no way from here")
+    await _end(first)
+    FakeRun.fault = None
+    row = host.store.get(first)
+    assert row.state == "interrupted"
+    assert row.error == "the engine failed: ValueError: no way from here"
+    assert _started() == [first, second]
+    await _end(second)
+    await asyncio.wait_for(queue.idle(), 5)
 
 
 async def test_a_drained_device_stays_drained_in_the_next_engine(host: Host) -> None:
