@@ -77,8 +77,11 @@ class Machines:
         if snapshot.devices:
             self._devices_sampled(DevicesSampled(devices=snapshot.devices, t=now))
         self.drained = frozenset(snapshot.drained)
-        for event in (*snapshot.ranks, *snapshot.ledgers):
+        for event in snapshot.ranks:
             self.take(event)
+        for ledger in snapshot.ledgers:
+            if (ledger.job, ledger.rank) in self.tracks:  # else its job is over, and a later one on
+                self.take(ledger)
 
     def _devices_sampled(self, event: DevicesSampled) -> None:
         self.host_memory = (event.host_memory_total, event.host_memory_available)

@@ -307,7 +307,8 @@ def legend(paint: Paint, panel: Panel, width: int, view: View) -> Row:
     sizes = {o: len(names[o]) + len(told[o]) + 3 + gap for o in held}
     room = width - tail.x - 1 - row.x
     shown, used = set(held), sum(sizes.values())
-    for owner in sorted(held, key=lambda o: held[o]):  # the smallest are told as a sum
+    # The smallest are told as a sum; where nothing is held now, the plot's first owners stay.
+    for owner in sorted(held, key=lambda o: (held[o], -OWNERS.index(o))):
         if used + (_REST if len(shown) < len(held) else -gap) <= room:
             break
         shown.discard(owner)

@@ -156,6 +156,21 @@ def test_a_dead_rank_stays_in_the_picture_and_old_jobs_leave_it() -> None:
     assert [panel.key for panel in model.panels()] == ["18:0"]
 
 
+def test_ranks_of_jobs_that_are_over_are_no_panels_of_a_console_that_attaches_late() -> None:
+    def rank(job: int, phase: str) -> RankChanged:
+        return RankChanged(job=job, rank=0, pid=job, device="cuda:0", device_uuid="u", phase=phase)
+
+    def ledger(job: int) -> LedgerUpdated:
+        return LedgerUpdated(job=job, rank=0, device="cuda:0", by_owner={"kv": GIB},
+                             peak_by_owner={}, total=GIB, peak=GIB)  # fmt: skip
+
+    model = Model()
+    model.apply_snapshot(
+        Snapshot(ranks=(rank(1, "ended"), rank(2, "running")), ledgers=(ledger(1), ledger(2)))
+    )
+    assert [panel.key for panel in model.panels()] == ["2:0"]
+
+
 def test_an_allocator_s_words_tell_what_a_job_s_ranks_may_take() -> None:
     model = told(Stage(gpus=2))
     assert [panel.cap for panel in model.panels()] == [None, None]
