@@ -16,11 +16,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual import work
-from textual.app import App, SystemCommand
+from textual.app import SystemCommand
 from textual.message import Message
 from textual.screen import Screen
 
-from console import actions, i18n, pauses
+from console import actions, dress, i18n, pauses
 from console import theme as themes
 from console.config import Config
 from console.frames import Frames
@@ -111,7 +111,7 @@ class AvatopApp(Replaying):
         self.notices = Notices()
         self.overview = Overview(self.model, self.paint)
         self._opened: dict[str, Page] = {Overview.NAME: self.overview}
-        self._dress_first()
+        dress.first(self, self.look)
 
     # -- life --------------------------------------------------------------------------------
 
@@ -392,7 +392,7 @@ class AvatopApp(Replaying):
         self.look = themes.load(name)
         self.look_name = name
         self.paint.change(self.look)
-        self.theme = self._registered_look()
+        self.theme = dress.registered(self, self.look)
         self.ansi_color = self.look.colors != "truecolor"
         for part in self.page.parts:
             part.update()
@@ -429,23 +429,3 @@ class AvatopApp(Replaying):
         from console.palette import commands
 
         return commands(self)
-
-    def _registered_look(self) -> str:
-        """Textual's own widgets wear the theme too: the name by which they know it."""
-        from console.dress import dressed
-
-        dress = dressed(self.look)
-        self.register_theme(dress)
-        return dress.name
-
-    def _dress_first(self) -> None:
-        """Wear a theme from the start: setting ``theme`` would read every style sheet once more.
-
-        Textual starts out dark; a light theme changes more than its style sheets.
-        """
-        name = self._registered_look()
-        if self.look.dark:
-            self.set_reactive(App.theme, name)
-            self.stylesheet.set_variables(self.get_css_variables())
-        else:
-            self.theme = name

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from textual.app import App
 from textual.theme import BUILTIN_THEMES
 from textual.theme import Theme as TextualTheme
 
@@ -30,3 +33,23 @@ def dressed(look: Theme) -> TextualTheme:
         ansi=ansi,
         variables=dict(BUILTIN_THEMES["ansi-dark"].variables) if ansi else {},
     )
+
+
+def registered(app: App[Any], look: Theme) -> str:
+    """Make a theme known to an app; the name by which it is."""
+    theme = dressed(look)
+    app.register_theme(theme)
+    return theme.name
+
+
+def first(app: App[Any], look: Theme) -> None:
+    """Wear a theme from the start: setting ``theme`` would read every style sheet once more.
+
+    Textual starts out dark; a light theme changes more than its style sheets.
+    """
+    name = registered(app, look)
+    if look.dark:
+        app.set_reactive(App.theme, name)
+        app.stylesheet.set_variables(app.get_css_variables())
+    else:
+        app.theme = name
