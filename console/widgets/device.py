@@ -281,6 +281,7 @@ def _heat_plot(
 
 
 _REST = 10  # cells of what is told as a sum
+_LITTLE = fmt.GIB / 100  # what a driver keeps by itself is no more
 _SHORT = {"conditioning": "cond", "activations": "act", "context": "ctx"}
 
 
@@ -307,8 +308,8 @@ def legend(paint: Paint, panel: Panel, width: int, view: View) -> Row:
     sizes = {o: len(names[o]) + len(told[o]) + 3 + gap for o in held}
     room = width - tail.x - 1 - row.x
     shown, used = set(held), sum(sizes.values())
-    # The smallest are told as a sum; where nothing is held now, the plot's first owners stay.
-    for owner in sorted(held, key=lambda o: (held[o], -OWNERS.index(o))):
+    # The smallest are told as a sum; of those that hold next to nothing the first owners stay.
+    for owner in sorted(held, key=lambda o: (max(held[o], _LITTLE), -OWNERS.index(o))):
         if used + (_REST if len(shown) < len(held) else -gap) <= room:
             break
         shown.discard(owner)

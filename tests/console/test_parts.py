@@ -30,7 +30,7 @@ from engine.messages import (
     StepDone,
 )
 from tests.console.conftest import Opener
-from tests.console.fake_client import Stage
+from tests.console.fake_client import GIB, Stage
 
 LATE = AlertChanged(id="t:3", rule="temp-high", severity="warning", state="firing", since=10.0,
                     message="GPU 3 over 85 °C for 2 min")  # fmt: skip
@@ -343,3 +343,27 @@ def test_a_sentence_takes_the_room_that_it_needs_beside_the_first_keys() -> None
     assert said in row
     assert "? help" in row
     assert bars.footer(paint, place, None, 120).text().startswith(row[:9])
+
+
+def test_where_nothing_is_held_now_the_legend_still_names_what_fills_the_plot() -> None:
+    def sampled(t: float, used: int) -> DevicesSampled:
+        return DevicesSampled(t=t, devices=(DeviceReading(0, "H200", "u", "nvml", memory_total=GIB,
+                                                          memory_used=used),))  # fmt: skip
+
+    def rank(phase: str, t: float) -> RankChanged:
+        return RankChanged(t=t, job=1, rank=0, pid=7, device="cuda:0", device_uuid="u", phase=phase)
+
+    owners = dict.fromkeys(
+        ("weights", "kv", "conditioning", "context", "slack", "other"), GIB // 16
+    )
+    booked = LedgerUpdated(job=1, rank=0, device="cuda:0", by_owner=owners, peak_by_owner={},
+                           total=6 * GIB // 16, peak=6 * GIB // 16, t=2.0)  # fmt: skip
+    model = Model()
+    events = (sampled(0.0, GIB >> 20), rank("running", 1.0), booked, sampled(3.0, GIB // 2),
+              rank("died", 4.0), sampled(5.0, GIB >> 20), rank("spawned", 6.0))  # fmt: skip
+    for event in events:
+        model.apply(event)
+    (panel,) = model.panels()
+    text = device.legend(Paint(load("signature")), panel, 70, device.View(6.0, 60.0)).text()
+    assert "weights 0" in text
+    assert "foreign" not in text
