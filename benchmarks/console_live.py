@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.console import drain, hardware, spawn, versions
+from benchmarks.ending import leaving_nothing
 from engine.messages import BlockDone, Event
 from engine.telemetry.recording import open_recording
 
@@ -110,4 +111,4 @@ def _spent(app: Any) -> tuple[float, int]:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(leaving_nothing(main))

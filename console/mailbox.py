@@ -13,6 +13,7 @@ from collections.abc import Callable, Hashable
 from typing import Final
 
 from engine.messages import (
+    END_STATES,
     BlockDone,
     ClipCommitted,
     DevicesSampled,
@@ -61,7 +62,7 @@ class Mailbox:
         self.wake = wake
         self.dropped = 0  # events that gave way to newer ones, ever
         self.pressing = False  # something waits that does not come in a stream
-        self._job_states: dict[int, str] = {}
+        self._job_states: dict[int, str] = {}  # of those not over
         self._lock = threading.Lock()
         self._number = 0
         self._states: dict[Hashable, tuple[int, Event]] = {}
@@ -99,8 +100,9 @@ class Mailbox:
             return event.level not in _QUIET
         if not isinstance(event, JobChanged):
             return not isinstance(event, _STREAMS)
-        before = self._job_states.get(event.job.id)
-        self._job_states[event.job.id] = event.job.state
+        before = self._job_states.pop(event.job.id, None)
+        if event.job.state not in END_STATES:  # what is over needs no memory
+            self._job_states[event.job.id] = event.job.state
         return before != event.job.state
 
     def drain(self) -> list[Event]:

@@ -54,11 +54,20 @@ else:
     def late_dataclass(cls=None, /, **options):
         """``dataclass`` for a ``Plain``: the same options but ``eq``, ``repr`` and ``slots``.
 
-        One from which others are made has ``init=False``: while a class is being written, calls
-        of it must not find another's ``__init__`` before ``Plain``'s.
+        One from which others are made has ``init=False``: until a class is written, calls of it
+        must not find another's ``__init__`` before ``Plain``'s.
+
+        Raises:
+            TypeError: the class is made of one that has an ``__init__``.
         """
         if cls is None:
             return lambda found: late_dataclass(found, **options)
+        for base in cls.__mro__[1:]:
+            fields = vars(base).get("__dataclass_fields__")
+            if fields is not None and (
+                fields.initialises if isinstance(fields, _Unwritten) else "__init__" in vars(base)
+            ):
+                raise TypeError(f"{base.__qualname__}: others are made of it, so it has init=False")
         cls.__dataclass_fields__ = _Unwritten(cls, options)
         return cls
 
@@ -68,6 +77,7 @@ class _Unwritten:
 
     def __init__(self, cls: type[Any], options: dict[str, Any]) -> None:
         self._cls, self._options = cls, options
+        self.initialises: bool = options.get("init", True)
 
     def __get__(self, _: object, owner: type[Any]) -> Any:
         with _WRITING:

@@ -329,10 +329,10 @@ class JobQueue:
         """A fault of the engine's own ends the job as well: nobody else would."""
         self._host.desk.forget(job)
         why = sentence("the engine failed: {error}", error=f"{type(error).__name__}: {error}")
+        self._host.bus.log("ERROR", why, job)  # first: the store may be what failed
         if self._host.store.get(job).state not in END_STATES:
             row = self._host.store.update(job, state="interrupted", error=why)
             self._host.bus.publish(JobChanged(job=row))
-        self._host.bus.log("ERROR", ended_as("interrupted", why), job)
 
     async def _try_again(self, run: Run, prepared: Work, again: Again) -> None:
         """Let a job that a fault ended wait for its next attempt.

@@ -116,3 +116,12 @@ def test_what_can_be_written_to_has_no_hash() -> None:
 def test_a_base_holds_nothing_itself() -> None:
     with pytest.raises(TypeError, match="Base is a base"):
         Base()
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_one_that_holds_something_is_no_base(used: bool) -> None:
+    kind = fresh()
+    if used:
+        kind(name="a")  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="init=False"):
+        late_dataclass(frozen=True)(type("Late", (kind,), {}))
