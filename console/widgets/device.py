@@ -281,7 +281,7 @@ def _heat_plot(
 
 
 _REST = 10  # cells of what is told as a sum
-_LITTLE = fmt.GIB / 100  # what a driver keeps by itself is no more
+_LITTLE = 1e-4  # of a device's memory: what a driver keeps by itself is no more
 _SHORT = {"conditioning": "cond", "activations": "act", "context": "ctx"}
 
 
@@ -309,7 +309,8 @@ def legend(paint: Paint, panel: Panel, width: int, view: View) -> Row:
     room = width - tail.x - 1 - row.x
     shown, used = set(held), sum(sizes.values())
     # The smallest are told as a sum; of those that hold next to nothing the first owners stay.
-    for owner in sorted(held, key=lambda o: (max(held[o], _LITTLE), -OWNERS.index(o))):
+    little = (panel.capacity or 0) * _LITTLE
+    for owner in sorted(held, key=lambda o: (max(held[o], little), -OWNERS.index(o))):
         if used + (_REST if len(shown) < len(held) else -gap) <= room:
             break
         shown.discard(owner)
